@@ -1,0 +1,75 @@
+/**
+ * What a model on disk looks like to the rest of the program, whatever its format: the shape, where each tensor lies and how
+ * it is encoded, and where the tokenizer comes from. Readers (huggingface.ts, gguf.ts) produce it; weights.ts packs from it.
+ */
+import type { ModelShape } from '../../schemas/types.ts';
+
+/** Encodings that templates/decode.c understands; the number is the GGML type id, `hf-u8` is our own 1000. */
+export const encodings = {
+  f32: 0,
+  f16: 1,
+  q4_0: 2,
+  q8_0: 8,
+  q6_k: 14,
+  bf16: 30,
+  tq1_0: 34,
+  tq2_0: 35,
+  i2_s: 36,
+  'hf-u8': 1000,
+} as const;
+export type Encoding = keyof typeof encodings;
+
+/** One tensor inside a file: a row-major [rows, cols] matrix (vectors: rows = 1), logical sizes, not storage sizes. */
+export interface SourceTensor {
+  /** Name in the file, for messages. */
+  readonly name: string;
+  readonly file: string;
+  /** Byte range in the file, already checked against the file's size. */
+  readonly offset: number;
+  readonly bytes: number;
+  readonly encoding: Encoding;
+  readonly rows: number;
+  readonly cols: number;
+  /** Ternary matrices: w = scale * t. Absent: the data itself tells (I2_S tail, TQ block scales, float statistics). */
+  readonly scale?: number;
+  /** Extra factor after the product (GGUF `blk.N.*.scale`). */
+  readonly factor?: number;
+  /** Rows of each of this many heads lie in the interleaved order of Llama GGUFs (2i+j) and must become (j*hd/2+i). */
+  readonly permutedHeads?: number;
+}
+
+/** Where the tokenizer's data lies. */
+export type TokenizerSource =
+  | { readonly kind: 'huggingface'; readonly tokenizer: string; readonly config?: string }
+  | { readonly kind: 'tiktoken'; readonly ranks: string }
+  | {
+      readonly kind: 'gguf';
+      /** tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece). */
+      readonly model: string;
+      /** tokenizer.ggml.pre, absent in the official 2B4T file. */
+      readonly pre?: string;
+      readonly tokens: readonly string[];
+      /** 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. */
+      readonly types: readonly number[];
+      readonly merges?: readonly string[];
+      readonly scores?: readonly number[];
+    };
+
+/** A model on disk. Tensor names are GGUF's without `.weight`: token_embd, output_norm, output, blk.N.attn_q, ... */
+export interface ModelSource {
+  /** Folder or file the user named. */
+  readonly path: string;
+  readonly format: 'huggingface' | 'gguf';
+  readonly shape: ModelShape;
+  /** One line for people: "packed ternary (weight_scale multiplies)", "I2_S", "bf16 masters". */
+  readonly quantisation: string;
+  /** Every file the weights depend on; a change of size or time means a new packing. */
+  readonly files: readonly { readonly path: string; readonly size: number; readonly mtimeMs: number }[];
+  readonly tensors: ReadonlyMap<string, SourceTensor>;
+  /** Absent: the model can only be run with --tokens. */
+  readonly tokenizer?: TokenizerSource;
+  readonly bos?: number;
+  /** Tokens that end a text: config's eos plus the end-of-turn tokens. */
+  readonly eos: readonly number[];
+  readonly addBos: boolean;
+}

@@ -1,0 +1,44 @@
+/**
+ * The documents that travel between the folders, as TypeScript types. Each has a JSON schema beside this file; the tests
+ * hold the two against each other.
+ */
+
+/** A float type in which embedding or head rows are stored. */
+export type FloatType = 'f32' | 'f16' | 'bf16';
+
+/** Everything that the generated code depends on, apart from the CPU. Sizes count elements. */
+export interface ModelShape {
+  /** Lower-case slug; names folders and files. */
+  readonly name: string;
+  readonly hidden: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headSize: number;
+  readonly intermediate: number;
+  readonly vocabulary: number;
+  /** Positions the model was trained for. */
+  readonly context: number;
+  /** `relu2`: max(0, gate)^2 * up; `silu`: gate / (1 + e^-gate) * up. */
+  readonly activation: 'relu2' | 'silu';
+  /** RMSNorm before o_proj and before down_proj, as in BitNet; false for Llama-style models. */
+  readonly subNorms: boolean;
+  /** The head uses the embedding's rows. */
+  readonly tiedEmbedding: boolean;
+  readonly embeddingType: FloatType;
+  /** Equal to `embeddingType` when tied. */
+  readonly headType: FloatType;
+  readonly normEps: number;
+  readonly ropeTheta: number;
+}
+
+/** A CPU as the generator sees it. */
+export interface CpuProfile {
+  readonly name: string;
+  /** Key of codegen/isa's registry. */
+  readonly isa: string;
+  /** Features in the spelling of /proc/cpuinfo; kernels may ask for them. */
+  readonly features: readonly string[];
+  /** Bytes per core (l1, l2) and per socket (l3). */
+  readonly cache: { readonly l1: number; readonly l2: number; readonly l3: number };
+}
