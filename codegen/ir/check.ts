@@ -1,0 +1,110 @@
+/**
+ * Refuses a program that cannot be right or cannot be fast, before any C is printed:
+ * loads and stores stay inside the stated extents for every permitted parameter; partial sums stay within the ISA's limit
+ * for the worst data; the values that an innermost loop touches fit the vector registers.
+ */
+import type { Isa } from '../isa/isa.ts';
+import type { Address, Affine, Param, Program, Statement, Value } from './record.ts';
+import type { Word, WordName } from './words.ts';
+import { words } from './words.ts';
+
+interface Range {
+  readonly min: number;
+  readonly max: number;
+}
+
+function rangeOf({ constant, terms }: Affine, variables: ReadonlyMap<string, Range>): Range {
+  let min = constant;
+  let max = constant;
+  for (const [name, c] of Object.entries(terms)) {
+    const v = variables.get(name)!;
+    min += c * (c > 0 ? v.min : v.max);
+    max += c * (c > 0 ? v.max : v.min);
+  }
+  return { min, max };
+}
+
+const isVector = (v: Value) => v.type !== 'int' && v.type !== 'float';
+
+/** The values that live at once in one innermost loop body: most at any statement. */
+export function pressure(body: readonly Statement[]): number {
+  const uses = new Map<string, { first: number; last: number; outside: boolean }>();
+  // Constants do not count: the compiler may use them from memory.
+  const constants = new Set(body.flatMap((s) => (s.kind === 'let' && s.word === 'constant' ? [s.value.name] : [])));
+  const touch = (v: Value, i: number, defined: boolean) => {
+    if (!isVector(v) || constants.has(v.name)) return;
+    const u = uses.get(v.name);
+    if (u) u.last = i;
+    else uses.set(v.name, { first: i, last: i, outside: !defined });
+  };
+  body.forEach((s, i) => {
+    if (s.kind === 'loop' || s.kind === 'note') return;
+    for (const a of s.args) if (typeof a === 'object' && a.kind === 'value') touch(a, i, false);
+    if (s.kind === 'let') touch(s.value, i, true);
+    if (s.kind === 'set') touch(s.value, i, false);
+  });
+  let most = 0;
+  for (let i = 0; i < body.length; i++) {
+    let live = 0;
+    // A value from outside stays live around the loop; one defined inside from its definition to its last use.
+    for (const u of uses.values()) if (u.outside || (u.first <= i && i < u.last) || u.first === i) live++;
+    most = Math.max(most, live);
+  }
+  return most;
+}
+
+/** @returns the reasons why the program is refused, each one line; empty when it is fine */
+export function check(program: Program, isa: Isa): string[] {
+  const problems: string[] = [];
+  const params = new Map(program.params.map((p) => [p.name, p]));
+  const variables = new Map<string, Range>();
+  for (const p of program.params) if (p.kind === 'long') variables.set(p.name, { min: p.min, max: p.max });
+
+  const bounds = (word: WordName, a: Address) => {
+    const p = params.get(a.base) as Extract<Param, { kind: 'pointer' }>;
+    const touches = (words[word] as Word).touches;
+    const count = (touches?.perLane ?? 0) * isa.lanes + (touches?.total ?? 0);
+    if (!count) return;
+    const { min, max } = rangeOf(a.offset, variables);
+    if (min < 0 || max + count > p.extent)
+      problems.push(`${word} may touch ${a.base}[${min}..${max + count}) of ${p.extent} elements`);
+  };
+
+  /** Largest magnitude of each partial sum so far; loops multiply what one pass adds. */
+  const sums = new Map<string, number>();
+  const visit = (body: readonly Statement[], trips: number): void => {
+    if (body.length && !body.some((s) => s.kind === 'loop') && trips > 1) {
+      const live = pressure(body);
+      if (live > isa.registers) problems.push(`${live} live values in a loop, but ${isa.name} has ${isa.registers} registers`);
+    }
+    for (const s of body) {
+      if (s.kind === 'note') continue;
+      if (s.kind === 'loop') {
+        const from = rangeOf(s.from, variables);
+        const to = rangeOf(s.to, variables);
+        if (to.max <= from.min) continue;
+        const count = Math.ceil((to.max - from.min) / s.step);
+        variables.set(s.index, { min: from.min, max: from.min + (count - 1) * s.step });
+        const before = new Map(sums);
+        visit(s.body, count);
+        for (const [name, sum] of sums) {
+          const start = before.get(name);
+          if (start !== undefined) sums.set(name, start + (sum - start) * count);
+        }
+        continue;
+      }
+      for (const a of s.args) if (typeof a === 'object' && a.kind === 'address') bounds(s.word, a);
+      if (s.kind === 'do') continue;
+      if (s.word === 'dot_zero') sums.set(s.value.name, 0);
+      if (s.word === 'dot_next') {
+        const codes = s.args[1] as Value;
+        sums.set(s.value.name, (sums.get(s.value.name) ?? 0) + isa.dot.products * (codes.bound ?? 255) * 127);
+      }
+    }
+  };
+  visit(program.body, 1);
+  for (const [name, sum] of sums)
+    if (sum > isa.dot.limit)
+      problems.push(`partial sum '${name}' may reach ${sum}, past ${isa.dot.limit} (${isa.name}); flush it earlier`);
+  return problems;
+}

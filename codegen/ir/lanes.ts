@@ -1,0 +1,95 @@
+/**
+ * The fixed float order, shared by all float kernels: 16 strided lanes (one zmm, two ymm, four NEON registers, 16 scalars),
+ * reduced by the tree i+8, +4, +2, +1. Each helper works on a group of vectors that together make 16 lanes.
+ * Also e^x by our own polynomial: the C library's differs from machine to machine.
+ */
+import type { Address, Recorder, Value } from './record.ts';
+import { at } from './record.ts';
+import { fmaf, roundHalfEven } from './words.ts';
+import type { WordName } from './words.ts';
+
+/** Loads 16 values at `p` as a group. */
+export function loadGroup(b: Recorder, lanes: number, name: string, word: WordName, p: Address): Value[] {
+  return Array.from({ length: 16 / lanes }, (_, v) => b.let(`${name}_${v}`, word, at(p, v * lanes)));
+}
+
+/** Applies a word to each vector of a group; vector arguments that are groups go along, others are shared. */
+export function mapGroup(b: Recorder, name: string, word: WordName, ...args: (Value[] | Value)[]): Value[] {
+  const groups = args.find((a): a is Value[] => Array.isArray(a))!;
+  return groups.map((_, v) => b.let(`${name}_${v}`, word, ...args.map((a) => (Array.isArray(a) ? a[v]! : a))));
+}
+
+/** Stores a group at `p`. */
+export function storeGroup(b: Recorder, lanes: number, word: WordName, p: Address, group: readonly Value[]): void {
+  group.forEach((value, v) => {
+    b.do(word, at(p, v * lanes), value);
+  });
+}
+
+/** Reduces a group to one scalar by the tree; `pair` combines vectors, `within` the lanes of the last one. */
+export function reduceGroup(b: Recorder, name: string, pair: 'add' | 'max', group: readonly Value[]): Value {
+  let rest = [...group];
+  while (rest.length > 1) {
+    const half = rest.length / 2;
+    rest = rest.slice(0, half).map((v, i) => b.let(`${name}_h${half}_${i}`, pair, v, rest[i + half]!));
+  }
+  return b.let(name, pair === 'add' ? 'sum' : 'peak', rest[0]!);
+}
+
+/**
+ * e^x = 2^n * 2^f with n = round(x log2 e), |f| <= 1/2: a polynomial of degree 6 in f (Taylor coefficients of 2^f: the first
+ * omitted term, (ln 2 / 2)^7 / 7! = 1.2e-7, is the last bit of float32). The product x log2 e is split in two constants so
+ * that f keeps its precision. x is clamped to [-87, 88]: the result is never denormal or infinite.
+ */
+const LOW = -87;
+const HIGH = 88;
+const LOG2E = Math.fround(1.4426950408889634);
+const LOG2E_LOW = Math.fround(1.4426950408889634 - LOG2E);
+const coefficients = [1, 0.6931471805599453, 0.2402265069591007, 0.0555041086648216, 0.009618129107628477, 0.0013333558146428443, 0.00015403530393381608].map(Math.fround);
+
+/** e^x of a group of floats. */
+export function expGroup(b: Recorder, name: string, x: readonly Value[]): Value[] {
+  const constant = (suffix: string, value: number) => b.let(`${name}_${suffix}`, 'constant', value);
+  const low = constant('low', LOW);
+  const high = constant('high', HIGH);
+  const log2e = constant('log2e', LOG2E);
+  const log2eLow = constant('log2e_low', LOG2E_LOW);
+  const minusOne = constant('minus_one', -1);
+  const cs = coefficients.map((c, i) => constant(`c${i}`, c));
+  return x.map((value, v) => {
+    const id = (suffix: string) => `${name}_${suffix}_${v}`;
+    const clamped = b.let(id('x'), 'max', b.let(id('top'), 'min', value, high), low);
+    const n = b.let(id('n'), 'round', b.let(id('t'), 'mul', clamped, log2e));
+    // f = x log2e - n, rounded once by the fma, plus the constant's own low part.
+    const minusN = b.let(id('minus_n'), 'mul', b.let(id('whole'), 'to_floats', n), minusOne);
+    const f = b.let(id('f'), 'fma', clamped, log2eLow, b.let(id('f0'), 'fma', clamped, log2e, minusN));
+    let p = cs.at(-1)!;
+    for (let i = cs.length - 2; i >= 0; i--) p = b.let(id(`p${i}`), 'fma', p, f, cs[i]!);
+    return b.let(`${name}_${v}`, 'mul', p, b.let(id('scale'), 'exp2i', n));
+  });
+}
+
+/** The same e^x on numbers: part of the definition of every kernel that uses it. */
+export function exp(x: number): number {
+  const f32 = Math.fround;
+  const clamped = Math.max(Math.min(x, HIGH), LOW);
+  const n = roundHalfEven(f32(clamped * LOG2E));
+  const f = fmaf(clamped, LOG2E_LOW, fmaf(clamped, LOG2E, -n));
+  let p = coefficients.at(-1)!;
+  for (let i = coefficients.length - 2; i >= 0; i--) p = fmaf(p, f, coefficients[i]!);
+  return f32(p * 2 ** n);
+}
+
+/** Sum of values by 16 strided lanes and the tree; the length is padded with +0. */
+export function laneSum(length: number, value: (i: number) => number): number {
+  const lanes = new Float32Array(16);
+  for (let i = 0; i < length; i++) lanes[i & 15] = lanes[i & 15]! + value(i);
+  return laneTree(lanes);
+}
+
+/** The tree i+8, +4, +2, +1 over 16 lanes. */
+export function laneTree(lanes: Float32Array): number {
+  const v = Float32Array.from(lanes);
+  for (let half = 8; half; half >>= 1) for (let i = 0; i < half; i++) v[i] = v[i]! + v[i + half]!;
+  return v[0]!;
+}

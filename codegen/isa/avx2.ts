@@ -1,0 +1,89 @@
+/**
+ * AVX2 with FMA and F16C (x86-64-v3). The byte dot product is vpmaddubsw: pairs of u8 x s8 products in int16, which saturates,
+ * so partial sums must be flushed to int32 before they can reach 32,767 (`limit`).
+ * Intrinsics: Intel Intrinsics Guide.
+ */
+import type { Isa } from './isa.ts';
+
+const prelude = `#include <immintrin.h>
+
+static inline int32_t bn_sum_ints(__m256i v) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 1)));
+}
+/* lanes i and i+4, then +2, then +1 */
+static inline float bn_sum(__m256 v) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float bn_peak(__m256 v) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+static inline void bn_store_int8(int8_t *p, __m256i v) {
+  const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
+}
+static inline __m256i bn_broadcast4(const void *p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm256_set1_epi32(x);
+}`;
+
+export const avx2: Isa = {
+  name: 'avx2',
+  family: 'x64',
+  requires: ['avx2', 'fma', 'f16c'],
+  flags: () => ['-mavx2', '-mfma', '-mf16c'],
+  lanes: 8,
+  registers: 16,
+  dot: { products: 2, limit: 32767 },
+  types: { bytes: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
+  prelude,
+  pause: '_mm_pause()',
+  words: {
+    load_bytes: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
+    store_bytes: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,
+    broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_ints: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
+    store_ints: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,
+    load_floats: (p) => `_mm256_loadu_ps(${p})`,
+    store_floats: (p, v) => `_mm256_storeu_ps(${p}, ${v})`,
+    load_halves: (p) => `_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(${p})))`,
+    store_halves: (p, v) => `_mm_storeu_si128((__m128i *)(${p}), _mm256_cvtps_ph(${v}, 0))`,
+    load_bfloats: (p) =>
+      `_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(${p}))), 16))`,
+    store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
+    prefetch: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_NTA)`,
+    // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
+    field: (v, shift, mask) =>
+      shift === '0'
+        ? `_mm256_and_si256(${v}, _mm256_set1_epi8(${mask}))`
+        : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8(${mask}))`,
+    dot_zero: () => '_mm256_setzero_si256()',
+    dot_next: (acc, u, s) => `_mm256_add_epi16(${acc}, _mm256_maddubs_epi16(${u}, ${s}))`,
+    dot_flush: (acc, d) => `_mm256_add_epi32(${acc}, _mm256_madd_epi16(${d}, _mm256_set1_epi16(1)))`,
+    splat_int: (x) => `_mm256_set1_epi32(${x})`,
+    add_ints: (a, b) => `_mm256_add_epi32(${a}, ${b})`,
+    sub_ints: (a, b) => `_mm256_sub_epi32(${a}, ${b})`,
+    sum_ints: (a) => `bn_sum_ints(${a})`,
+    to_floats: (a) => `_mm256_cvtepi32_ps(${a})`,
+    round: (a) => `_mm256_cvtps_epi32(${a})`,
+    constant: (x) => `_mm256_set1_ps(${x})`,
+    splat: (x) => `_mm256_set1_ps(${x})`,
+    add: (a, b) => `_mm256_add_ps(${a}, ${b})`,
+    sub: (a, b) => `_mm256_sub_ps(${a}, ${b})`,
+    mul: (a, b) => `_mm256_mul_ps(${a}, ${b})`,
+    div: (a, b) => `_mm256_div_ps(${a}, ${b})`,
+    fma: (a, b, c) => `_mm256_fmadd_ps(${a}, ${b}, ${c})`,
+    max: (a, b) => `_mm256_max_ps(${a}, ${b})`,
+    min: (a, b) => `_mm256_min_ps(${a}, ${b})`,
+    abs: (a) => `_mm256_andnot_ps(_mm256_set1_ps(-0.0f), ${a})`,
+    exp2i: (n) => `_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(${n}, _mm256_set1_epi32(127)), 23))`,
+    sum: (a) => `bn_sum(${a})`,
+    peak: (a) => `bn_peak(${a})`,
+  },
+};

@@ -1,0 +1,87 @@
+/**
+ * AVX-512 F, BW, DQ, VL with VNNI. The byte dot product is vpdpbusd: four u8 x s8 products summed straight into int32, without
+ * saturation. VBMI is an optional feature of the CPU profile.
+ * Intrinsics: Intel Intrinsics Guide.
+ */
+import type { Isa } from './isa.ts';
+
+const prelude = `#include <immintrin.h>
+
+/* lanes i and i+8, then +4, +2, +1 (the compiler's own reduction has no fixed order) */
+static inline float bn_sum(__m512 v) {
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline __m512i bn_broadcast4(const void *p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}`;
+
+export const avx512: Isa = {
+  name: 'avx512',
+  family: 'x64',
+  requires: ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx512_vnni', 'avx2', 'fma', 'f16c'],
+  flags: (features) => [
+    '-mavx512f',
+    '-mavx512bw',
+    '-mavx512dq',
+    '-mavx512vl',
+    '-mavx512vnni',
+    '-mavx2',
+    '-mfma',
+    '-mf16c',
+    '-mprefer-vector-width=512',
+    ...(features.includes('avx512vbmi') ? ['-mavx512vbmi'] : []),
+  ],
+  lanes: 16,
+  registers: 32,
+  dot: { products: 4, limit: 2 ** 31 - 1 },
+  types: { bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
+  prelude,
+  pause: '_mm_pause()',
+  words: {
+    load_bytes: (p) => `_mm512_loadu_si512(${p})`,
+    store_bytes: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
+    broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_ints: (p) => `_mm512_loadu_si512(${p})`,
+    store_ints: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
+    load_floats: (p) => `_mm512_loadu_ps(${p})`,
+    store_floats: (p, v) => `_mm512_storeu_ps(${p}, ${v})`,
+    load_halves: (p) => `_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(${p})))`,
+    store_halves: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), _mm512_cvtps_ph(${v}, 0))`,
+    load_bfloats: (p) =>
+      `_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(${p}))), 16))`,
+    store_int8: (p, v) => `_mm_storeu_si128((__m128i *)(${p}), _mm512_cvtsepi32_epi8(${v}))`,
+    prefetch: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_NTA)`,
+    // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
+    field: (v, shift, mask) =>
+      shift === '0'
+        ? `_mm512_and_si512(${v}, _mm512_set1_epi8(${mask}))`
+        : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8(${mask}))`,
+    dot_zero: () => '_mm512_setzero_si512()',
+    dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
+    dot_flush: (acc, d) => `_mm512_add_epi32(${acc}, ${d})`,
+    splat_int: (x) => `_mm512_set1_epi32(${x})`,
+    add_ints: (a, b) => `_mm512_add_epi32(${a}, ${b})`,
+    sub_ints: (a, b) => `_mm512_sub_epi32(${a}, ${b})`,
+    sum_ints: (a) => `_mm512_reduce_add_epi32(${a})`,
+    to_floats: (a) => `_mm512_cvtepi32_ps(${a})`,
+    round: (a) => `_mm512_cvtps_epi32(${a})`,
+    constant: (x) => `_mm512_set1_ps(${x})`,
+    splat: (x) => `_mm512_set1_ps(${x})`,
+    add: (a, b) => `_mm512_add_ps(${a}, ${b})`,
+    sub: (a, b) => `_mm512_sub_ps(${a}, ${b})`,
+    mul: (a, b) => `_mm512_mul_ps(${a}, ${b})`,
+    div: (a, b) => `_mm512_div_ps(${a}, ${b})`,
+    fma: (a, b, c) => `_mm512_fmadd_ps(${a}, ${b}, ${c})`,
+    max: (a, b) => `_mm512_max_ps(${a}, ${b})`,
+    min: (a, b) => `_mm512_min_ps(${a}, ${b})`,
+    abs: (a) => `_mm512_abs_ps(${a})`,
+    exp2i: (n) => `_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(${n}, _mm512_set1_epi32(127)), 23))`,
+    sum: (a) => `bn_sum(${a})`,
+    peak: (a) => `_mm512_reduce_max_ps(${a})`,
+  },
+};

@@ -1,0 +1,13 @@
+/** The registry of instruction sets: one line each. */
+import { avx2 } from './avx2.ts';
+import { avx512 } from './avx512.ts';
+import type { Isa } from './isa.ts';
+import { neon } from './neon.ts';
+import { scalar } from './scalar.ts';
+
+export const isas = {
+  avx512,
+  avx2,
+  neon,
+  scalar,
+} as const satisfies Record<string, Isa>;

@@ -1,0 +1,77 @@
+/**
+ * AArch64 NEON with the dot product extension (ARMv8.2-A, FEAT_DotProd). The byte dot product is sdot, s8 x s8 into int32:
+ * codes must stay below 128, which ternary codes do.
+ * Intrinsics: Arm C Language Extensions, Advanced SIMD.
+ */
+import type { Isa } from './isa.ts';
+
+const prelude = `#include <arm_neon.h>
+
+static inline int8x16_t bn_broadcast4(const void *p) {
+  int32_t x;
+  __builtin_memcpy(&x, p, 4);
+  return vreinterpretq_s8_s32(vdupq_n_s32(x));
+}
+/* lanes i and i+2, then +1 */
+static inline float bn_sum(float32x4_t v) {
+  const float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+  return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+}
+static inline void bn_store_int8(int8_t *p, int32x4_t v) {
+  const int16x4_t w = vqmovn_s32(v);
+  const int8x8_t b = vqmovn_s16(vcombine_s16(w, w));
+  __builtin_memcpy(p, &b, 4);
+}`;
+
+export const neon: Isa = {
+  name: 'neon',
+  family: 'arm64',
+  requires: ['asimddp'],
+  flags: () => ['-march=armv8.2-a+dotprod'],
+  lanes: 4,
+  registers: 32,
+  dot: { products: 4, limit: 2 ** 31 - 1 },
+  types: { bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
+  prelude,
+  pause: '__asm__ volatile("isb")',
+  words: {
+    load_bytes: (p) => `vld1q_s8((const int8_t *)(${p}))`,
+    store_bytes: (p, v) => `vst1q_s8((int8_t *)(${p}), ${v})`,
+    broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_ints: (p) => `vld1q_s32(${p})`,
+    store_ints: (p, v) => `vst1q_s32(${p}, ${v})`,
+    load_floats: (p) => `vld1q_f32(${p})`,
+    store_floats: (p, v) => `vst1q_f32(${p}, ${v})`,
+    load_halves: (p) => `vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(${p})))`,
+    store_halves: (p, v) => `vst1_u16(${p}, vreinterpret_u16_f16(vcvt_f16_f32(${v})))`,
+    load_bfloats: (p) => `vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(${p}), 16))`,
+    store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
+    prefetch: (p) => `__builtin_prefetch(${p}, 0, 0)`,
+    field: (v, shift, mask) => {
+      const shifted = shift === '0' ? v : `vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(${v}), ${shift}))`;
+      return Number(mask) === 255 >> Number(shift) ? shifted! : `vandq_s8(${shifted}, vdupq_n_s8(${mask}))`;
+    },
+    dot_zero: () => 'vdupq_n_s32(0)',
+    dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
+    dot_flush: (acc, d) => `vaddq_s32(${acc}, ${d})`,
+    splat_int: (x) => `vdupq_n_s32(${x})`,
+    add_ints: (a, b) => `vaddq_s32(${a}, ${b})`,
+    sub_ints: (a, b) => `vsubq_s32(${a}, ${b})`,
+    sum_ints: (a) => `vaddvq_s32(${a})`,
+    to_floats: (a) => `vcvtq_f32_s32(${a})`,
+    round: (a) => `vcvtnq_s32_f32(${a})`,
+    constant: (x) => `vdupq_n_f32(${x})`,
+    splat: (x) => `vdupq_n_f32(${x})`,
+    add: (a, b) => `vaddq_f32(${a}, ${b})`,
+    sub: (a, b) => `vsubq_f32(${a}, ${b})`,
+    mul: (a, b) => `vmulq_f32(${a}, ${b})`,
+    div: (a, b) => `vdivq_f32(${a}, ${b})`,
+    fma: (a, b, c) => `vfmaq_f32(${c}, ${a}, ${b})`,
+    max: (a, b) => `vmaxq_f32(${a}, ${b})`,
+    min: (a, b) => `vminq_f32(${a}, ${b})`,
+    abs: (a) => `vabsq_f32(${a})`,
+    exp2i: (n) => `vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(${n}, vdupq_n_s32(127)), 23))`,
+    sum: (a) => `bn_sum(${a})`,
+    peak: (a) => `vmaxvq_f32(${a})`,
+  },
+};

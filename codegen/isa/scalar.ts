@@ -1,0 +1,100 @@
+/**
+ * Portable C: a "vector" is one lane of 32 bits. It runs on every CPU and is what the other instruction sets are compared
+ * with. fmaf is the C library's: correctly rounded by its standard, so it gives the same bits as a fused instruction.
+ */
+import type { Isa } from './isa.ts';
+
+const prelude = `#include <math.h>
+#include <string.h>
+
+static inline uint32_t bn_load4(const void *p) {
+  uint32_t v;
+  memcpy(&v, p, 4);
+  return v;
+}
+static inline void bn_store4(void *p, uint32_t v) { memcpy(p, &v, 4); }
+/* sum of four products u8 x s8 */
+static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
+  return (int32_t)(u & 255) * (int8_t)s + (int32_t)(u >> 8 & 255) * (int8_t)(s >> 8) +
+         (int32_t)(u >> 16 & 255) * (int8_t)(s >> 16) + (int32_t)(u >> 24) * (int8_t)(s >> 24);
+}
+static inline float bn_float(uint32_t bits) {
+  float f;
+  memcpy(&f, &bits, 4);
+  return f;
+}
+static inline uint32_t bn_bits(float f) {
+  uint32_t bits;
+  memcpy(&bits, &f, 4);
+  return bits;
+}
+/* binary16 -> float: rebias by a multiplication, which also handles subnormals */
+static inline float bn_from_half(uint16_t h) {
+  const float magnitude = bn_float((uint32_t)(h & 0x7fff) << 13) * 0x1p112f;
+  return (h & 0x7c00) == 0x7c00 ? bn_float((uint32_t)(h & 0x8000) << 16 | 0x7f800000u | (uint32_t)(h & 0x3ff) << 13)
+                                : (h & 0x8000 ? -magnitude : magnitude);
+}
+/* float -> binary16, ties to even: adding 0.5 (subnormals) or half of the last kept bit rounds in hardware */
+static inline uint16_t bn_to_half(float f) {
+  const uint32_t bits = bn_bits(f), sign = bits >> 16 & 0x8000;
+  const uint32_t a = bits & 0x7fffffffu;
+  if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00);
+  if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00);
+  if (a < 0x38800000u) return (uint16_t)(sign | (bn_bits(bn_float(a) + 0.5f) - 0x3f000000u));
+  return (uint16_t)(sign | ((a + 0xc8000fffu + (a >> 13 & 1)) >> 13));
+}
+/* ties to even for |x| < 2^22: the sum's last bit is worth one */
+static inline int32_t bn_round(float x) { return (int32_t)(bn_bits(x + 0x1.8p23f) - 0x4b400000u); }`;
+
+export const scalar: Isa = {
+  name: 'scalar',
+  family: 'any',
+  requires: [],
+  flags: () => [],
+  lanes: 1,
+  registers: Number.POSITIVE_INFINITY,
+  dot: { products: 4, limit: 2 ** 31 - 1 },
+  types: { bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
+  prelude,
+  pause: '(void)0',
+  words: {
+    load_bytes: (p) => `bn_load4(${p})`,
+    store_bytes: (p, v) => `bn_store4(${p}, ${v})`,
+    broadcast4: (p) => `bn_load4(${p})`,
+    load_ints: (p) => `*(${p})`,
+    store_ints: (p, v) => `*(${p}) = ${v}`,
+    load_floats: (p) => `*(${p})`,
+    store_floats: (p, v) => `*(${p}) = ${v}`,
+    load_halves: (p) => `bn_from_half(*(${p}))`,
+    store_halves: (p, v) => `*(${p}) = bn_to_half(${v})`,
+    load_bfloats: (p) => `bn_float((uint32_t)*(${p}) << 16)`,
+    store_int8: (p, v) => `*(${p}) = (int8_t)${v}`,
+    prefetch: (p) => `(void)(${p})`,
+    field: (v, shift, mask) => {
+      const wide = `0x${Number(mask).toString(16).padStart(2, '0').repeat(4)}u`;
+      return shift === '0' ? `${v} & ${wide}` : `${v} >> ${shift} & ${wide}`;
+    },
+    dot_zero: () => '0',
+    dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
+    dot_flush: (acc, d) => `${acc} + ${d}`,
+    splat_int: (x) => x!,
+    add_ints: (a, b) => `${a} + ${b}`,
+    sub_ints: (a, b) => `${a} - ${b}`,
+    sum_ints: (a) => a!,
+    to_floats: (a) => `(float)${a}`,
+    round: (a) => `bn_round(${a})`,
+    constant: (x) => x!,
+    splat: (x) => x!,
+    add: (a, b) => `${a} + ${b}`,
+    sub: (a, b) => `${a} - ${b}`,
+    mul: (a, b) => `${a} * ${b}`,
+    div: (a, b) => `${a} / ${b}`,
+    fma: (a, b, c) => `fmaf(${a}, ${b}, ${c})`,
+    max: (a, b) => `${a} > ${b} ? ${a} : ${b}`,
+    min: (a, b) => `${a} < ${b} ? ${a} : ${b}`,
+    abs: (a) => `bn_float(bn_bits(${a}) & 0x7fffffffu)`,
+    exp2i: (n) => `bn_float((uint32_t)(${n} + 127) << 23)`,
+    sum: (a) => a!,
+    peak: (a) => a!,
+  },
+};

@@ -1,0 +1,116 @@
+/**
+ * Ternary matrix times one int8 vector by byte dot products: the decode kernel. Works with every packing, through `unpack`.
+ *
+ *   y[r] = sum_k w[r][k] x[k] = sum_k (w[r][k] + 1) x[k] - sum_k x[k]
+ *
+ * The codes w + 1 are unsigned, as maddubs and dpbusd want them; the sum of x is subtracted once. A thread calls it with its
+ * range of row tiles and reads one sequential stream. Tile: 1 token x rows of a line x k of one unrolled step;
+ * variant pN: prefetch N bytes ahead.
+ */
+import { at, plus, times } from '../ir/record.ts';
+import type { KernelSpec } from '../name.ts';
+import { packingOf, packings } from '../packings/index.ts';
+import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
+import type { Packing } from '../packings/packing.ts';
+import type { KernelFamily } from './kernel.ts';
+import { range, roundUp } from './kernel.ts';
+import { dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
+
+export const gemv: KernelFamily = {
+  formula: 'y[n] = W[n][k] . x[k], exact int32',
+  needs: ['load_bytes', 'broadcast4', 'dot_zero', 'dot_next', 'dot_flush', 'splat_int', 'sub_ints', 'store_ints', 'prefetch'],
+
+  record: (b, spec, isa) => {
+    const p = packingOf(spec.weight);
+    const { n, k } = spec.shape as { n: number; k: number };
+    const lines = linesOf(p, k);
+    const unroll = spec.tile[2]! / p.lineK;
+    const tiles = tilesOf(p, n);
+    const w = b.pointer('w', {
+      element: 'u8',
+      access: 'in',
+      extent: bytesOf(p, n, k),
+      doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
+    });
+    const x = b.pointer('x', {
+      element: 'i8',
+      access: 'in',
+      extent: lines * p.lineK,
+      doc: `activations [${k}], int8, zero up to ${lines * p.lineK}`,
+    });
+    const sum = b.scalar('int', 'sum', 'sum of x');
+    const y = b.pointer('y', { element: 'i32', access: 'out', extent: tiles * p.rows, doc: `result [${n}], padded to ${tiles * p.rows}` });
+    const t0 = b.long('t0', 0, tiles, 'first row tile');
+    const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
+    const ahead = Number(spec.variant!.slice(1));
+    const vectors = vectorsOf(p, isa);
+    // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
+    const most = Math.floor(stepsBeforeFlush(isa) / (p.lineK / 4));
+    // Enough independent sums to hide the latency of a dot step (4-5 cycles, one or two a cycle).
+    const chains = Math.max(1, Math.floor(4 / vectors));
+    const chunk = most >= lines ? lines : Math.max(unroll, Math.floor(most / unroll) * unroll);
+
+    b.loop('tile', t0, t1, 1, (tile) => {
+      const row = at(w, times(tile, tileBytes(p, k)));
+      const zero = b.let('zero', 'integer', 0);
+      const acc = range(vectors).map((v) => b.variable(`acc_v${v}`, 'splat_int', zero));
+      b.chunks('chunk', lines, chunk, (base, count, part) => {
+        const dots = range(chains).map((c) => range(vectors).map((v) => b.variable(`dots${part}_c${c}_v${v}`, 'dot_zero')));
+        b.unrolled(`i${part}`, count, unroll, (i, u, rest) => {
+          const tag = `${part}${rest}_l${u}`;
+          const line = plus(base, i);
+          const address = at(row, times(line, p.lineBytes));
+          if (ahead) b.do('prefetch', at(address, ahead));
+          const codes = p.unpack(b, isa, loadLine(b, p, isa, address, tag), tag);
+          codes.forEach((group, g) => {
+            const xg = b.let(`x${tag}_g${g}`, 'broadcast4', at(x, times(line, p.lineK), 4 * g));
+            group.forEach((code, v) => {
+              const sum = dots[g % chains]![v]!;
+              b.set(sum, 'dot_next', sum, code, xg);
+            });
+          });
+        });
+        for (const chain of dots)
+          acc.forEach((a, v) => {
+            b.set(a, 'dot_flush', a, chain[v]!);
+          });
+      });
+      const bias = b.let('bias', 'splat_int', sum);
+      acc.forEach((a, v) => {
+        b.do('store_ints', at(y, times(tile, p.rows), v * isa.lanes), b.let(`y_v${v}`, 'sub_ints', a, bias));
+      });
+    });
+  },
+
+  reference: (spec, args) => dotReference(spec, args, 1),
+
+  samples: (isa) =>
+    Object.values<Packing>(packings).flatMap((p) =>
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
+        (k, i): KernelSpec => ({
+          op: 'gemv',
+          act: 'i8',
+          weight: p.token,
+          out: 'i32',
+          shape: { n: p.rows * 3 + i - 2, k },
+          tile: [1, p.rows, p.lineK * 4],
+          isa: isa.name,
+          variant: 'p8192',
+        }),
+      ),
+    ),
+
+  example: (spec, random, extreme) => {
+    const p = packingOf(spec.weight);
+    const { n, k } = spec.shape as { n: number; k: number };
+    const { trits, x, sums } = dotExample(n, k, 1, roundUp(k, p.lineK), random, extreme);
+    return {
+      w: pack(p, trits, n, k),
+      x,
+      sum: sums[0]!,
+      y: new Int32Array(roundUp(n, p.rows)),
+      t0: 0,
+      t1: tilesOf(p, n),
+    };
+  },
+};

@@ -1,0 +1,24 @@
+/** The registry of kernel families: one line each; the key is the `op` of kernel names. */
+import { attention } from './attention.ts';
+import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
+import { gemm } from './gemm.ts';
+import { gemv } from './gemv.ts';
+import { head } from './head.ts';
+import type { KernelFamily } from './kernel.ts';
+import { norm } from './norm.ts';
+import { rope } from './rope.ts';
+
+export const kernels = {
+  gemv,
+  gemm,
+  norm,
+  rope,
+  attention,
+  relu2,
+  silu,
+  residual,
+  scale,
+  narrow,
+  rows,
+  head,
+} as const satisfies Record<string, KernelFamily>;

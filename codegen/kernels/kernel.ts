@@ -1,0 +1,41 @@
+/**
+ * What a kernel family must supply. One file per algorithm; kernels/index.ts registers them. The same recorded algorithm serves
+ * every ISA that has its words; the registry drives code generation, tests and benchmarks alike.
+ */
+import type { Arguments } from '../ir/simulate.ts';
+import type { Recorder } from '../ir/record.ts';
+import type { VectorWord } from '../ir/words.ts';
+import type { Isa } from '../isa/isa.ts';
+import type { KernelSpec } from '../name.ts';
+
+export interface KernelFamily {
+  /** What it computes, with shapes: the banner's first line. */
+  readonly formula: string;
+  /** Words that the ISA must have, beyond those of the packing. */
+  readonly needs: readonly VectorWord[];
+  /** Records the algorithm. Everything it depends on is in `spec`. */
+  readonly record: (b: Recorder, spec: KernelSpec, isa: Isa) => void;
+  /** Computes the outputs among `args` in place, by the definition; for floats in the order that defines the result. */
+  readonly reference: (spec: KernelSpec, args: Arguments) => void;
+  /** Specs that the tests build on this ISA: sizes below, at and above the tile. */
+  readonly samples: (isa: Isa) => readonly KernelSpec[];
+  /** Arguments for a test run; `extreme` asks for the data that overflow would show on. Scratch buffers are filled by the test. */
+  readonly example: (spec: KernelSpec, random: Random, extreme: boolean) => Arguments;
+}
+
+/** Source of test data. */
+export interface Random {
+  /** Uniform integer in [low, high]. */
+  readonly integer: (low: number, high: number) => number;
+  /** Roughly normal, standard deviation 1. */
+  readonly normal: () => number;
+}
+
+/** Lanes of the fixed float order: 16, whatever the ISA; a group is 16 / lanes vectors. */
+export const LANES = 16;
+/** Vectors in a group of 16 lanes. */
+export const groupOf = (isa: Isa): number => LANES / isa.lanes;
+/** n rounded up to a multiple of m. */
+export const roundUp = (n: number, m: number): number => Math.ceil(n / m) * m;
+/** 0, 1, ..., n - 1. */
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
