@@ -52,6 +52,18 @@ function describe(p: Param): string {
   return `${p.name}: ${p.doc}${p.kind === 'pointer' && p.bound !== undefined ? `, values <= ${p.bound}` : ''}`;
 }
 
+/** The helpers that a text calls, directly or through each other. */
+function helpersFor(text: string, isa: Isa): string {
+  let all = text;
+  const used: string[] = [];
+  for (const [name, helper] of Object.entries(isa.helpers).reverse()) {
+    if (!all.includes(`${name}(`)) continue;
+    used.unshift(helper);
+    all += helper;
+  }
+  return used.map((helper) => `\n${helper}\n`).join('');
+}
+
 /** The C file of a kernel: banner, prelude, function. */
 export function kernelSource(spec: KernelSpec): { name: string; program: Program; text: string } {
   const program = programOf(spec);
@@ -64,17 +76,18 @@ export function kernelSource(spec: KernelSpec): { name: string; program: Program
     '',
     `Generated from codegen/kernels for ${isa.name}; tile ${spec.tile.join(' x ')}. Buffers must not overlap.`,
   ];
+  const code = printFunction(program, isa);
   const text = `/*\n${banner.map((line) => ` * ${line}`.trimEnd()).join('\n')}\n */
 #include <stdint.h>
-${isa.prelude}
-
+${isa.include}
+${helpersFor(code, isa)}
+/* Preconditions; checked where BN_DEBUG is defined. */
 #ifdef BN_DEBUG
-#include <assert.h>
-#define BN_ASSERT(condition) assert(condition)
+#define BN_ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
 #else
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-${printFunction(program, isa)}`;
+${code}`;
   return { name: program.name, program, text };
 }

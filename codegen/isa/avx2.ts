@@ -5,33 +5,33 @@
  */
 import type { Isa } from './isa.ts';
 
-const prelude = `#include <immintrin.h>
-
-static inline int32_t bn_sum_ints(__m256i v) {
+const helpers = {
+  bn_sum_ints: `static inline int32_t bn_sum_ints(__m256i v) {
   __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
   return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 1)));
-}
-/* lanes i and i+4, then +2, then +1 */
+}`,
+  bn_sum: `/* lanes i and i+4, then +2, then +1 */
 static inline float bn_sum(__m256 v) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-static inline float bn_peak(__m256 v) {
+}`,
+  bn_peak: `static inline float bn_peak(__m256 v) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
-}
-static inline void bn_store_int8(int8_t *p, __m256i v) {
+}`,
+  bn_store_int8: `static inline void bn_store_int8(int8_t *p, __m256i v) {
   const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
-}
-static inline __m256i bn_broadcast4(const void *p) {
+}`,
+  bn_broadcast4: `static inline __m256i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
   return _mm256_set1_epi32(x);
-}`;
+}`,
+};
 
 export const avx2: Isa = {
   name: 'avx2',
@@ -42,8 +42,9 @@ export const avx2: Isa = {
   registers: 16,
   dot: { products: 2, limit: 32767 },
   types: { bytes: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
-  prelude,
-  pause: '_mm_pause()',
+  include: '#include <immintrin.h>',
+  helpers,
+  pause: '__builtin_ia32_pause()',
   words: {
     load_bytes: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
     store_bytes: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,

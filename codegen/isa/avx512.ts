@@ -5,20 +5,20 @@
  */
 import type { Isa } from './isa.ts';
 
-const prelude = `#include <immintrin.h>
-
-/* lanes i and i+8, then +4, +2, +1 (the compiler's own reduction has no fixed order) */
+const helpers = {
+  bn_sum: `/* lanes i and i+8, then +4, +2, +1 (the compiler's own reduction has no fixed order) */
 static inline float bn_sum(__m512 v) {
   const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-static inline __m512i bn_broadcast4(const void *p) {
+}`,
+  bn_broadcast4: `static inline __m512i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
   return _mm512_set1_epi32(x);
-}`;
+}`,
+};
 
 export const avx512: Isa = {
   name: 'avx512',
@@ -40,8 +40,9 @@ export const avx512: Isa = {
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1 },
   types: { bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
-  prelude,
-  pause: '_mm_pause()',
+  include: '#include <immintrin.h>',
+  helpers,
+  pause: '__builtin_ia32_pause()',
   words: {
     load_bytes: (p) => `_mm512_loadu_si512(${p})`,
     store_bytes: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,

@@ -17,8 +17,10 @@ export interface Isa extends Machine {
   readonly registers: number;
   /** C types of the vector values. */
   readonly types: { readonly bytes: string; readonly dots: string; readonly ints: string; readonly floats: string };
-  /** C text before the first kernel: includes, and helpers for words that need more than an expression. */
-  readonly prelude: string;
+  /** Include lines. */
+  readonly include: string;
+  /** C functions for words that need more than an expression, by name; a kernel gets those it calls. Callees come first. */
+  readonly helpers: Readonly<Record<string, string>>;
   /** C statement for a spinning thread. */
   readonly pause: string;
   readonly words: { readonly [W in VectorWord]?: (...args: string[]) => string };

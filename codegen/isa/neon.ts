@@ -5,23 +5,23 @@
  */
 import type { Isa } from './isa.ts';
 
-const prelude = `#include <arm_neon.h>
-
-static inline int8x16_t bn_broadcast4(const void *p) {
+const helpers = {
+  bn_broadcast4: `static inline int8x16_t bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
-}
-/* lanes i and i+2, then +1 */
+}`,
+  bn_sum: `/* lanes i and i+2, then +1 */
 static inline float bn_sum(float32x4_t v) {
   const float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
   return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
-}
-static inline void bn_store_int8(int8_t *p, int32x4_t v) {
+}`,
+  bn_store_int8: `static inline void bn_store_int8(int8_t *p, int32x4_t v) {
   const int16x4_t w = vqmovn_s32(v);
   const int8x8_t b = vqmovn_s16(vcombine_s16(w, w));
   __builtin_memcpy(p, &b, 4);
-}`;
+}`,
+};
 
 export const neon: Isa = {
   name: 'neon',
@@ -32,7 +32,8 @@ export const neon: Isa = {
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1 },
   types: { bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
-  prelude,
+  include: '#include <arm_neon.h>',
+  helpers,
   pause: '__asm__ volatile("isb")',
   words: {
     load_bytes: (p) => `vld1q_s8((const int8_t *)(${p}))`,

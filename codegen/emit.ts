@@ -1,0 +1,209 @@
+/**
+ * Everything that is generated for a plan, as a map from file name to text: one C file a kernel, the plan's constants and
+ * tables, the templates, the manifest and the typed bindings. Same plan, same text, byte for byte.
+ */
+import { readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { packageRoot, version } from '../schemas/files.ts';
+import { bindings } from './bindings.ts';
+import { isaOf, kernelSource } from './generate.ts';
+import { layerSlots, outerSlots } from './graph.ts';
+import { printSignature } from './ir/print.ts';
+import type { Program } from './ir/record.ts';
+import { attentionScratch } from './kernels/attention.ts';
+import { activationStride } from './kernels/ternary.ts';
+import { roundUp } from './kernels/kernel.ts';
+import type { Layout } from './layout.ts';
+import { layoutOf } from './layout.ts';
+import type { KernelSpec } from './name.ts';
+import { format } from './name.ts';
+import { packingOf } from './packings/index.ts';
+import { tilesOf } from './packings/packing.ts';
+import type { MatrixPlan, Plan } from './plan.ts';
+import { kernelsOf } from './plan.ts';
+import { inverseFrequencies } from './rotary.ts';
+
+/** The document that travels with a library (schemas/manifest.schema.json). */
+export interface Manifest {
+  readonly generator: string;
+  readonly shape: Plan['shape'];
+  readonly cpu: Plan['cpu'];
+  readonly batch: number;
+  readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
+  readonly matrices: Readonly<Record<string, { packing: string; gemv: string; gemm: string; why: string }>>;
+  readonly kernels: Readonly<Record<string, string>>;
+}
+
+/** `attn_q` -> `BN_ATTN_Q` */
+const constant = (slot: string) => `BN_${slot.toUpperCase()}`;
+const floatTypeConstants: Record<string, string> = { f32: '0 /* BN_F32 */', f16: '1 /* BN_F16 */', bf16: '30 /* BN_BF16 */' };
+const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : String(Math.fround(x))}f`;
+
+export function manifestOf(plan: Plan): Manifest {
+  const { id, fileBytes, tensors } = layoutOf(plan);
+  return {
+    generator: version,
+    shape: plan.shape,
+    cpu: plan.cpu,
+    batch: plan.batch,
+    layout: { id, fileBytes, tensors },
+    matrices: Object.fromEntries(
+      Object.entries(plan.matrices).map(([slot, m]) => [slot, { packing: m.packing, gemv: format(m.gemv), gemm: format(m.gemm), why: m.why }]),
+    ),
+    kernels: Object.fromEntries(Object.entries(plan.kernels).map(([role, spec]) => [role, format(spec)])),
+  };
+}
+
+const panelTiles = (m: MatrixPlan) => m.gemm.tile[1]! / packingOf(m.packing).rows;
+const panelBytes = (m: MatrixPlan) => Number(m.gemm.variant!.slice(2)) * m.gemm.tile[1]!;
+
+function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
+  const { shape } = plan;
+  const slots = layerSlots(shape);
+  const outer = outerSlots(shape);
+  const matrices = Object.values(plan.matrices);
+  const numbers: [string, number | string][] = [
+    ['BN_HIDDEN', shape.hidden],
+    ['BN_LAYERS', shape.layers],
+    ['BN_HEADS', shape.heads],
+    ['BN_KV_HEADS', shape.kvHeads],
+    ['BN_HEAD_SIZE', shape.headSize],
+    ['BN_INTERMEDIATE', shape.intermediate],
+    ['BN_VOCABULARY', shape.vocabulary],
+    ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
+    ['BN_BATCH', plan.batch],
+    ['BN_PANEL_BYTES', roundUp(Math.max(...matrices.map(panelBytes)), 64)],
+    ['BN_ATTENTION_SCRATCH', attentionScratch(shape.heads / shape.kvHeads)],
+    ['BN_HEAD_TOKENS', plan.kernels.head_batch!.tile[0]!],
+    ['BN_HEAD_BATCH_ROWS', plan.kernels.head_batch!.tile[1]!],
+    ['BN_HEAD_ONE_ROWS', plan.kernels.head_one!.tile[1]!],
+    ['BN_TENSORS', layout.tensors.length],
+    ...outer.map((s, i): [string, number] => [constant(s.name), i]),
+    ...(shape.tiedEmbedding ? [['BN_OUTPUT', 'BN_TOKEN_EMBD'] as [string, string]] : []),
+    ['BN_FIRST_LAYER', outer.length],
+    ['BN_SLOTS', slots.length],
+    ...slots.map((s, i): [string, number] => [constant(s.name), i]),
+  ];
+  return `/* Constants of ${shape.name} on ${plan.cpu.name}, and the kernels that serve it. Generated from codegen/plan.ts. */
+#ifndef BN_PLAN_H
+#define BN_PLAN_H
+#include <stdint.h>
+
+enum {
+${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
+};
+#define BN_SUB_NORMS ${shape.subNorms ? 1 : 0}
+#define BN_NORM_EPS ${decimal(shape.normEps)}
+#define BN_LAYOUT "${layout.id}"
+#define BN_PAUSE() ${isaOf(plan.cpu.isa).pause}
+
+${[...programs.values()].map((program) => `${printSignature(program)};`).join('\n')}
+
+/* The names under which forward.c calls the float kernels. */
+${Object.entries(plan.kernels)
+  .map(([role, spec]) => `#define bn_${role} bn_${format(spec)}`)
+  .join('\n')}
+
+#endif
+`;
+}
+
+function cString(text: string): string {
+  return text
+    .split(/(?<=[,{])/)
+    .reduce<string[]>((lines, piece) => {
+      const last = lines.at(-1);
+      if (last !== undefined && last.length + piece.length <= 100) lines[lines.length - 1] = last + piece;
+      else lines.push(piece);
+      return lines;
+    }, [])
+    .map((line) => `    ${JSON.stringify(line)}`)
+    .join('\n');
+}
+
+function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
+  const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
+  const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR' };
+  const typeOf = (t: Layout['tensors'][number]) => (t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : floatTypeConstants[t.type]!);
+  const packingTables = tokens.map((token, i) => {
+    const p = packingOf(token);
+    const pairs: string[] = [];
+    for (let r = 0; r < p.rows; r++)
+      for (let k = 0; k < p.lineK; k++) {
+        const { byte, factor } = p.place(r, k);
+        pairs.push(`${byte},${factor}`);
+      }
+    const lines = pairs.reduce<string[]>((all, pair, j) => {
+      if (j % p.lineK === 0) all.push(`    ${pair},`);
+      else all[all.length - 1] += ` ${pair},`;
+      return all;
+    }, []);
+    return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint8_t place_${i}[] = {\n${lines.join('\n')}\n};`;
+  });
+  const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
+    const { n, k } = m.gemv.shape as { n: number; k: number };
+    const p = packingOf(m.packing);
+    return `    [${constant(slot)}] = {.gemv = bn_${format(m.gemv)},
+                      .gemm = bn_${format(m.gemm)},
+                      .tiles = ${tilesOf(p, n)}, .panel_tiles = ${panelTiles(m)}, .tokens = ${m.gemm.tile[0]}, .x_stride = ${activationStride(k)}, .y_stride = ${tilesOf(p, n) * p.rows}},`;
+  });
+  const { layout: _, ...described } = manifest;
+  return `/* Tables of ${plan.shape.name} on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */
+#include "internal.h"
+
+const int64_t bn_file_bytes = ${layout.fileBytes};
+
+/* name, rows, cols, offset, bytes, kind, type */
+const bn_tensor bn_tensors[BN_TENSORS] = {
+${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}, ${t.bytes}, ${kinds[t.kind]}, ${typeOf(t)}},`).join('\n')}
+};
+
+${packingTables.join('\n\n')}
+
+const bn_packing bn_packings[] = {
+${tokens.map((token, i) => `    {"${token}", ${packingOf(token).rows}, ${packingOf(token).lineK}, ${packingOf(token).lineBytes}, place_${i}},`).join('\n')}
+};
+
+const bn_matrix bn_matrices[BN_SLOTS] = {
+${matrices.join('\n')}
+};
+
+/* theta^(-2 i / ${plan.shape.headSize}), theta = ${plan.shape.ropeTheta} */
+const float bn_inverse_frequencies[BN_HEAD_SIZE / 2] = {
+${[...inverseFrequencies(plan.shape.ropeTheta, plan.shape.headSize)].map((f) => `    ${f.toExponential(9)}f,`).join('\n')}
+};
+
+const char *bn_describe(void) {
+  return
+${cString(JSON.stringify({ ...described, layout: layout.id }))};
+}
+`;
+}
+
+/** The C templates, by file name. */
+export function templates(): Map<string, string> {
+  const folder = path.join(packageRoot, 'templates');
+  return new Map(
+    readdirSync(folder)
+      .filter((name) => /\.[ch]$/.test(name))
+      .sort()
+      .map((name) => [name, readFileSync(path.join(folder, name), 'utf8')]),
+  );
+}
+
+/** All generated files of a plan. */
+export function emit(plan: Plan): Map<string, string> {
+  const layout = layoutOf(plan);
+  const manifest = manifestOf(plan);
+  const specs: [string, KernelSpec][] = [...kernelsOf(plan)];
+  const sources = specs.map(([, spec]) => kernelSource(spec));
+  const programs = new Map(sources.map((s) => [s.name, s.program]));
+  return new Map([
+    ['manifest.json', `${JSON.stringify(manifest, null, 2)}\n`],
+    ['bindings.ts', bindings(plan)],
+    ...templates(),
+    ['plan.h', planHeader(plan, layout, programs)],
+    ['plan.c', planTables(plan, layout, manifest)],
+    ...sources.map((s): [string, string] => [`kernels/${s.name}.c`, s.text]),
+  ]);
+}

@@ -1,0 +1,69 @@
+/**
+ * A model's structure: the tensors of one layer in the order in which decoding reads them, and the tensors around the layers.
+ * Slot names are GGUF's.
+ */
+import type { FloatType, ModelShape } from '../schemas/types.ts';
+
+/** The ternary matrices of a layer. */
+export const matrixSlots = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'] as const;
+export type MatrixSlot = (typeof matrixSlots)[number];
+
+export interface Slot {
+  readonly name: string;
+  readonly kind: 'ternary' | 'vector';
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** The tensors of one layer. Matrices are [rows = outputs, cols = inputs]; norm weights are vectors of `cols`. */
+export function layerSlots(shape: ModelShape): readonly Slot[] {
+  const q = shape.heads * shape.headSize;
+  const kv = shape.kvHeads * shape.headSize;
+  const vector = (name: string, cols: number): Slot => ({ name, kind: 'vector', rows: 1, cols });
+  const matrix = (name: MatrixSlot, rows: number, cols: number): Slot => ({ name, kind: 'ternary', rows, cols });
+  return [
+    vector('attn_norm', shape.hidden),
+    matrix('attn_q', q, shape.hidden),
+    matrix('attn_k', kv, shape.hidden),
+    matrix('attn_v', kv, shape.hidden),
+    ...(shape.subNorms ? [vector('attn_sub_norm', q)] : []),
+    matrix('attn_output', shape.hidden, q),
+    vector('ffn_norm', shape.hidden),
+    matrix('ffn_gate', shape.intermediate, shape.hidden),
+    matrix('ffn_up', shape.intermediate, shape.hidden),
+    ...(shape.subNorms ? [vector('ffn_sub_norm', shape.intermediate)] : []),
+    matrix('ffn_down', shape.hidden, shape.intermediate),
+  ];
+}
+
+/** Tensors outside the layers, before them in the file. */
+export function outerSlots(
+  shape: ModelShape,
+): readonly ({ name: string; kind: 'rows'; rows: number; cols: number; type: FloatType } | Slot)[] {
+  const rows = (name: string, type: FloatType) => ({ name, kind: 'rows' as const, rows: shape.vocabulary, cols: shape.hidden, type });
+  return [
+    rows('token_embd', shape.embeddingType),
+    { name: 'output_norm', kind: 'vector', rows: 1, cols: shape.hidden },
+    ...(shape.tiedEmbedding ? [] : [rows('output', shape.headType)]),
+  ];
+}
+
+/** A distinct ternary product of the model. */
+export interface Problem {
+  readonly n: number;
+  readonly k: number;
+  readonly slots: readonly MatrixSlot[];
+}
+
+/** The distinct matrix sizes of a layer, each with the matrices that have it. */
+export function problems(shape: ModelShape): readonly Problem[] {
+  const found = new Map<string, { n: number; k: number; slots: MatrixSlot[] }>();
+  for (const slot of layerSlots(shape)) {
+    if (slot.kind !== 'ternary') continue;
+    const key = `n${slot.rows}k${slot.cols}`;
+    const problem = found.get(key) ?? { n: slot.rows, k: slot.cols, slots: [] };
+    problem.slots.push(slot.name as MatrixSlot);
+    found.set(key, problem);
+  }
+  return [...found.values()];
+}

@@ -1,0 +1,66 @@
+/**
+ * The packed weights file: which tensor lies where. The layout depends on shape and packings only, neither on the ISA nor on
+ * threads, so targets with the same packings share one file.
+ */
+import { createHash } from 'node:crypto';
+import type { ModelShape } from '../schemas/types.ts';
+import type { MatrixSlot } from './graph.ts';
+import { layerSlots, outerSlots } from './graph.ts';
+import { LANES, roundUp } from './kernels/kernel.ts';
+import { packingOf } from './packings/index.ts';
+import { bytesOf } from './packings/packing.ts';
+import type { Plan } from './plan.ts';
+
+/** Bytes before the first tensor; BN_HEADER_BYTES in templates/internal.h. */
+const HEADER_BYTES = 4096;
+const LINE = 64;
+
+export interface LayoutTensor {
+  /** GGUF name without `.weight`. */
+  readonly name: string;
+  readonly kind: 'ternary' | 'rows' | 'vector';
+  readonly rows: number;
+  readonly cols: number;
+  /** Byte offset in the file, a multiple of 64. */
+  readonly offset: number;
+  /** Bytes of the data; a ternary matrix is followed by its scale in a 64-byte line of its own. */
+  readonly bytes: number;
+  /** Packing token, float type of the rows, or f32. */
+  readonly type: string;
+}
+
+export interface Layout {
+  readonly tensors: readonly LayoutTensor[];
+  readonly fileBytes: number;
+  /** SHA-256 of the tensors: a file packed for another layout is refused. */
+  readonly id: string;
+}
+
+const floatBytes = (type: string) => (type === 'f32' ? 4 : 2);
+
+export function layoutOf(plan: Plan): Layout {
+  const shape: ModelShape = plan.shape;
+  const tensors: LayoutTensor[] = [];
+  let end = HEADER_BYTES;
+  const place = (tensor: Omit<LayoutTensor, 'offset'>) => {
+    tensors.push({ ...tensor, offset: end });
+    end = roundUp(end + tensor.bytes, LINE) + (tensor.kind === 'ternary' ? LINE : 0);
+  };
+  const float = (name: string, kind: 'rows' | 'vector', rows: number, cols: number, type: string) =>
+    place({ name, kind, rows, cols, type, bytes: rows * roundUp(cols, LANES) * floatBytes(type) });
+  for (const slot of outerSlots(shape))
+    float(slot.name, slot.kind as 'rows' | 'vector', slot.rows, slot.cols, 'type' in slot ? slot.type : 'f32');
+  for (let layer = 0; layer < shape.layers; layer++)
+    for (const slot of layerSlots(shape)) {
+      const name = `blk.${layer}.${slot.name}`;
+      if (slot.kind === 'vector') {
+        float(name, 'vector', 1, slot.cols, 'f32');
+        continue;
+      }
+      const type = plan.matrices[slot.name as MatrixSlot].packing;
+      place({ name, kind: 'ternary', rows: slot.rows, cols: slot.cols, type, bytes: bytesOf(packingOf(type), slot.rows, slot.cols) });
+    }
+  const fileBytes = roundUp(end, 4096);
+  const id = createHash('sha256').update(JSON.stringify({ tensors, fileBytes })).digest('hex');
+  return { tensors, fileBytes, id };
+}

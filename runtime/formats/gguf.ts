@@ -1,0 +1,277 @@
+/**
+ * Reader for GGUF files: header and metadata to a ModelSource. open.ts calls it and checks the result; weights.ts packs from
+ * it. Container and tensor types are in gguf-header.ts and gguf-types.ts; here is what a model's metadata mean.
+ *
+ * Architectures (keys and tensors as in llama.cpp and in the converters of microsoft/BitNet):
+ *   bitnet-b1.58, bitnet-25   BitNet 2B4T: squared ReLU though no key says so, sub-norms, rotate-half RoPE
+ *   bitnet                    1bitLLM: SiLU unless <arch>.hidden_activation says otherwise, sub-norms, rotate-half RoPE
+ *   llama                     Llama 3, Falcon: SiLU, no sub-norms; rows of q and k were permuted for interleaved RoPE
+ */
+import path from 'node:path';
+import { ModelError } from '../../schemas/error.ts';
+import type { ModelShape } from '../../schemas/types.ts';
+import { isFloat, looksTernary, named, tableType, ternaryNames } from './check.ts';
+import type { ModelFile } from './file.ts';
+import { readFloats, withModelFile } from './file.ts';
+import type { GgufHeader, MetadataValue } from './gguf-header.ts';
+import { readGgufHeader } from './gguf-header.ts';
+import type { PlacedTensor } from './gguf-types.ts';
+import { placeTensors } from './gguf-types.ts';
+import type { ModelSource, SourceTensor, TokenizerSource } from './source.ts';
+
+interface Architecture {
+  readonly activation: ModelShape['activation'];
+  readonly subNorms: boolean;
+  /** Rows of q and k lie in interleaved order. */
+  readonly permuted: boolean;
+  /** Float matrices are masters even if not yet ternary. */
+  readonly masters: boolean;
+}
+
+const bitnet2b: Architecture = { activation: 'relu2', subNorms: true, permuted: false, masters: true };
+const architectures: Readonly<Record<string, Architecture>> = {
+  'bitnet-b1.58': bitnet2b,
+  'bitnet-25': bitnet2b,
+  bitnet: { ...bitnet2b, activation: 'silu' },
+  llama: { activation: 'silu', subNorms: false, permuted: true, masters: false },
+};
+
+const outerNames = ['token_embd', 'output_norm', 'output'];
+const layerNames: readonly string[] = [...ternaryNames, 'attn_norm', 'attn_sub_norm', 'ffn_norm', 'ffn_sub_norm'];
+
+/** Typed access to metadata, with errors that name key and value. */
+interface Metadata {
+  has(key: string): boolean;
+  number(key: string, fallback?: number): number;
+  /** A number that some models give per layer; all layers must agree. */
+  uniform(key: string, fallback?: number): number;
+  text(key: string): string | undefined;
+  flag(key: string): boolean | undefined;
+  texts(key: string): readonly string[] | undefined;
+  numbers(key: string): readonly number[] | undefined;
+}
+
+/**
+ * Reads a GGUF file; of the data it reads one small sample and the `.scale` scalars only.
+ * @returns a source that open.ts has yet to check for completeness
+ * @throws ModelError when the file is damaged or describes something that is not supported
+ */
+export function readGguf(file: string): ModelSource {
+  return withModelFile(file, (opened) => model(opened, readGgufHeader(opened)));
+}
+
+function model(file: ModelFile, header: GgufHeader): ModelSource {
+  const fail = (message: string): never => {
+    throw new ModelError(`${file.name}: ${message}`);
+  };
+  const metadata = accessor(header.metadata, fail);
+  const arch = metadata.text('general.architecture') ?? fail("metadata 'general.architecture' is missing");
+  const architecture = Object.hasOwn(architectures, arch) ? architectures[arch]! : undefined;
+  if (!architecture) {
+    return fail(`unknown architecture '${arch}'; known are ${Object.keys(architectures).join(', ')}`);
+  }
+  if (metadata.number('split.count', 1) > 1) {
+    fail('is one part of a split model; join the parts with llama-gguf-split --merge');
+  }
+  refuseRopeScaling(metadata, header, arch, fail);
+
+  const heads = metadata.uniform(`${arch}.attention.head_count`);
+  const kvHeads = metadata.uniform(`${arch}.attention.head_count_kv`, heads);
+  const permuted = architecture.permuted ? { heads, kvHeads } : undefined;
+  const tensors = nameTensors(file, placeTensors(file, header), permuted, fail);
+  const shape = readShape(metadata, arch, architecture, { heads, kvHeads }, tensors, file, fail);
+  const tokenizer = readTokenizer(metadata, fail);
+  const bos = metadata.has('tokenizer.ggml.bos_token_id') ? metadata.number('tokenizer.ggml.bos_token_id') : undefined;
+  return {
+    path: file.path,
+    format: 'gguf',
+    shape,
+    quantisation: describe(tensors, architecture, fail),
+    files: [{ path: file.path, size: file.size, mtimeMs: file.mtimeMs }],
+    tensors,
+    ...(tokenizer ? { tokenizer } : {}),
+    ...(bos === undefined ? {} : { bos }),
+    eos: endTokens(metadata, tokenizer),
+    addBos: bos !== undefined && metadata.flag('tokenizer.ggml.add_bos_token') !== false,
+  };
+}
+
+type Fail = (message: string) => never;
+
+/** Numbers of the model. Defaults as in llama.cpp: rope theta 10000, context 2048; epsilon 1e-5 as in Hugging Face. */
+function readShape(
+  metadata: Metadata,
+  arch: string,
+  architecture: Architecture,
+  { heads, kvHeads }: { heads: number; kvHeads: number },
+  tensors: ReadonlyMap<string, SourceTensor>,
+  file: ModelFile,
+  fail: Fail,
+): ModelShape {
+  const hidden = metadata.number(`${arch}.embedding_length`);
+  const layers = metadata.number(`${arch}.block_count`);
+  const headSize = metadata.number(`${arch}.attention.key_length`, hidden / heads);
+  for (const key of ['attention.value_length', 'rope.dimension_count']) {
+    const size = metadata.number(`${arch}.${key}`, headSize);
+    if (size !== headSize)
+      fail(`${arch}.${key} ${size} differs from the head size ${headSize}, which is not supported`);
+  }
+  const activation = metadata.text(`${arch}.hidden_activation`) ?? architecture.activation;
+  if (activation !== 'relu2' && activation !== 'silu') {
+    return fail(`${arch}.hidden_activation '${activation}' is not supported; known are relu2 and silu`);
+  }
+  const embedding = tensors.get('token_embd');
+  const head = tensors.get('output');
+  const embeddingType = embedding ? tableType(embedding.encoding) : 'f32';
+  const base = metadata.text('general.name') || path.basename(file.name, '.gguf');
+  return named(base, {
+    hidden,
+    layers,
+    heads,
+    kvHeads,
+    headSize,
+    intermediate: metadata.uniform(`${arch}.feed_forward_length`),
+    vocabulary: metadata.number(`${arch}.vocab_size`, embedding?.rows),
+    context: metadata.number(`${arch}.context_length`, 2048),
+    activation,
+    subNorms: architecture.subNorms,
+    tiedEmbedding: !head,
+    embeddingType,
+    headType: head ? tableType(head.encoding) : embeddingType,
+    normEps: metadata.number(`${arch}.attention.layer_norm_rms_epsilon`, 1e-5),
+    ropeTheta: metadata.number(`${arch}.rope.freq_base`, 10000),
+  });
+}
+
+/** llama.cpp's converter writes "linear, factor 1" for arch bitnet, which is no scaling at all. */
+function refuseRopeScaling(metadata: Metadata, header: GgufHeader, arch: string, fail: Fail): void {
+  const type = metadata.text(`${arch}.rope.scaling.type`) ?? 'linear';
+  const factor = metadata.number(`${arch}.rope.scaling.factor`, metadata.number(`${arch}.rope.scale_linear`, 1));
+  if (type !== 'none' && (type !== 'linear' || (factor !== 1 && factor !== 0))) {
+    fail(`RoPE scaling (type '${type}', factor ${factor}) is not supported; only unscaled RoPE is`);
+  }
+  if (header.tensors.some((tensor) => tensor.name === 'rope_freqs.weight')) {
+    fail("tensor 'rope_freqs.weight' scales RoPE, which is not supported; only unscaled RoPE is");
+  }
+}
+
+/** Our names for the tensors, the factors in `.scale` tensors folded in; refuses tensors it does not know. */
+function nameTensors(
+  file: ModelFile,
+  placed: ReadonlyMap<string, PlacedTensor>,
+  permuted: { heads: number; kvHeads: number } | undefined,
+  fail: Fail,
+): Map<string, SourceTensor> {
+  const tensors = new Map<string, SourceTensor>();
+  for (const [name, tensor] of placed) {
+    const match = /^(?:blk\.(?:0|[1-9]\d*)\.)?([a-z_]+)\.(weight|scale)$/.exec(name);
+    const inLayer = name.startsWith('blk.');
+    const part = match?.[1] ?? '';
+    if (!match || !(inLayer ? layerNames : outerNames).includes(part)) {
+      return fail(`unexpected tensor '${name}'; the model computes something that is not supported here`);
+    }
+    if (match[2] === 'scale') {
+      const isMatrix = (ternaryNames as readonly string[]).includes(part);
+      if (isMatrix && placed.has(name.replace(/scale$/, 'weight'))) continue;
+      fail(`tensor '${name}' does not belong to a ternary matrix; the model is incomplete or not supported`);
+    }
+    const ours = name.replace(/\.weight$/, '');
+    const factor = readFactor(file, placed.get(`${ours}.scale`), fail);
+    const order = part === 'attn_q' ? permuted?.heads : part === 'attn_k' ? permuted?.kvHeads : undefined;
+    tensors.set(ours, {
+      ...tensor,
+      ...(factor === undefined ? {} : { factor }),
+      ...(order === undefined ? {} : { permutedHeads: order }),
+    });
+  }
+  return tensors;
+}
+
+/** The value of a `.scale` tensor: one f32, multiplied onto the product. */
+function readFactor(file: ModelFile, scale: PlacedTensor | undefined, fail: Fail): number | undefined {
+  if (!scale) return undefined;
+  if (scale.encoding !== 'f32' || scale.rows * scale.cols !== 1) fail(`tensor '${scale.name}' is not a single F32`);
+  const factor = readFloats(file, scale.offset, 1, 'f32')[0]!;
+  if (!Number.isFinite(factor) || factor === 0) fail(`tensor '${scale.name}' is ${factor}; the file is damaged`);
+  return factor;
+}
+
+function readTokenizer(metadata: Metadata, fail: Fail): TokenizerSource | undefined {
+  const kind = metadata.text('tokenizer.ggml.model');
+  const tokens = metadata.texts('tokenizer.ggml.tokens');
+  if (kind === undefined || tokens === undefined || kind === 'none') return undefined;
+  const pre = metadata.text('tokenizer.ggml.pre');
+  const merges = metadata.texts('tokenizer.ggml.merges');
+  const scores = metadata.numbers('tokenizer.ggml.scores');
+  // The specification makes token_type optional; without it all tokens are normal.
+  const types = metadata.numbers('tokenizer.ggml.token_type') ?? new Array<number>(tokens.length).fill(1);
+  for (const [key, list] of Object.entries({ token_type: types, scores })) {
+    if (list && list.length !== tokens.length) {
+      fail(`tokenizer.ggml.${key} has ${list.length} items for ${tokens.length} tokens; the file is damaged`);
+    }
+  }
+  return {
+    kind: 'gguf',
+    model: kind,
+    ...(pre === undefined ? {} : { pre }),
+    tokens,
+    types,
+    ...(merges ? { merges } : {}),
+    ...(scores ? { scores } : {}),
+  };
+}
+
+/** eos and eot as the file names them, and `<|eot_id|>`, with which 2B4T ends turns although its file does not say so. */
+function endTokens(metadata: Metadata, tokenizer: TokenizerSource | undefined): number[] {
+  const ids = new Set<number>();
+  for (const key of ['tokenizer.ggml.eos_token_id', 'tokenizer.ggml.eot_token_id']) {
+    if (metadata.has(key)) ids.add(metadata.number(key));
+  }
+  const endOfTurn = tokenizer?.kind === 'gguf' ? tokenizer.tokens.indexOf('<|eot_id|>') : -1;
+  if (endOfTurn >= 0) ids.add(endOfTurn);
+  return [...ids];
+}
+
+/** One line for people. @throws ModelError when a llama file holds an ordinary, dense model */
+function describe(tensors: ReadonlyMap<string, SourceTensor>, architecture: Architecture, fail: Fail): string {
+  const sample = tensors.get('blk.0.attn_q');
+  if (!sample) return 'unknown';
+  const embedding = tensors.get('token_embd');
+  const suffix = embedding && !isFloat(embedding.encoding) ? `, ${embedding.encoding.toUpperCase()} embedding` : '';
+  if (!isFloat(sample.encoding)) return sample.encoding.toUpperCase() + suffix;
+  if (looksTernary(sample)) return `ternary values in ${sample.encoding}${suffix}`;
+  if (architecture.masters) return `${sample.encoding} masters${suffix}`;
+  return fail(
+    `tensor '${sample.name}' is not ternary; this is an ordinary dense model, take a conversion of a BitNet b1.58 model`,
+  );
+}
+
+function accessor(values: ReadonlyMap<string, MetadataValue>, fail: Fail): Metadata {
+  const typed = <T>(key: string, kind: string, is: (value: MetadataValue) => boolean): T | undefined => {
+    const value = values.get(key);
+    if (value === undefined || is(value)) return value as T | undefined;
+    return fail(`metadata '${key}' is ${JSON.stringify(value).slice(0, 60)}, not ${kind}`);
+  };
+  const listOf = (type: string) => (value: MetadataValue) =>
+    // Items of a GGUF array share one type, so the first speaks for all.
+    Array.isArray(value) && (value.length === 0 || typeof value[0] === type);
+  const number = (key: string, fallback?: number): number =>
+    typed<number>(key, 'a number', (value) => typeof value === 'number') ??
+    fallback ??
+    fail(`metadata '${key}' is missing; the file is not a complete model`);
+  return {
+    has: (key) => values.has(key),
+    number,
+    uniform: (key, fallback) => {
+      const value = values.get(key);
+      if (!Array.isArray(value)) return number(key, fallback);
+      const list = value as readonly unknown[];
+      if (typeof list[0] === 'number' && list.every((item) => item === list[0])) return list[0];
+      return fail(`metadata '${key}' differs between layers, which is not supported`);
+    },
+    text: (key) => typed(key, 'a string', (value) => typeof value === 'string'),
+    flag: (key) => typed(key, 'true or false', (value) => typeof value === 'boolean'),
+    texts: (key) => typed(key, 'a list of strings', listOf('string')),
+    numbers: (key) => typed(key, 'a list of numbers', listOf('number')),
+  };
+}

@@ -1,0 +1,318 @@
+/**
+ * Chooses the next token from the logits. Between the engine, which computes them, and the chat and generate commands.
+ * The steps and their order are llama.cpp's (src/llama-sampling.cpp; common/sampling.cpp has the order):
+ *
+ *   repetition penalty -> top-k -> top-p -> min-p -> temperature -> draw
+ *
+ * top-p and min-p therefore look at the probabilities *before* the temperature. The same seed gives the same tokens on every
+ * machine: the generator is our own, and so is exp, because Math.exp may differ in the last bit between engines. Candidates are
+ * ordered by falling logit, equal ones by token id; the 128,000 of a vocabulary are never sorted.
+ */
+import { LibraryError, UsageError } from '../schemas/error.ts';
+
+export interface SamplerOptions {
+  /** 0: always the most probable token. */
+  readonly temperature: number;
+  /** Keep this many of the most probable tokens; 0: all. */
+  readonly topK: number;
+  /** Keep the most probable tokens until their probabilities sum to this; 1: all. */
+  readonly topP: number;
+  /** Keep tokens at least this probable, relative to the most probable one; 0: all. */
+  readonly minP: number;
+  /** Logits of recent tokens are divided (if positive) or multiplied (if negative) by this; 1: off. */
+  readonly repeatPenalty: number;
+  /** How many tokens are recent; default 64. */
+  readonly repeatLastN?: number;
+  /** Whole number from 0 to 2^53 - 1. */
+  readonly seed: number;
+}
+
+export interface Sampler {
+  /**
+   * @param logits [vocabulary], left unchanged
+   * @param history tokens so far, the prompt's included; only the last `repeatLastN` are looked at
+   * @returns a token id
+   * @throws LibraryError if no logit is a finite number
+   */
+  sample(logits: Float32Array, history: readonly number[]): number;
+}
+
+/** @throws UsageError for an option out of range */
+export function createSampler(options: SamplerOptions): Sampler {
+  check('temperature', options.temperature, options.temperature >= 0, 'a number from 0');
+  check('topK', options.topK, Number.isInteger(options.topK) && options.topK >= 0, 'a whole number from 0 (0: off)');
+  check('topP', options.topP, options.topP > 0 && options.topP <= 1, 'greater than 0 and at most 1 (1: off)');
+  check('minP', options.minP, options.minP >= 0 && options.minP <= 1, 'from 0 (off) to 1');
+  check('repeatPenalty', options.repeatPenalty, options.repeatPenalty > 0, 'greater than 0 (1: off)');
+  const lastN = options.repeatLastN ?? 64;
+  check('repeatLastN', lastN, Number.isInteger(lastN) && lastN >= 0, 'a whole number from 0');
+  check(
+    'seed',
+    options.seed,
+    Number.isSafeInteger(options.seed) && options.seed >= 0,
+    'a whole number from 0 to 2^53 - 1',
+  );
+  return new ChainSampler({ ...options, repeatLastN: lastN });
+}
+
+/**
+ * The token with the greatest logit; of equal ones that with the lowest id. NaN counts as impossible.
+ * @throws LibraryError if no logit is a finite number
+ */
+export function greedy(logits: Float32Array): number {
+  let best = -1;
+  let greatest = Number.NEGATIVE_INFINITY;
+  for (let id = 0; id < logits.length; id++) {
+    if (logits[id]! > greatest) {
+      greatest = logits[id]!;
+      best = id;
+    }
+  }
+  if (best < 0 || greatest === Number.POSITIVE_INFINITY)
+    throw new LibraryError(
+      `the model returned ${best < 0 ? 'no finite logit' : 'an infinite logit'}; its weights are damaged`,
+    );
+  return best;
+}
+
+function check(name: string, value: number, valid: boolean, rule: string): void {
+  if (!valid || !Number.isFinite(value)) throw new UsageError(`${name} = ${value} is out of range; it must be ${rule}`);
+}
+
+class ChainSampler implements Sampler {
+  private readonly options: Required<SamplerOptions>;
+  private readonly random: () => number;
+  /** Penalised logits; as large as the vocabulary, made once. */
+  private penalised = new Float32Array(0);
+  /** Selected ids, and work space of the same size for their weights. */
+  private ids = new Int32Array(0);
+  private weights = new Float64Array(0);
+  private readonly masses = new Float64Array(buckets);
+
+  constructor(options: Required<SamplerOptions>) {
+    this.options = options;
+    this.random = xoshiro128(options.seed);
+  }
+
+  sample(logits: Float32Array, history: readonly number[]): number {
+    const { temperature, topK } = this.options;
+    const values = this.penalise(logits, history);
+    const best = greedy(values);
+    if (temperature === 0 || topK === 1) return best;
+    const count = topK > 0 && topK < values.length ? this.selectTop(values, best) : this.selectMass(values, best);
+    return this.ids[this.draw(values, values[best]!, count)]!;
+  }
+
+  /** The logits with recent tokens made less probable; each only once, however often it occurs. */
+  private penalise(logits: Float32Array, history: readonly number[]): Float32Array {
+    const { repeatPenalty, repeatLastN } = this.options;
+    if (repeatPenalty === 1 || repeatLastN === 0) return logits;
+    if (this.penalised.length !== logits.length) this.penalised = new Float32Array(logits.length);
+    this.penalised.set(logits);
+    for (const id of new Set(history.slice(-repeatLastN))) {
+      const logit = logits[id];
+      if (logit !== undefined) this.penalised[id] = logit > 0 ? logit / repeatPenalty : logit * repeatPenalty;
+    }
+    return this.penalised;
+  }
+
+  /**
+   * Puts what top-k, top-p and min-p leave into `ids`, by falling logit.
+   * A heap of the topK best so far, the worst at its root: most tokens cost one comparison.
+   * @returns how many
+   */
+  private selectTop(values: Float32Array, best: number): number {
+    const { topK, topP, minP } = this.options;
+    const ids = this.workspace(topK);
+    let size = 0;
+    let id = 0;
+    for (; id < values.length && size < topK; id++) if (!Number.isNaN(values[id]!)) ids[size++] = id;
+    for (let i = (size >> 1) - 1; i >= 0; i--) this.sink(values, i, size);
+    for (let floor = values[ids[0]!]!; id < values.length; id++) {
+      // Ids rise, so a later one of equal value is the worse one and stays outside.
+      if (!(values[id]! > floor)) continue;
+      ids[0] = id;
+      this.sink(values, 0, size);
+      floor = values[ids[0]!]!;
+    }
+    // The worst goes to the end, until the best is in front.
+    for (let end = size - 1; end > 0; end--) {
+      const worst = ids[0]!;
+      ids[0] = ids[end]!;
+      ids[end] = worst;
+      this.sink(values, 0, end);
+    }
+    const max = values[best]!;
+    let mass = 0;
+    for (let i = 0; i < size; i++) mass += exponential(values[ids[i]!]! - max);
+    let count = 0;
+    // The token that reaches topP is the last one kept, so one is always left.
+    for (let sum = 0; count < size; count++) {
+      const weight = exponential(values[ids[count]!]! - max);
+      if (weight < minP || (topP < 1 && sum >= topP * mass)) break;
+      sum += weight;
+    }
+    return count;
+  }
+
+  /**
+   * The same without top-k. Which token reaches topP is found by the mass of each bucket of logits; only that token's bucket is
+   * sorted, and `ids` is in no particular order: a flat distribution keeps tens of thousands of tokens.
+   */
+  private selectMass(values: Float32Array, best: number): number {
+    const { topP, minP } = this.options;
+    const ids = this.workspace(values.length);
+    const max = values[best]!;
+    let count = 0;
+    if (topP === 1) {
+      for (let id = 0; id < values.length; id++) {
+        const value = values[id]!;
+        if (!Number.isNaN(value) && (minP === 0 || exponential(value - max) >= minP)) ids[count++] = id;
+      }
+      return count;
+    }
+    const { weights, masses } = this;
+    masses.fill(0);
+    let mass = 0;
+    for (let id = 0; id < values.length; id++) {
+      const weight = exponential(values[id]! - max);
+      weights[id] = weight;
+      mass += weight;
+      masses[bucketOf(max - values[id]!)]! += weight;
+    }
+    let sum = 0;
+    let last = 0;
+    while (last < buckets - 1 && sum + masses[last]! < topP * mass) sum += masses[last++]!;
+    const edge: number[] = [];
+    for (let id = 0; id < values.length; id++) {
+      const bucket = bucketOf(max - values[id]!);
+      if (bucket < last && weights[id]! >= minP) ids[count++] = id;
+      else if (bucket === last && !Number.isNaN(values[id]!)) edge.push(id);
+    }
+    edge.sort((a, b) => values[b]! - values[a]! || a - b);
+    for (const id of edge) {
+      if (weights[id]! < minP || sum >= topP * mass) break;
+      sum += weights[id]!;
+      ids[count++] = id;
+    }
+    return count;
+  }
+
+  /** Room for `size` tokens. */
+  private workspace(size: number): Int32Array {
+    if (this.ids.length < size) {
+      this.ids = new Int32Array(size);
+      this.weights = new Float64Array(size);
+    }
+    return this.ids;
+  }
+
+  /** Restores the heap order below place `at`. */
+  private sink(values: Float32Array, at: number, size: number): void {
+    const { ids } = this;
+    const id = ids[at]!;
+    const value = values[id]!;
+    const worse = (a: number, b: number, x: number, y: number): boolean => x < y || (x === y && a > b);
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= size) break;
+      const right = child + 1;
+      if (right < size && worse(ids[right]!, ids[child]!, values[ids[right]!]!, values[ids[child]!]!)) child = right;
+      if (!worse(ids[child]!, id, values[ids[child]!]!, value)) break;
+      ids[at] = ids[child]!;
+      at = child;
+    }
+    ids[at] = id;
+  }
+
+  /**
+   * Draws one of the first `count` selected tokens with probability proportional to exp(logit / temperature).
+   * @returns its place in `ids`
+   */
+  private draw(values: Float32Array, max: number, count: number): number {
+    const { temperature } = this.options;
+    const { ids, weights } = this;
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      total += exponential((values[ids[i]!]! - max) / temperature);
+      weights[i] = total;
+    }
+    // Below the total: random() is at most 1 - 2^-53, and the product with that rounds to less than the total.
+    const target = this.random() * total;
+    // The running sums rise: bisect for the first above the target; a token of weight 0 is never the first.
+    let low = 0;
+    let high = count - 1;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (weights[middle]! > target) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+}
+
+/** Buckets of selectMass: each 1/64 wide, the first at the greatest logit; the last holds all that is 32 or more below. */
+const buckets = 2048;
+function bucketOf(gap: number): number {
+  return gap < (buckets - 1) / 64 ? Math.floor(gap * 64) : buckets - 1;
+}
+
+/** 2^-i for i = 0 ... 1022, each half of the one before: exact, which 2 ** -i need not be. */
+const halves = new Float64Array(1023);
+halves[0] = 1;
+for (let i = 1; i < halves.length; i++) halves[i] = halves[i - 1]! / 2;
+
+/** ln 2 in two parts; the first ends in 21 zero bits, so that i * ln2High is exact for i < 2^21 (fdlibm, e_exp.c). */
+const ln2High = 0.6931471803691238;
+const ln2Low = 1.9082149292705877e-10;
+
+/** 1 / n; a division for each term would take most of the time. */
+const reciprocals = Float64Array.from({ length: 14 }, (_, n) => 1 / n);
+
+/**
+ * e^x for x <= 0, by + - * / alone: the same bits on every engine. x = r - i ln 2 with |r| <= ln 2 / 2, and the Taylor series
+ * of e^r to r^13: its remainder is below 0.35^14 / 14! = 4.7e-18. Below e^-708, the smallest normal double, it is 0; so for NaN.
+ */
+export function exponential(x: number): number {
+  if (!(x > -708)) return 0;
+  const i = Math.floor(0.5 - x / (ln2High + ln2Low));
+  const r = x + i * ln2High + i * ln2Low;
+  let sum = 1;
+  for (let n = 13; n > 0; n--) sum = 1 + r * reciprocals[n]! * sum;
+  return sum * halves[i]!;
+}
+
+/**
+ * Numbers in [0, 1) with 53 random bits: xoshiro128** (Blackman and Vigna, 2018, prng.di.unimi.it), two 32-bit outputs each.
+ * The state is filled by splitmix32 from both halves of the seed, so that near seeds give unlike sequences.
+ */
+export function xoshiro128(seed: number): () => number {
+  const low = seed >>> 0;
+  let split = (low ^ Math.imul(Math.floor(seed / 2 ** 32), 0x85ebca6b)) | 0;
+  const fill = (): number => {
+    split = (split + 0x9e3779b9) | 0;
+    let z = split;
+    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
+    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
+    return z ^ (z >>> 15);
+  };
+  const next = xoshiroWords([fill(), fill(), fill(), fill()]);
+  return () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
+}
+
+/** The generator itself: 32-bit words from a state that is not all zero. */
+export function xoshiroWords(state: readonly [number, number, number, number]): () => number {
+  let [a, b, c, d] = state;
+  const rotate = (x: number, by: number): number => (x << by) | (x >>> (32 - by));
+  return () => {
+    const result = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
+    const shifted = b << 9;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= shifted;
+    d = rotate(d, 11);
+    return result;
+  };
+}

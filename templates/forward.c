@@ -1,0 +1,386 @@
+/*
+ * The forward pass: embedding, layers, head. All threads run the same program and meet at barriers, ten a layer. A step's work
+ * is divided by tokens (norms, activation function), by row tiles (products), by heads (rotary embedding) or by token and
+ * key-value head (attention). Whatever the division, each result is computed in the same order, so the logits do not depend
+ * on threads or batches.
+ *
+ *   h  = x + o_proj(quantise([norm](attention(rope(q), rope(k), v))))       q, k, v = products of quantise(norm(x))
+ *   x' = h + down(quantise([norm](act(gate) * up)))                        gate, up = products of quantise(norm(h))
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "internal.h"
+
+enum {
+  LANES = 16,
+  GROUP = BN_HEADS / BN_KV_HEADS, /* query heads that share a key-value head */
+  HALF = BN_HEAD_SIZE / 2,
+  ANGLES = (HALF + LANES - 1) / LANES * LANES, /* cosines of one position */
+  Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
+  V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
+  ATTENDED = BN_HEADS * BN_HEAD_SIZE,
+  SLACK = 64, /* kernels may read this many elements past a head */
+  HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
+  BLOCK = 32 /* positions of an attention block */
+};
+#define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
+
+/* Quantised activations of a batch: the input of one or more products. */
+typedef struct {
+  int8_t *q;      /* [BN_BATCH][x_stride], zero beyond the input's length */
+  float *inverse; /* [BN_BATCH] max|h| / 127 */
+  int32_t *sum;   /* [BN_BATCH] sum of q */
+  int stride;
+} quantised;
+
+struct bn_state {
+  bn_model *model;
+  bn_pool *pool;
+  int positions, position, kv;
+  /* the batch being evaluated */
+  const int32_t *tokens;
+  float *logits;
+  int n, want;
+  /* buffers [BN_BATCH][...] */
+  float *x, *normed, *rotated, *attended;
+  quantised hidden, mixed, inner; /* inputs of q k v gate up; of o; of down */
+  int32_t *y[BN_SLOTS]; /* products, by matrix */
+  /* buffers of one thread each */
+  float *rows;     /* [threads][scratch_floats] */
+  uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
+  /* tables and cache */
+  float *cosine, *sine; /* [positions][ANGLES] */
+  uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
+  size_t head_bytes_k, head_bytes_v;
+  size_t scratch_floats;
+};
+
+/* ---- memory */
+
+static void *zeroed(size_t bytes, int *failed) {
+  void *p = NULL;
+  if (posix_memalign(&p, 64, bytes + 64)) {
+    *failed = 1;
+    return NULL;
+  }
+  return memset(p, 0, bytes + 64);
+}
+
+static quantised quantised_create(int matrix, int *failed) {
+  const int stride = bn_matrices[matrix].x_stride;
+  return (quantised){
+      .q = zeroed((size_t)BN_BATCH * (size_t)stride, failed),
+      .inverse = zeroed(BN_BATCH * sizeof(float), failed),
+      .sum = zeroed(BN_BATCH * sizeof(int32_t), failed),
+      .stride = stride,
+  };
+}
+
+static void quantised_destroy(quantised *a) {
+  free(a->q);
+  free(a->inverse);
+  free(a->sum);
+}
+
+/* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series in
+ * double; the C library's functions differ between machines. |angle| < 2^20 keeps the reduction exact to 1e-10. */
+
+static void sincos_of(double x, float *sine, float *cosine) {
+  const double half_pi_high = 0x1.921fb544p+0, half_pi_low = 0x1.0b4611a626331p-34;
+  const double turns = (double)(int64_t)(x * 0x1.45f306dc9c883p-1 + 0.5); /* angles are not negative */
+  const double r = (x - turns * half_pi_high) - turns * half_pi_low, r2 = r * r;
+  double s = 1, c = 1;
+  for (int i = 18; i >= 2; i -= 2) {
+    s = 1 - s * r2 / (i * (i + 1)); /* sin r / r = 1 - r^2/3! + r^4/5! - ... */
+    c = 1 - c * r2 / (i * (i - 1)); /* cos r     = 1 - r^2/2! + r^4/4! - ... */
+  }
+  s *= r;
+  switch ((int64_t)turns & 3) {
+  case 0: *sine = (float)s, *cosine = (float)c; break;
+  case 1: *sine = (float)c, *cosine = (float)-s; break;
+  case 2: *sine = (float)-s, *cosine = (float)-c; break;
+  default: *sine = (float)-c, *cosine = (float)s; break;
+  }
+}
+
+bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin) {
+  bn_state *s = calloc(1, sizeof *s);
+  if (!s) {
+    bn_fail("out of memory");
+    return NULL;
+  }
+  int failed = 0;
+  const size_t blocks = ((size_t)positions + BLOCK - 1) / BLOCK, rows = blocks * BLOCK, element = (size_t)kv / 8;
+  s->positions = positions;
+  s->kv = kv;
+  s->x = zeroed((size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float), &failed);
+  s->normed = zeroed((size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float), &failed);
+  s->rotated = zeroed((size_t)BN_BATCH * BN_HEADS * Q_STRIDE * sizeof(float), &failed);
+  s->attended = zeroed((size_t)BN_BATCH * PADDED(ATTENDED) * sizeof(float), &failed);
+  s->hidden = quantised_create(BN_ATTN_Q, &failed);
+  s->mixed = quantised_create(BN_ATTN_OUTPUT, &failed);
+  s->inner = quantised_create(BN_FFN_DOWN, &failed);
+ for (int m = 0; m < BN_SLOTS; m++)
+    if (bn_matrices[m].tiles)
+    s->y[m] = zeroed(((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t), &failed);
+  /* one thread's floats: the longest vector twice (activation function and norm), or attention */
+  size_t longest = PADDED(BN_HIDDEN);
+  if (longest < PADDED(ATTENDED)) longest = PADDED(ATTENDED);
+  if (longest < PADDED(BN_INTERMEDIATE)) longest = PADDED(BN_INTERMEDIATE);
+  s->scratch_floats = 2 * longest + Q_STRIDE + 2 * V_STRIDE;
+  if (s->scratch_floats < (size_t)GROUP * V_STRIDE + BN_ATTENTION_SCRATCH)
+    s->scratch_floats = (size_t)GROUP * V_STRIDE + BN_ATTENTION_SCRATCH;
+  s->scratch_floats = PADDED(s->scratch_floats);
+  s->rows = zeroed((size_t)threads * s->scratch_floats * sizeof(float), &failed);
+  s->panels = zeroed((size_t)threads * BN_PANEL_BYTES, &failed);
+  s->cosine = zeroed(rows * ANGLES * sizeof(float), &failed);
+  s->sine = zeroed(rows * ANGLES * sizeof(float), &failed);
+  s->head_bytes_k = rows * BN_HEAD_SIZE * element;
+  s->head_bytes_v = rows * V_STRIDE * element;
+  s->keys = zeroed((size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_k, &failed);
+  s->values = zeroed((size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_v, &failed);
+  if (!failed)
+    for (int p = 0; p < positions; p++)
+      for (int i = 0; i < HALF; i++)
+        sincos_of((float)p * bn_inverse_frequencies[i], &s->sine[(size_t)p * ANGLES + i], &s->cosine[(size_t)p * ANGLES + i]);
+  if (failed)
+    bn_fail("out of memory for a context of %d positions; ask for fewer", positions);
+  else if (!(s->pool = bn_pool_create(threads, spin)))
+    failed = 1, bn_fail("cannot start %d threads", threads);
+  if (failed) {
+    bn_state_destroy(s);
+    return NULL;
+  }
+  s->model = model;
+  return s;
+}
+
+void bn_state_destroy(bn_state *s) {
+  bn_pool_destroy(s->pool);
+  void *buffers[] = {s->x, s->normed, s->rotated, s->attended, s->rows, s->panels, s->cosine, s->sine, s->keys, s->values};
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) free(buffers[i]);
+  for (int m = 0; m < BN_SLOTS; m++) free(s->y[m]);
+  quantised_destroy(&s->hidden);
+  quantised_destroy(&s->mixed);
+  quantised_destroy(&s->inner);
+  if (s->model) bn_model_release(s->model);
+  free(s);
+}
+
+int bn_state_position(const bn_state *s) { return s->position; }
+int bn_state_capacity(const bn_state *s) { return s->positions; }
+void bn_state_rewind(bn_state *s, int position) { s->position = position; }
+
+/* ---- steps; each is run by all threads, for the whole batch */
+
+static int tensor_of(int layer, int slot) { return BN_FIRST_LAYER + layer * BN_SLOTS + slot; }
+static const float *vector_of(const bn_state *s, int layer, int slot) {
+  return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
+}
+static float scale_of(const bn_state *s, int layer, int matrix) {
+  return bn_tensor_scale(s->model, tensor_of(layer, matrix));
+}
+static float *scratch_of(const bn_state *s, int thread) { return s->rows + (size_t)thread * s->scratch_floats; }
+
+/* y = W q for one matrix of a layer, by row tiles. */
+static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
+  const bn_matrix *m = &bn_matrices[matrix];
+  const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
+  long t0, t1;
+  bn_span(m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
+  if (t0 == t1) return;
+  if (s->n == 1) {
+    m->gemv(w, a->q, a->sum[0], s->y[matrix], t0, t1);
+  } else {
+    const long tokens = (s->n + m->tokens - 1) / m->tokens * m->tokens, whole = t0 + (t1 - t0) / m->panel_tiles * m->panel_tiles;
+    m->gemm(w, a->q, a->sum, s->y[matrix], s->panels + (size_t)thread * BN_PANEL_BYTES, tokens, t0, whole, t1);
+  }
+}
+
+/* x += y * scales, the end of a sub-layer, for one token. */
+static void add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
+  bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride, a->inverse[t] * scale_of(s, layer, matrix),
+              s->x + (size_t)t * PADDED(BN_HIDDEN));
+}
+
+static void embed(bn_state *s, int t) {
+  const size_t row = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
+  bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * row),
+          s->x + (size_t)t * PADDED(BN_HIDDEN));
+}
+
+/* x -> quantised(norm(x)), after the previous sub-layer's sum; by tokens. */
+static void enter(bn_state *s, int thread, int layer, int slot) {
+  long t0, t1;
+  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
+  for (long t = t0; t < t1; t++) {
+    if (slot == BN_FFN_NORM)
+      add_residual(s, (int)t, layer, BN_ATTN_OUTPUT, &s->mixed);
+    else if (layer > 0)
+      add_residual(s, (int)t, layer - 1, BN_FFN_DOWN, &s->inner);
+    else
+      embed(s, (int)t);
+    bn_norm_hidden(s->x + (size_t)t * PADDED(BN_HIDDEN), vector_of(s, layer, slot), BN_NORM_EPS, scratch_of(s, thread),
+                   s->hidden.q + (size_t)t * (size_t)s->hidden.stride, &s->hidden.inverse[t], &s->hidden.sum[t]);
+  }
+}
+
+/* Rotates queries and keys, stores keys and values in the cache; by tokens and heads. */
+static void rotate(bn_state *s, int thread, int layer) {
+  float *scratch = scratch_of(s, thread);
+  const int heads = BN_HEADS + BN_KV_HEADS;
+  const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K), fv = scale_of(s, layer, BN_ATTN_V);
+  long u0, u1;
+  bn_span((long)s->n * heads, thread, bn_pool_threads(s->pool), &u0, &u1);
+  for (long u = u0; u < u1; u++) {
+    const size_t t = (size_t)(u / heads), h = (size_t)(u % heads), p = (size_t)s->position + t;
+    const float *cosine = s->cosine + p * ANGLES, *sine = s->sine + p * ANGLES, inverse = s->hidden.inverse[t];
+    if (h < BN_HEADS) {
+      bn_rope(s->y[BN_ATTN_Q] + t * (size_t)bn_matrices[BN_ATTN_Q].y_stride + h * BN_HEAD_SIZE, inverse * fq, cosine, sine,
+              s->rotated + (t * BN_HEADS + h) * Q_STRIDE);
+      continue;
+    }
+    const size_t kv = h - BN_HEADS, cache = (size_t)layer * BN_KV_HEADS + kv;
+    const int32_t *k = s->y[BN_ATTN_K] + t * (size_t)bn_matrices[BN_ATTN_K].y_stride + kv * BN_HEAD_SIZE;
+    const int32_t *v = s->y[BN_ATTN_V] + t * (size_t)bn_matrices[BN_ATTN_V].y_stride + kv * BN_HEAD_SIZE;
+    uint8_t *keys = s->keys + cache * s->head_bytes_k, *values = s->values + cache * s->head_bytes_v;
+    const size_t first = p / LANES * LANES * BN_HEAD_SIZE + p % LANES; /* [p / 16][d][p % 16] */
+    bn_rope(k, inverse * fk, cosine, sine, scratch);
+    if (s->kv == 32) {
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((float *)(void *)keys)[first + d * LANES] = scratch[d];
+      bn_scale_f32(v, inverse * fv, (float *)(void *)values + p * V_STRIDE);
+    } else {
+      uint16_t *half = (uint16_t *)(scratch + Q_STRIDE);
+      bn_narrow(scratch, half);
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
+      bn_scale_f16(v, inverse * fv, (uint16_t *)(void *)values + p * V_STRIDE);
+    }
+  }
+}
+
+/* Attention over all positions up to the token's own; by tokens and key-value heads. */
+static void attend(bn_state *s, int thread, int layer) {
+  float *o = scratch_of(s, thread), *scratch = o + (size_t)GROUP * V_STRIDE;
+  const float scale = 1.0f / sqrtf((float)BN_HEAD_SIZE);
+  long u0, u1;
+  bn_span((long)s->n * BN_KV_HEADS, thread, bn_pool_threads(s->pool), &u0, &u1);
+  for (long u = u0; u < u1; u++) {
+    const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS), cache = (size_t)layer * BN_KV_HEADS + kv;
+    const long count = s->position + (long)t + 1, blocks = count / BLOCK, rest = count % BLOCK;
+    const float *q = s->rotated + (t * BN_HEADS + kv * GROUP) * Q_STRIDE;
+    const void *keys = s->keys + cache * s->head_bytes_k, *values = s->values + cache * s->head_bytes_v;
+    if (s->kv == 32)
+      bn_attention_f32(q, keys, values, o, scratch, blocks, rest > 0, rest, scale);
+    else
+      bn_attention_f16(q, keys, values, o, scratch, blocks, rest > 0, rest, scale);
+    for (size_t h = 0; h < GROUP; h++)
+      memcpy(s->attended + t * PADDED(ATTENDED) + (kv * GROUP + h) * BN_HEAD_SIZE, o + h * V_STRIDE,
+             BN_HEAD_SIZE * sizeof(float));
+  }
+}
+
+/* Attention's result -> input of o_proj; by tokens. */
+static void mix(bn_state *s, int thread, int layer) {
+  long t0, t1;
+  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
+  for (long t = t0; t < t1; t++)
+    bn_norm_mixed(s->attended + (size_t)t * PADDED(ATTENDED),
+#if BN_SUB_NORMS
+                  vector_of(s, layer, BN_ATTN_SUB_NORM), BN_NORM_EPS,
+#endif
+                  scratch_of(s, thread), s->mixed.q + (size_t)t * (size_t)s->mixed.stride, &s->mixed.inverse[t],
+                  &s->mixed.sum[t]);
+}
+
+/* act(gate) * up -> input of down; by tokens. */
+static void activate(bn_state *s, int thread, int layer) {
+  const float fg = scale_of(s, layer, BN_FFN_GATE), fu = scale_of(s, layer, BN_FFN_UP);
+  float *gated = scratch_of(s, thread), *scratch = gated + PADDED(BN_INTERMEDIATE);
+  long t0, t1;
+  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
+  for (long t = t0; t < t1; t++) {
+    bn_activation(s->y[BN_FFN_GATE] + (size_t)t * (size_t)bn_matrices[BN_FFN_GATE].y_stride,
+                  s->y[BN_FFN_UP] + (size_t)t * (size_t)bn_matrices[BN_FFN_UP].y_stride, s->hidden.inverse[t] * fg,
+                  s->hidden.inverse[t] * fu, gated);
+    bn_norm_inner(gated,
+#if BN_SUB_NORMS
+                  vector_of(s, layer, BN_FFN_SUB_NORM), BN_NORM_EPS,
+#endif
+                  scratch, s->inner.q + (size_t)t * (size_t)s->inner.stride, &s->inner.inverse[t], &s->inner.sum[t]);
+  }
+}
+
+/* The last sum and the final norm of the tokens whose logits are wanted; by tokens. */
+static void leave(bn_state *s, int thread, int first) {
+  long t0, t1;
+  bn_span(s->n - first, thread, bn_pool_threads(s->pool), &t0, &t1);
+  for (long t = first + t0; t < first + t1; t++) {
+    add_residual(s, (int)t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
+    bn_norm_output(s->x + (size_t)t * PADDED(BN_HIDDEN), (const float *)bn_tensor_data(s->model, BN_OUTPUT_NORM), BN_NORM_EPS,
+                   s->normed + (size_t)(t - first) * PADDED(BN_HIDDEN));
+  }
+}
+
+/* Logits of `count` hidden states; by rows of the head. */
+static void project(bn_state *s, int thread, int count) {
+  const void *w = bn_tensor_data(s->model, BN_OUTPUT);
+  long r0, r1;
+  bn_span((BN_VOCABULARY + HEAD_ROWS - 1) / HEAD_ROWS, thread, bn_pool_threads(s->pool), &r0, &r1);
+  for (long r = r0 * HEAD_ROWS; r < r1 * HEAD_ROWS && r < BN_VOCABULARY; r += HEAD_ROWS) {
+    const long end = r + HEAD_ROWS < BN_VOCABULARY ? r + HEAD_ROWS : BN_VOCABULARY;
+    int t = 0;
+    for (; t + BN_HEAD_TOKENS <= count; t += BN_HEAD_TOKENS)
+      bn_head_batch(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
+                    r + (end - r) / BN_HEAD_BATCH_ROWS * BN_HEAD_BATCH_ROWS, end);
+    for (; t < count; t++)
+      bn_head_one(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
+                  r + (end - r) / BN_HEAD_ONE_ROWS * BN_HEAD_ONE_ROWS, end);
+  }
+}
+
+static void evaluate(void *argument, int thread, int threads) {
+  bn_state *s = argument;
+  (void)threads;
+  for (int layer = 0; layer < BN_LAYERS; layer++) {
+    enter(s, thread, layer, BN_ATTN_NORM);
+    bn_pool_barrier(s->pool);
+    product(s, thread, layer, BN_ATTN_Q, &s->hidden);
+    product(s, thread, layer, BN_ATTN_K, &s->hidden);
+    product(s, thread, layer, BN_ATTN_V, &s->hidden);
+    bn_pool_barrier(s->pool);
+    rotate(s, thread, layer);
+    bn_pool_barrier(s->pool);
+    attend(s, thread, layer);
+    bn_pool_barrier(s->pool);
+    mix(s, thread, layer);
+    bn_pool_barrier(s->pool);
+    product(s, thread, layer, BN_ATTN_OUTPUT, &s->mixed);
+    bn_pool_barrier(s->pool);
+    enter(s, thread, layer, BN_FFN_NORM);
+    bn_pool_barrier(s->pool);
+    product(s, thread, layer, BN_FFN_GATE, &s->hidden);
+    product(s, thread, layer, BN_FFN_UP, &s->hidden);
+    bn_pool_barrier(s->pool);
+    activate(s, thread, layer);
+    bn_pool_barrier(s->pool);
+    product(s, thread, layer, BN_FFN_DOWN, &s->inner);
+    bn_pool_barrier(s->pool);
+  }
+  if (s->want == BN_WANT_NONE) return;
+  const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
+  leave(s, thread, first);
+  bn_pool_barrier(s->pool);
+  project(s, thread, s->n - first);
+}
+
+void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logits) {
+  for (int done = 0; done < n; done += s->n) {
+    s->n = n - done < BN_BATCH ? n - done : BN_BATCH;
+    s->tokens = tokens + done;
+    s->want = want == BN_WANT_LAST && done + s->n < n ? BN_WANT_NONE : want;
+    s->logits = want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
+    bn_pool_run(s->pool, evaluate, s);
+    s->position += s->n;
+  }
+}

@@ -1,0 +1,87 @@
+/* What the library's own files share: the weights file, the tables that the generator prints (plan.c), pool and errors. */
+#ifndef BN_INTERNAL_H
+#define BN_INTERNAL_H
+#include <stddef.h>
+#include <stdint.h>
+#include "bitnet.h"
+#include "plan.h"
+
+/* --- errors: stores the message and returns -1 */
+int32_t bn_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* --- weights file: this header, padded to BN_HEADER_BYTES, then the tensors at the offsets of bn_tensors */
+enum { BN_HEADER_BYTES = 4096 };
+typedef struct {
+  char magic[8];      /* "BNPACK1" */
+  char layout[64];    /* BN_LAYOUT of the library that wrote it */
+  uint64_t size;      /* of the file, bytes */
+  uint64_t data;      /* checksum of everything after BN_HEADER_BYTES */
+  uint64_t header;    /* checksum of the fields above */
+} bn_header;
+uint64_t bn_checksum(const void *data, size_t bytes);
+
+/* --- tables of the plan */
+enum { BN_TERNARY, BN_ROWS, BN_VECTOR };
+typedef struct {
+  const char *name;
+  int64_t rows, cols;
+  int64_t offset; /* from the start of the file, a multiple of 64 */
+  int64_t bytes;  /* ternary: packed bytes, followed by the float scale in a 64-byte line of its own */
+  int kind;
+  int type; /* ternary: index in bn_packings; rows: BN_F32, BN_F16 or BN_BF16; vector: float32 */
+} bn_tensor;
+extern const bn_tensor bn_tensors[BN_TENSORS];
+extern const int64_t bn_file_bytes;
+
+/* Where weight (row, k) of a line goes: byte place[2 * (row * line_k + k)], grown by factor place[... + 1] times w + 1. */
+typedef struct {
+  const char *token;
+  int rows, line_k, line_bytes;
+  const uint8_t *place;
+} bn_packing;
+extern const bn_packing bn_packings[];
+
+typedef void bn_gemv(const uint8_t *w, const int8_t *x, int32_t sum, int32_t *y, long t0, long t1);
+typedef void bn_gemm(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, uint8_t *panel, long tokens, long t0,
+                     long whole, long t1);
+/* One kind of ternary matrix: its kernels and the strides they are specialised to. Indexed by slot: BN_ATTN_Q ... BN_FFN_DOWN. */
+typedef struct {
+  bn_gemv *gemv;
+  bn_gemm *gemm;
+  int tiles;       /* row tiles */
+  int panel_tiles; /* row tiles of one gemm panel */
+  int tokens;      /* gemm takes a multiple of this many tokens */
+  int x_stride;    /* bytes from token to token */
+  int y_stride;    /* int32 from token to token */
+} bn_matrix;
+extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
+extern const float bn_inverse_frequencies[BN_HEAD_SIZE / 2];
+
+/* --- thread pool */
+typedef struct bn_pool bn_pool;
+typedef void bn_job(void *argument, int thread, int threads);
+bn_pool *bn_pool_create(int threads, int spin); /* NULL when a thread cannot be started */
+void bn_pool_destroy(bn_pool *);
+void bn_pool_run(bn_pool *, bn_job *, void *argument); /* on all threads; returns when all are done */
+void bn_pool_barrier(bn_pool *);                       /* inside a job: waits for all threads */
+int bn_pool_threads(const bn_pool *);
+/* Part [*first, *end) of n items for one thread: contiguous, balanced, possibly empty. */
+void bn_span(long n, int thread, int threads, long *first, long *end);
+
+/* --- model */
+typedef struct bn_model bn_model;
+bn_model *bn_model_acquire(int32_t model); /* NULL and an error when there is no such model */
+void bn_model_release(bn_model *);
+const uint8_t *bn_tensor_data(const bn_model *, int tensor);
+float bn_tensor_scale(const bn_model *, int tensor);
+
+/* --- forward pass */
+typedef struct bn_state bn_state;
+bn_state *bn_state_create(bn_model *, int positions, int threads, int kv, int spin); /* NULL and an error */
+void bn_state_destroy(bn_state *);
+int bn_state_position(const bn_state *);
+void bn_state_rewind(bn_state *, int position);
+int bn_state_capacity(const bn_state *);
+void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
+
+#endif

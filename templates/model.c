@@ -1,0 +1,132 @@
+/* Errors, the weights file and open models. The file is mapped, not read: several processes share one copy in memory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "internal.h"
+
+static _Thread_local char message[1024];
+
+int32_t bn_fail(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(message, sizeof message, format, arguments);
+  va_end(arguments);
+  return -1;
+}
+
+const char *bn_error(void) { return message; }
+
+int32_t bn_abi(void) { return BN_ABI; }
+
+/* Four independent lanes of multiply and rotate, folded at the end: detects damage, not malice. */
+uint64_t bn_checksum(const void *data, size_t bytes) {
+  const uint64_t prime = 0x9e3779b97f4a7c15u;
+  uint64_t lane[4] = {1, 2, 3, 4};
+  const uint8_t *p = data;
+  size_t i = 0;
+  for (; i + 32 <= bytes; i += 32)
+    for (int l = 0; l < 4; l++) {
+      uint64_t word;
+      memcpy(&word, p + i + 8 * l, 8);
+      lane[l] = (lane[l] ^ word) * prime;
+      lane[l] = lane[l] << 29 | lane[l] >> 35;
+    }
+  for (; i < bytes; i++) lane[i % 4] = (lane[i % 4] ^ p[i]) * prime;
+  uint64_t h = bytes;
+  for (int l = 0; l < 4; l++) h = ((h ^ lane[l]) * prime) ^ (lane[l] >> 32);
+  return h;
+}
+
+struct bn_model {
+  const uint8_t *data;
+  int users; /* contexts that use it, plus one while it is open; 0: free slot */
+};
+
+enum { MODELS = 64 };
+static bn_model models[MODELS];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Small files are checked whole; the checksum of a large one would cost more than the mapping saves. */
+enum { CHECKED_BYTES = 64 << 20 };
+
+static const char *damage(const uint8_t *data, int64_t size) {
+  bn_header h;
+  if (size < BN_HEADER_BYTES) return "it is too short";
+  memcpy(&h, data, sizeof h);
+  if (memcmp(h.magic, "BNPACK1", 8)) return "it is not a packed weights file";
+  if (h.header != bn_checksum(&h, offsetof(bn_header, header))) return "its header is damaged";
+  if (memcmp(h.layout, BN_LAYOUT, sizeof h.layout)) return "it was packed for another model or layout";
+  if (h.size != (uint64_t)size || size != bn_file_bytes) return "its size is wrong";
+  if (size <= CHECKED_BYTES && h.data != bn_checksum(data + BN_HEADER_BYTES, (size_t)(size - BN_HEADER_BYTES)))
+    return "its data is damaged";
+  return NULL;
+}
+
+int32_t bn_open(const char *path) {
+  struct stat s;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || fstat(fd, &s)) {
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    return bn_fail("cannot open weights '%s': %s", path, strerror(error));
+  }
+  uint8_t *data = s.st_size > 0 ? mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+  close(fd);
+  if (data == MAP_FAILED) return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
+  const char *reason = damage(data, s.st_size);
+  if (reason) {
+    munmap(data, (size_t)s.st_size);
+    return bn_fail("cannot use weights '%s': %s", path, reason);
+  }
+  int32_t slot = 0;
+  pthread_mutex_lock(&lock);
+  while (slot < MODELS && models[slot].users) slot++;
+  if (slot < MODELS) models[slot] = (bn_model){data, 1};
+  pthread_mutex_unlock(&lock);
+  if (slot < MODELS) return slot;
+  munmap(data, (size_t)s.st_size);
+  return bn_fail("%d models are open already; close one first", MODELS);
+}
+
+bn_model *bn_model_acquire(int32_t model) {
+  bn_model *m = NULL;
+  pthread_mutex_lock(&lock);
+  if (model >= 0 && model < MODELS && models[model].users) (m = &models[model])->users++;
+  pthread_mutex_unlock(&lock);
+  if (!m) bn_fail("there is no open model %d", model);
+  return m;
+}
+
+void bn_model_release(bn_model *m) {
+  pthread_mutex_lock(&lock);
+  m->users--;
+  pthread_mutex_unlock(&lock);
+}
+
+int32_t bn_close(int32_t model) {
+  bn_model *m = bn_model_acquire(model);
+  if (!m) return -1;
+  pthread_mutex_lock(&lock);
+  const int contexts = m->users - 2;
+  const uint8_t *data = m->data;
+  m->users = contexts ? m->users - 1 : 0;
+  pthread_mutex_unlock(&lock);
+  if (contexts) return bn_fail("model %d is in use by %d contexts; release them first", model, contexts);
+  munmap((void *)data, (size_t)bn_file_bytes);
+  return 0;
+}
+
+const uint8_t *bn_tensor_data(const bn_model *m, int tensor) { return m->data + bn_tensors[tensor].offset; }
+
+float bn_tensor_scale(const bn_model *m, int tensor) {
+  float scale;
+  memcpy(&scale, bn_tensor_data(m, tensor) + bn_tensors[tensor].bytes, sizeof scale);
+  return scale;
+}

@@ -1,0 +1,183 @@
+/*
+ * Packing: tensors in a model file's encoding -> the packed weights file of this library's layout, in threads, row tile by row
+ * tile. The space is reserved before anything is written, so a full disk is an error here and not a signal later.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "decode.h"
+#include "internal.h"
+
+static struct {
+  char path[4096];
+  uint8_t *out; /* the mapped file; NULL: no packing in progress */
+  bn_pool *pool;
+} packing;
+
+int32_t bn_pack_begin(const char *path, int32_t threads) {
+  if (packing.out) return bn_fail("another packing is in progress");
+  if (strlen(path) >= sizeof packing.path) return bn_fail("path of %zu characters is too long", strlen(path));
+  if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
+  const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return bn_fail("cannot create '%s': %s", path, strerror(errno));
+  int error = posix_fallocate(fd, 0, bn_file_bytes);
+  void *out = MAP_FAILED;
+  if (!error) {
+    out = mmap(NULL, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (out == MAP_FAILED) error = errno;
+  }
+  close(fd);
+  bn_pool *pool = error ? NULL : bn_pool_create(threads, 0);
+  if (!pool) {
+    if (out != MAP_FAILED) munmap(out, (size_t)bn_file_bytes);
+    unlink(path);
+    if (error)
+      return bn_fail("cannot reserve %lld bytes for '%s': %s", (long long)bn_file_bytes, path, strerror(error));
+    return bn_fail("cannot start %d threads", threads);
+  }
+  strcpy(packing.path, path);
+  packing.out = out;
+  packing.pool = pool;
+  return 0;
+}
+
+/* One tensor on its way. */
+typedef struct {
+  const bn_tensor *tensor;
+  bn_source source;
+  bn_ternary rule;
+  atomic_int result; /* the first decoding error of any thread */
+  int heads;
+  int8_t *trits; /* [threads][packing rows][cols] */
+  uint8_t *out;
+} work;
+
+/* Row of the source that holds output row r: Llama GGUFs store row h d + j d/2 + i of a head at h d + 2 i + j. */
+static int64_t source_row(const work *w, int64_t r) {
+  if (!w->heads) return r;
+  const int64_t d = w->source.rows / w->heads, half = d / 2, within = r % d;
+  return r - within + 2 * (within % half) + within / half;
+}
+
+static void pack_tiles(void *argument, int thread, int threads) {
+  work *w = argument;
+  const bn_packing *p = &bn_packings[w->tensor->type];
+  const int64_t rows = w->source.rows, cols = w->source.cols;
+  const long lines = (cols + p->line_k - 1) / p->line_k, tiles = (rows + p->rows - 1) / p->rows;
+  int8_t *trits = w->trits + (size_t)thread * (size_t)(p->rows * cols);
+  long t0, t1;
+  bn_span(tiles, thread, threads, &t0, &t1);
+  for (long tile = t0; tile < t1; tile++) {
+    for (int r = 0; r < p->rows; r++) {
+      const int64_t row = tile * p->rows + r, from = source_row(w, row);
+      const int result = row < rows ? bn_decode_trits(&w->source, &w->rule, from, from + 1, trits + r * cols) : BN_DECODE_OK;
+      if (row >= rows) memset(trits + r * cols, 0, (size_t)cols);
+      if (result) {
+        atomic_store(&w->result, result);
+        return;
+      }
+    }
+    uint8_t *line = w->out + (size_t)tile * (size_t)lines * (size_t)p->line_bytes;
+    for (long l = 0; l < lines; l++, line += p->line_bytes) {
+      const int64_t k0 = l * p->line_k;
+      const uint8_t *place = p->place;
+      memset(line, 0, (size_t)p->line_bytes);
+      for (int r = 0; r < p->rows; r++)
+        for (int64_t k = k0; k < k0 + p->line_k; k++, place += 2)
+          line[place[0]] = (uint8_t)(line[place[0]] + place[1] * ((k < cols ? trits[r * cols + k] : 0) + 1));
+    }
+  }
+}
+
+static size_t element_bytes(int type) { return type == BN_F32 ? 4 : 2; }
+
+static void pack_rows(void *argument, int thread, int threads) {
+  work *w = argument;
+  const int type = w->tensor->kind == BN_VECTOR ? BN_F32 : w->tensor->type;
+  const size_t cols = (size_t)w->source.cols, stride = (cols + 15) / 16 * 16 * element_bytes(type);
+  long r0, r1;
+  bn_span(w->source.rows, thread, threads, &r0, &r1);
+  for (long r = r0; r < r1; r++) {
+    uint8_t *out = w->out + (size_t)r * stride;
+    if (w->source.encoding == type)
+      memcpy(out, w->source.data + (size_t)r * cols * element_bytes(type), cols * element_bytes(type));
+    else if (bn_decode_floats(&w->source, r, (float *)(void *)out))
+      atomic_store(&w->result, BN_DECODE_ENCODING);
+  }
+}
+
+static int32_t pack(work *w, double scale, double factor) {
+  const int threads = bn_pool_threads(packing.pool);
+  if (w->tensor->kind == BN_TERNARY) {
+    const size_t tile = (size_t)(bn_packings[w->tensor->type].rows * w->source.cols);
+    int result = bn_decode_scale(&w->source, &w->rule);
+    if (!result && !(w->trits = malloc((size_t)threads * tile))) return bn_fail("out of memory while packing '%s'", w->tensor->name);
+    if (result) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
+    bn_pool_run(packing.pool, pack_tiles, w);
+    free(w->trits);
+    const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
+    memcpy(w->out + w->tensor->bytes, &final, sizeof final);
+  } else {
+    bn_pool_run(packing.pool, pack_rows, w);
+  }
+  const int result = atomic_load(&w->result);
+  return result ? bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result)) : 0;
+}
+
+int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding, int32_t rows,
+                       int32_t cols, double scale, double factor, int32_t heads) {
+  if (!packing.out) return bn_fail("no packing in progress");
+  if (tensor < 0 || tensor >= BN_TENSORS) return bn_fail("there is no tensor %d", tensor);
+  const bn_tensor *t = &bn_tensors[tensor];
+  if (rows != t->rows || cols != t->cols)
+    return bn_fail("tensor '%s' is %d x %d, but the library was generated for %lld x %lld", t->name, rows, cols,
+                   (long long)t->rows, (long long)t->cols);
+  if (t->kind == BN_ROWS && t->type != BN_F32 && t->type != encoding)
+    return bn_fail("tensor '%s' has encoding %d, but the library was generated for %d", t->name, encoding, t->type);
+  struct stat s;
+  const int fd = open(file, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
+  if (fstat(fd, &s) || offset < 0 || bytes < 1 || offset + bytes > (double)s.st_size) {
+    close(fd);
+    return bn_fail("tensor '%s' does not lie within '%s'", t->name, file);
+  }
+  const int64_t page = sysconf(_SC_PAGESIZE), start = (int64_t)offset / page * page;
+  const size_t length = (size_t)((int64_t)offset - start + (int64_t)bytes);
+  uint8_t *data = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, start);
+  close(fd);
+  if (data == MAP_FAILED) return bn_fail("cannot map '%s': %s", file, strerror(errno));
+  work w = {
+      .tensor = t,
+      .source = {.data = data + ((int64_t)offset - start), .bytes = (int64_t)bytes, .encoding = encoding, .rows = rows, .cols = cols},
+      .heads = heads,
+      .out = packing.out + t->offset,
+  };
+  const int32_t result = pack(&w, scale, factor);
+  munmap(data, length);
+  return result;
+}
+
+int32_t bn_pack_end(int32_t keep) {
+  if (!packing.out) return bn_fail("no packing in progress");
+  int32_t result = 0;
+  if (keep) {
+    bn_header h = {.magic = "BNPACK1", .size = (uint64_t)bn_file_bytes};
+    memcpy(h.layout, BN_LAYOUT, sizeof h.layout);
+    h.data = bn_checksum(packing.out + BN_HEADER_BYTES, (size_t)(bn_file_bytes - BN_HEADER_BYTES));
+    h.header = bn_checksum(&h, offsetof(bn_header, header));
+    memcpy(packing.out, &h, sizeof h);
+    if (msync(packing.out, (size_t)bn_file_bytes, MS_SYNC))
+      result = bn_fail("cannot write '%s': %s", packing.path, strerror(errno));
+  }
+  munmap(packing.out, (size_t)bn_file_bytes);
+  if (!keep || result) unlink(packing.path);
+  bn_pool_destroy(packing.pool);
+  packing.out = NULL;
+  packing.pool = NULL;
+  return result;
+}

@@ -1,0 +1,240 @@
+/** The sampler: its filters one by one, its order of steps, ties, and the statistics and reproducibility of its draws. */
+import { strict as assert } from 'node:assert';
+import fc from 'fast-check';
+import {
+  createSampler,
+  exponential,
+  greedy,
+  type SamplerOptions,
+  xoshiro128,
+  xoshiroWords,
+} from '../runtime/sampler.ts';
+import { LibraryError, UsageError } from '../schemas/error.ts';
+
+const plain: SamplerOptions = { temperature: 1, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 1 };
+
+/** Logits whose softmax is exactly these (up to rounding). */
+const logitsOf = (...probabilities: number[]): Float32Array => Float32Array.from(probabilities, Math.log);
+
+/** How often each token is drawn. */
+function counts(
+  options: Partial<SamplerOptions>,
+  logits: Float32Array,
+  draws: number,
+  history: number[] = [],
+): number[] {
+  const sampler = createSampler({ ...plain, ...options });
+  const seen = new Array<number>(logits.length).fill(0);
+  for (let i = 0; i < draws; i++) seen[sampler.sample(logits, history)]!++;
+  return seen;
+}
+
+/** Tokens that are drawn at all: what the filters leave. Enough draws that 0.1 % is missed once in e^20. */
+const survivors = (options: Partial<SamplerOptions>, logits: Float32Array, history: number[] = []): number[] =>
+  counts(options, logits, 20000, history).flatMap((count, id) => (count > 0 ? [id] : []));
+
+/** Pearson's statistic; its mean is the number of probabilities - 1. */
+const chiSquare = (seen: readonly number[], probabilities: readonly number[], draws: number): number =>
+  probabilities.reduce((sum, p, id) => sum + (seen[id]! - p * draws) ** 2 / (p * draws), 0);
+
+const softmax = (logits: readonly number[]): number[] => {
+  const weights = logits.map((logit) => Math.exp(logit - Math.max(...logits)));
+  const total = weights.reduce((a, b) => a + b, 0);
+  return weights.map((weight) => weight / total);
+};
+
+describe('sampler', () => {
+  describe('greedy', () => {
+    it('takes the greatest logit, the lowest id among equals', () => {
+      assert.equal(greedy(Float32Array.of(1, 3, 3, 2)), 1);
+      assert.equal(greedy(Float32Array.of(-5, -7)), 0);
+      assert.equal(greedy(Float32Array.of(Number.NaN, -1, Number.NEGATIVE_INFINITY)), 1);
+    });
+    it('refuses logits that name no token', () => {
+      for (const bad of [[], [Number.NaN], [Number.NEGATIVE_INFINITY], [1, Number.POSITIVE_INFINITY]])
+        assert.throws(() => greedy(Float32Array.from(bad)), LibraryError);
+    });
+    it('is what temperature 0 and topK 1 do', () => {
+      for (const options of [{ temperature: 0 }, { topK: 1 }])
+        assert.deepEqual(survivors(options, Float32Array.of(1, 1.01, 1.01, 1)), [1]);
+    });
+  });
+
+  describe('draws', () => {
+    const probabilities = [0.02, 0.4, 0.08, 0.3, 0.2];
+    const draws = 50000;
+    // 4 degrees of freedom: 25 is exceeded with probability 5e-5, and the seed is fixed.
+    for (const options of [{}, { topK: 5 }, { topK: 4096 }, { topP: 0.999999 }, { minP: 1e-6 }])
+      it(`follow the probabilities with ${JSON.stringify(options)}`, () => {
+        const statistic = chiSquare(counts(options, logitsOf(...probabilities), draws), probabilities, draws);
+        assert(statistic < 25, `chi-square ${statistic}`);
+        assert(statistic > 0, 'no scatter at all');
+      });
+    it('follow them over a large vocabulary', () => {
+      const logits = Array.from({ length: 2000 }, (_, id) => Math.sin(id * id) * 2);
+      const statistic = chiSquare(counts({}, Float32Array.from(logits), 200000), softmax(logits), 200000);
+      // Mean 1999, standard deviation sqrt(2 * 1999) = 63; five of them.
+      assert(Math.abs(statistic - 1999) < 316, `chi-square ${statistic}`);
+    });
+    for (const temperature of [0.5, 2])
+      it(`follow them at temperature ${temperature}`, () => {
+        const logits = [0, 1, 2, -1, 0.5];
+        const expected = softmax(logits.map((logit) => logit / temperature));
+        const statistic = chiSquare(counts({ temperature }, Float32Array.from(logits), draws), expected, draws);
+        assert(statistic < 25, `chi-square ${statistic}`);
+      });
+    it('keep to the filtered probabilities', () => {
+      const logits = logitsOf(0.5, 0.1, 0.25, 0.15);
+      const seen = counts({ topK: 2 }, logits, draws);
+      assert(chiSquare([seen[0]!, seen[2]!], [2 / 3, 1 / 3], draws) < 15);
+    });
+    it('never give an impossible token', () => {
+      const logits = Float32Array.of(Number.NEGATIVE_INFINITY, 0, Number.NaN, 0, Number.NEGATIVE_INFINITY);
+      for (const options of [
+        {},
+        { topK: 4 },
+        { topP: 0.9999 },
+        { minP: 0.01 },
+        { temperature: 1e-30 },
+        { temperature: 1e30 },
+      ])
+        assert.deepEqual(survivors(options, logits), [1, 3], JSON.stringify(options));
+    });
+  });
+
+  describe('filters', () => {
+    const logits = logitsOf(0.05, 0.4, 0.15, 0.3, 0.1);
+    it('top-k keeps k, of equal ones the lower ids', () => {
+      assert.deepEqual(survivors({ topK: 3 }, logits), [1, 2, 3]);
+      assert.deepEqual(survivors({ topK: 3 }, Float32Array.of(1, 2, 1, 1, 1, 1)), [0, 1, 2]);
+      assert.deepEqual(survivors({ topK: 9 }, logits), [0, 1, 2, 3, 4]);
+    });
+    for (const topK of [0, 5, 4])
+      it(`top-p keeps the token that reaches p, with topK ${topK}`, () => {
+        const options = { topK, temperature: 3 };
+        assert.deepEqual(survivors({ ...options, topP: 0.01 }, logits), [1]);
+        assert.deepEqual(survivors({ ...options, topP: 0.39 }, logits), [1]);
+        assert.deepEqual(survivors({ ...options, topP: 0.41 }, logits), [1, 3]);
+        assert.deepEqual(survivors({ ...options, topP: 0.75 }, logits), [1, 2, 3]);
+      });
+    it('top-p takes lower ids first among equals, whether they are many or few', () => {
+      assert.deepEqual(survivors({ topP: 0.5 }, new Float32Array(4)), [0, 1]);
+      assert.deepEqual(survivors({ topP: 0.1 }, new Float32Array(1000)).length, 100);
+    });
+    it('top-p counts what top-k has left', () => {
+      // 0.4 and 0.3 of 0.7: p = 0.56 needs only the first, of 1.0 it would need both.
+      assert.deepEqual(survivors({ topK: 2, topP: 0.56 }, logits), [1]);
+      assert.deepEqual(survivors({ topK: 0, topP: 0.56 }, logits), [1, 3]);
+    });
+    for (const topK of [0, 5])
+      it(`min-p is relative to the best, with topK ${topK}`, () => {
+        assert.deepEqual(survivors({ topK, minP: 0.3 }, logits), [1, 2, 3]);
+        assert.deepEqual(survivors({ topK, minP: 0.3, topP: 0.6 }, logits), [1, 3]);
+        assert.deepEqual(survivors({ topK, minP: 1 }, logits), [1]);
+        assert.deepEqual(survivors({ topK, minP: 1 }, Float32Array.of(1, 2, 2)), [1, 2]);
+      });
+    it('look at the probabilities before the temperature', () => {
+      assert.deepEqual(survivors({ topP: 0.75, temperature: 100 }, logits), [1, 2, 3]);
+      assert.deepEqual(survivors({ minP: 0.3, temperature: 100 }, logits), [1, 2, 3]);
+    });
+    it('leave the same set with and without a top-k that cuts nothing', () => {
+      const options = fc.record({
+        topP: fc.double({ min: 0.05, max: 0.95, noNaN: true }),
+        minP: fc.double({ min: 0, max: 0.9, noNaN: true }),
+      });
+      const values = fc.array(fc.integer({ min: -40, max: 0 }), { minLength: 2, maxLength: 12 });
+      fc.assert(
+        fc.property(values, options, (exponents, filter) => {
+          const some = Float32Array.from(exponents, (x) => x / 4);
+          const padded = Float32Array.from([...some, Number.NEGATIVE_INFINITY]);
+          const kept = survivors({ ...filter, temperature: 1e6 }, some);
+          assert.deepEqual(survivors({ ...filter, temperature: 1e6, topK: some.length }, padded), kept);
+        }),
+        { numRuns: 40, seed: 7 },
+      );
+    });
+  });
+
+  describe('repetition penalty', () => {
+    const greedily = (options: Partial<SamplerOptions>, logits: number[], history: number[]): number =>
+      createSampler({ ...plain, temperature: 0, ...options }).sample(Float32Array.from(logits), history);
+    it('divides positive logits and multiplies negative ones, once per token', () => {
+      assert.equal(greedily({ repeatPenalty: 2 }, [3, 2], []), 0);
+      assert.equal(greedily({ repeatPenalty: 2 }, [3, 2], [0]), 1);
+      assert.equal(greedily({ repeatPenalty: 1.4 }, [3, 2], [0, 0, 0]), 0);
+      assert.equal(greedily({ repeatPenalty: 2 }, [-1, -1.5], [0]), 1);
+      assert.equal(greedily({ repeatPenalty: 0.4 }, [1, 2], [0]), 0);
+    });
+    it('looks back 64 tokens, or as many as told', () => {
+      const history = (others: number): number[] => [0, ...new Array<number>(others).fill(2)];
+      assert.equal(greedily({ repeatPenalty: 2 }, [3, 2, 0], history(63)), 1);
+      assert.equal(greedily({ repeatPenalty: 2 }, [3, 2, 0], history(64)), 0);
+      assert.equal(greedily({ repeatPenalty: 2, repeatLastN: 3 }, [3, 2, 0], history(2)), 1);
+      assert.equal(greedily({ repeatPenalty: 2, repeatLastN: 3 }, [3, 2, 0], history(3)), 0);
+      assert.equal(greedily({ repeatPenalty: 2, repeatLastN: 0 }, [3, 2, 0], [0]), 0);
+    });
+    it('comes before the filters and leaves the logits as they were', () => {
+      const logits = Float32Array.of(3, 2, 2);
+      assert.deepEqual(survivors({ repeatPenalty: 2, topK: 2 }, logits, [0]), [1, 2]);
+      assert.deepEqual([...logits], [3, 2, 2]);
+    });
+    it('ignores tokens outside the vocabulary', () => {
+      assert.equal(greedily({ repeatPenalty: 2 }, [3, 2], [7, -1]), 0);
+    });
+  });
+
+  describe('seed', () => {
+    const sequence = (seed: number): number[] => {
+      const sampler = createSampler({ ...plain, seed, topK: 8, topP: 0.95, minP: 0.01, temperature: 0.8 });
+      const logits = Float32Array.from({ length: 16 }, (_, id) => Math.fround(id * 0.125));
+      return Array.from({ length: 24 }, () => sampler.sample(logits, []));
+    };
+    it('fixes the tokens for good', () => {
+      assert.deepEqual(sequence(42), sequence(42));
+      assert.deepEqual(
+        sequence(42),
+        [15, 15, 12, 11, 12, 14, 10, 14, 13, 12, 10, 13, 13, 14, 15, 8, 12, 14, 11, 14, 13, 15, 11, 15],
+      );
+    });
+    it('makes a difference in each of its 53 bits', () => {
+      const first = new Set(Array.from({ length: 53 }, (_, bit) => xoshiro128(2 ** bit)()));
+      assert.equal(first.size, 53);
+    });
+    it('drives xoshiro128**', () => {
+      // The first words from state 1, 2, 3, 4; worked out from the definition by hand.
+      const next = xoshiroWords([1, 2, 3, 4]);
+      assert.deepEqual([next(), next()], [11520, 0]);
+      const random = xoshiro128(3);
+      const numbers = Array.from({ length: 20000 }, random);
+      assert(numbers.every((x) => x >= 0 && x < 1));
+      const mean = numbers.reduce((a, b) => a + b, 0) / numbers.length;
+      // Standard deviation of the mean: sqrt(1 / 12 / 20000) = 0.002.
+      assert(Math.abs(mean - 0.5) < 0.01, `mean ${mean}`);
+    });
+  });
+
+  it('has an exp of its own, as good as the built-in one', () => {
+    for (let x = 0; x > -708; x -= 0.0371)
+      assert(Math.abs(exponential(x) / Math.exp(x) - 1) < 1e-15, `exp(${x}) = ${exponential(x)}`);
+    assert.equal(exponential(0), 1);
+    for (const x of [-708, -1e300, Number.NEGATIVE_INFINITY, Number.NaN]) assert.equal(exponential(x), 0);
+  });
+
+  const invalid: [keyof SamplerOptions, number[]][] = [
+    ['temperature', [-0.1, Number.NaN, Number.POSITIVE_INFINITY]],
+    ['topK', [-1, 1.5]],
+    ['topP', [0, 1.01, Number.NaN]],
+    ['minP', [-0.1, 1.1]],
+    ['repeatPenalty', [0, -1, Number.POSITIVE_INFINITY]],
+    ['repeatLastN', [-1, 0.5]],
+    ['seed', [-1, 0.5, 2 ** 53]],
+  ];
+  for (const [name, values] of invalid)
+    it(`refuses a bad ${name}, naming it and the value`, () => {
+      for (const value of values)
+        assert.throws(
+          () => createSampler({ ...plain, [name]: value }),
+          (error) => error instanceof UsageError && error.message.startsWith(`${name} = ${value} is out of range`),
+        );
+    });
+});
