@@ -29,9 +29,9 @@ function counts(
   return seen;
 }
 
-/** Tokens that are drawn at all: what the filters leave. Enough draws that 0.1 % is missed once in e^20. */
+/** Tokens that are drawn at all: what the filters leave. One of probability 2 % is missed once in e^40. */
 const survivors = (options: Partial<SamplerOptions>, logits: Float32Array, history: number[] = []): number[] =>
-  counts(options, logits, 20000, history).flatMap((count, id) => (count > 0 ? [id] : []));
+  counts(options, logits, 2000, history).flatMap((count, id) => (count > 0 ? [id] : []));
 
 /** Pearson's statistic; its mean is the number of probabilities - 1. */
 const chiSquare = (seen: readonly number[], probabilities: readonly number[], draws: number): number =>
@@ -71,10 +71,10 @@ describe('sampler', () => {
         assert(statistic > 0, 'no scatter at all');
       });
     it('follow them over a large vocabulary', () => {
-      const logits = Array.from({ length: 2000 }, (_, id) => Math.sin(id * id) * 2);
-      const statistic = chiSquare(counts({}, Float32Array.from(logits), 200000), softmax(logits), 200000);
-      // Mean 1999, standard deviation sqrt(2 * 1999) = 63; five of them.
-      assert(Math.abs(statistic - 1999) < 316, `chi-square ${statistic}`);
+      const logits = Array.from({ length: 400 }, (_, id) => Math.sin(id * id) * 2);
+      const statistic = chiSquare(counts({}, Float32Array.from(logits), draws), softmax(logits), draws);
+      // Mean 399, standard deviation sqrt(2 * 399) = 28; five of them.
+      assert(Math.abs(statistic - 399) < 141, `chi-square ${statistic}`);
     });
     for (const temperature of [0.5, 2])
       it(`follow them at temperature ${temperature}`, () => {
@@ -109,7 +109,7 @@ describe('sampler', () => {
       assert.deepEqual(survivors({ topK: 3 }, Float32Array.of(1, 2, 1, 1, 1, 1)), [0, 1, 2]);
       assert.deepEqual(survivors({ topK: 9 }, logits), [0, 1, 2, 3, 4]);
     });
-    for (const topK of [0, 5, 4])
+    for (const topK of [0, 5])
       it(`top-p keeps the token that reaches p, with topK ${topK}`, () => {
         const options = { topK, temperature: 3 };
         assert.deepEqual(survivors({ ...options, topP: 0.01 }, logits), [1]);
@@ -119,7 +119,7 @@ describe('sampler', () => {
       });
     it('top-p takes lower ids first among equals, whether they are many or few', () => {
       assert.deepEqual(survivors({ topP: 0.5 }, new Float32Array(4)), [0, 1]);
-      assert.deepEqual(survivors({ topP: 0.1 }, new Float32Array(1000)).length, 100);
+      assert.deepEqual(survivors({ topP: 0.1 }, new Float32Array(100)), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     });
     it('top-p counts what top-k has left', () => {
       // 0.4 and 0.3 of 0.7: p = 0.56 needs only the first, of 1.0 it would need both.

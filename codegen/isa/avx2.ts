@@ -37,6 +37,7 @@ export const avx2: Isa = {
   name: 'avx2',
   family: 'x64',
   requires: ['avx2', 'fma', 'f16c'],
+  optional: [],
   flags: () => ['-mavx2', '-mfma', '-mf16c'],
   lanes: 8,
   registers: 16,

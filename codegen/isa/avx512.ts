@@ -24,6 +24,7 @@ export const avx512: Isa = {
   name: 'avx512',
   family: 'x64',
   requires: ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx512_vnni', 'avx2', 'fma', 'f16c'],
+  optional: ['avx512vbmi'],
   flags: (features) => [
     '-mavx512f',
     '-mavx512bw',

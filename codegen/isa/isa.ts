@@ -11,6 +11,8 @@ export interface Isa extends Machine {
   readonly family: 'x64' | 'arm64' | 'any';
   /** Features in the spelling of /proc/cpuinfo that a CPU must have. */
   readonly requires: readonly string[];
+  /** Further features that kernels may ask for. */
+  readonly optional: readonly string[];
   /** Compiler flags for code of this ISA; `features` are those of the CPU profile. */
   readonly flags: (features: readonly string[]) => readonly string[];
   /** Vector registers, for `check`. */

@@ -27,6 +27,7 @@ export const neon: Isa = {
   name: 'neon',
   family: 'arm64',
   requires: ['asimddp'],
+  optional: [],
   flags: () => ['-march=armv8.2-a+dotprod'],
   lanes: 4,
   registers: 32,

@@ -49,6 +49,7 @@ export const scalar: Isa = {
   name: 'scalar',
   family: 'any',
   requires: [],
+  optional: [],
   flags: () => [],
   lanes: 1,
   registers: Number.POSITIVE_INFINITY,

@@ -141,6 +141,7 @@ class Translator {
   private atom(ignoreCase: boolean): string {
     if (this.accept('(')) return this.group(ignoreCase);
     if (this.accept('[')) return this.characterClass(ignoreCase);
+    if (/^[*+?]$/.test(this.characters[this.position] ?? '')) this.fail('nothing to repeat');
     if (this.accept('.')) return '[^\\n]';
     if (this.accept('^')) return '(?<![^\\n])';
     if (this.accept('$')) return '(?![^\\n])';

@@ -1,0 +1,46 @@
+/**
+ * From a model's shape to a compiled library, whatever part of the way is already done: the one function behind bitnet-gen,
+ * bitnet-run and the install script.
+ */
+import path from 'node:path';
+import { cacheRoot } from '../schemas/files.ts';
+import type { CpuProfile, ModelShape } from '../schemas/types.ts';
+import type { Build } from './compile.ts';
+import { compile, findCompiler } from './compile.ts';
+import type { Manifest } from './emit.ts';
+import { emit, manifestOf } from './emit.ts';
+import { isaOf } from './generate.ts';
+import { planOf } from './plan.ts';
+
+export interface BuildOptions {
+  /** Compiler command; default: the best one found. */
+  readonly cc?: string;
+  /** Folder of builds; default: the user's cache. */
+  readonly root?: string;
+  /** Called as files are compiled. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Additional compiler flags (sanitizers). */
+  readonly extra?: readonly string[];
+}
+
+/** Builds are kept here. */
+export const buildRoot = (): string => path.join(cacheRoot(), 'builds');
+
+/**
+ * Generates and compiles the library for a shape on a CPU, or finds it compiled.
+ * @throws PlanError, CompileError
+ */
+export async function ensureBuilt(
+  shape: ModelShape,
+  cpu: CpuProfile,
+  options: BuildOptions = {},
+): Promise<Build & { manifest: Manifest }> {
+  const plan = planOf(shape, cpu);
+  const isa = isaOf(cpu.isa);
+  const compiler = await findCompiler(isa.family, options.cc);
+  const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
+    ...(options.extra ? { extra: options.extra } : {}),
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+  });
+  return { ...build, manifest: manifestOf(plan) };
+}

@@ -1,0 +1,56 @@
+/** CPU profiles: shipped ones (schemas/cpus), a user's own file, or this machine. */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { PlanError } from '../schemas/error.ts';
+import { packageRoot } from '../schemas/files.ts';
+import { hostCaches, hostFeatures } from '../schemas/host.ts';
+import type { CpuProfile } from '../schemas/types.ts';
+import { validate } from '../schemas/validate.ts';
+import { hostFamily } from './compile.ts';
+import { isaOf } from './generate.ts';
+import { isas } from './isa/index.ts';
+import type { Isa } from './isa/isa.ts';
+
+/** Features of `isa` that the host lacks; empty when it can run it. */
+export function missingFeatures(isa: Isa, features: ReadonlySet<string> = hostFeatures()): string[] {
+  if (isa.family !== 'any' && isa.family !== hostFamily) return [`a ${isa.family} processor`];
+  return isa.requires.filter((f) => !features.has(f));
+}
+
+/** The best instruction set of this machine, with those of its features that matter: registry order, scalar last. */
+export function nativeProfile(): CpuProfile {
+  const features = hostFeatures();
+  const isa = Object.values<Isa>(isas).find((i) => missingFeatures(i, features).length === 0)!;
+  return {
+    name: isa.name,
+    isa: isa.name,
+    features: [...isa.requires, ...isa.optional.filter((f) => features.has(f))],
+    cache: hostCaches(),
+  };
+}
+
+/** Reads a profile from a file. @throws PlanError when it is missing or does not follow schemas/cpu.schema.json */
+export function readProfile(file: string): CpuProfile {
+  if (!existsSync(file)) throw new PlanError(`no CPU profile '${file}'; give a JSON file like those in schemas/cpus`);
+  let profile: unknown;
+  try {
+    profile = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new PlanError(`CPU profile '${file}' is not JSON: ${(error as Error).message}`);
+  }
+  const problem = validate('cpu', profile);
+  if (problem) throw new PlanError(`CPU profile '${file}': ${problem}`);
+  const checked = profile as CpuProfile;
+  const isa = isaOf(checked.isa);
+  const missing = isa.requires.filter((f) => !checked.features.includes(f));
+  if (missing.length)
+    throw new PlanError(`CPU profile '${file}': ${isa.name} needs the features ${missing.join(', ')}; add them or choose another isa`);
+  return checked;
+}
+
+/** The profile for a target name. @throws PlanError when there is none */
+export function profileOf(target: string): CpuProfile {
+  if (target === 'native') return nativeProfile();
+  isaOf(target);
+  return readProfile(path.join(packageRoot, 'schemas', 'cpus', `${target}.json`));
+}

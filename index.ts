@@ -1,0 +1,68 @@
+/**
+ * The library's public face, and the place where generator and runtime meet: a model on disk becomes a compiled library, packed
+ * weights and an engine.
+ *
+ *     import { load } from 'bitnet-gen';
+ *     const { engine, tokenizer } = await load('path/to/model');
+ */
+import { ensureBuilt } from './codegen/build.ts';
+import { missingFeatures, profileOf } from './codegen/cpu.ts';
+import { isaOf } from './codegen/generate.ts';
+import { Engine, type EngineOptions } from './runtime/engine.ts';
+import { openModel } from './runtime/formats/open.ts';
+import type { ModelSource } from './runtime/formats/source.ts';
+import { type Library, openLibrary } from './runtime/library.ts';
+import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
+import { openWeights } from './runtime/weights.ts';
+import { LibraryError } from './schemas/error.ts';
+import { defaultThreads } from './schemas/host.ts';
+
+export { createSampler, greedy } from './runtime/sampler.ts';
+export * from './schemas/error.ts';
+export type { CpuProfile, ModelShape } from './schemas/types.ts';
+export type { Engine, ModelSource, Tokenizer };
+
+export interface LoadOptions extends EngineOptions {
+  /** Instruction set or `native`. */
+  readonly target?: string;
+  /** C compiler command. */
+  readonly cc?: string;
+  /** Progress of generating, compiling and packing. */
+  readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface Loaded {
+  readonly engine: Engine;
+  readonly library: Library;
+  /** Absent when the model has none. */
+  readonly tokenizer: Tokenizer | undefined;
+  readonly source: ModelSource;
+  readonly manifest: Awaited<ReturnType<typeof ensureBuilt>>['manifest'];
+  /** `clang 19.1.7` */
+  readonly compiler: string;
+  /** Path of the packed weights. */
+  readonly weights: string;
+}
+
+/** Opens a model, building and packing what is missing. @throws BitnetError */
+export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
+  const source = openModel(modelPath);
+  const cpu = profileOf(options.target ?? 'native');
+  const missing = missingFeatures(isaOf(cpu.isa));
+  if (missing.length)
+    throw new LibraryError(`this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`);
+  const build = await ensureBuilt(source.shape, cpu, {
+    ...(options.cc ? { cc: options.cc } : {}),
+    onProgress: (done, total) => options.onProgress?.('compiling', done, total),
+  });
+  options.signal?.throwIfAborted();
+  const library = await openLibrary(build.library);
+  const weights = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
+    onProgress: (done, total) => options.onProgress?.('packing', done, total),
+    ...(options.signal ? { signal: options.signal } : {}),
+  });
+  const tokenizer = source.tokenizer && loadTokenizer(source.tokenizer);
+  const engine = new Engine(source, library, weights.model, options);
+  return { engine, library, tokenizer, source, manifest: build.manifest, compiler: build.compiler.label, weights: weights.file };
+}

@@ -1,0 +1,177 @@
+/**
+ * A loaded model that evaluates tokens and generates text. It owns the library's model and one context; the composition roots
+ * (index.ts, cli.ts) build the library and the packed weights beforehand.
+ */
+import { LibraryError } from '../schemas/error.ts';
+import { defaultThreads, usableCpus } from '../schemas/host.ts';
+import type { ModelSource } from './formats/source.ts';
+import { type Library, want } from './library.ts';
+import { availableMemory, positionBytes } from './memory.ts';
+import type { Sampler } from './sampler.ts';
+import { createTextStream } from './text-stream.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+export interface EngineOptions {
+  /** Default: physical cores that this process may use. */
+  readonly threads?: number;
+  /** Positions; default: the model's, at most 4096. */
+  readonly context?: number;
+  /** Bits of a key-value cache element; default 16. */
+  readonly kv?: 16 | 32;
+}
+
+/** Why generation ended. */
+export type StopReason = 'eos' | 'length' | 'stop' | 'context' | 'interrupt';
+
+export interface GenerateOptions {
+  /** Tokens to generate at most. */
+  readonly count: number;
+  readonly sampler: Sampler;
+  /** Texts that end the generation; they are not part of the result. */
+  readonly stop?: readonly string[];
+  readonly signal?: AbortSignal;
+  /** Receives printable text as it is generated. */
+  readonly onText?: (text: string) => void;
+  /** Prompt tokens evaluated so far. */
+  readonly onPrompt?: (done: number, total: number) => void;
+}
+
+export interface Generation {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly stopReason: StopReason;
+  /** Milliseconds for the prompt and for the generated tokens. */
+  readonly promptMs: number;
+  readonly generationMs: number;
+}
+
+/** Prompt tokens of one foreign call: Ctrl-C and progress get through between calls. */
+const PROMPT_CHUNK = 256;
+
+export class Engine {
+  readonly source: ModelSource;
+  readonly threads: number;
+  readonly context: number;
+  readonly kv: 16 | 32;
+  readonly #library: Library;
+  readonly #model: number;
+  readonly #context: number;
+  readonly #logits: Float32Array;
+  readonly #token = new Int32Array(1);
+  #position = 0;
+
+  /** @param model a model that `library` opened; the engine closes it @throws LibraryError when memory does not suffice */
+  constructor(source: ModelSource, library: Library, model: number, options: EngineOptions = {}) {
+    this.source = source;
+    this.#library = library;
+    this.#model = model;
+    this.threads = options.threads ?? defaultThreads();
+    this.kv = options.kv ?? 16;
+    this.context = options.context ?? Math.min(source.shape.context, 4096);
+    const each = positionBytes(source.shape, this.kv);
+    const available = availableMemory();
+    if (each * this.context > available)
+      throw new LibraryError(
+        `a context of ${this.context} tokens needs ${Math.ceil((each * this.context) / 1e6)} MB, but ${Math.floor(available / 1e6)} MB are available; --ctx ${Math.max(1, Math.floor((available * 0.9) / each))} would fit`,
+      );
+    this.#context = library.context(model, this.context, this.threads, this.kv, this.threads <= usableCpus());
+    this.#logits = new Float32Array(source.shape.vocabulary);
+  }
+
+  /** Positions filled so far. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Forgets everything from `position` on. */
+  rewind(position: number): void {
+    this.#library.rewind(this.#context, position);
+    this.#position = position;
+  }
+
+  /** Evaluates one token. @returns its logits [vocabulary], valid until the next call */
+  step(token: number): Float32Array {
+    this.#token[0] = token;
+    this.#position = this.#library.evaluate(this.#context, this.#token, 1, want.last, this.#logits);
+    return this.#logits;
+  }
+
+  /** Evaluates tokens. @returns logits of the last one, or [tokens][vocabulary] with `all` */
+  evaluate(tokens: readonly number[], all = false): Float32Array {
+    const logits = all ? new Float32Array(tokens.length * this.#logits.length) : this.#logits;
+    this.#position = this.#library.evaluate(this.#context, Int32Array.from(tokens), tokens.length, all ? want.all : want.last, logits);
+    return logits;
+  }
+
+  /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
+  async prompt(tokens: readonly number[], options: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {}): Promise<Float32Array> {
+    for (let done = 0; done < tokens.length; done += PROMPT_CHUNK) {
+      options.signal?.throwIfAborted();
+      this.evaluate(tokens.slice(done, done + PROMPT_CHUNK));
+      options.onPrompt?.(Math.min(done + PROMPT_CHUNK, tokens.length), tokens.length);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return this.#logits;
+  }
+
+  /** Continues a prompt. `tokenizer` absent: tokens only, no text. */
+  async generate(prompt: readonly number[], tokenizer: Tokenizer | undefined, options: GenerateOptions): Promise<Generation> {
+    const stream = createTextStream(options.stop);
+    const eos = new Set(this.source.eos);
+    const history = [...prompt];
+    const tokens: number[] = [];
+    let text = '';
+    let stopReason: StopReason = 'length';
+    const emit = (piece: string) => {
+      text += piece;
+      if (piece) options.onText?.(piece);
+    };
+    const started = performance.now();
+    let evaluated = started;
+    try {
+      let logits = await this.prompt(prompt, options);
+      evaluated = performance.now();
+      while (tokens.length < options.count) {
+        if (options.signal?.aborted) {
+          stopReason = 'interrupt';
+          break;
+        }
+        const token = options.sampler.sample(logits, history);
+        if (eos.has(token)) {
+          stopReason = 'eos';
+          break;
+        }
+        tokens.push(token);
+        history.push(token);
+        if (tokenizer) {
+          const piece = stream.push(tokenizer.bytes(token));
+          emit(piece.text);
+          if (piece.stopped) {
+            stopReason = 'stop';
+            break;
+          }
+        }
+        if (tokens.length === options.count) break;
+        if (this.#position === this.context) {
+          stopReason = 'context';
+          break;
+        }
+        logits = this.step(token);
+        // A breath for Ctrl-C and for the terminal.
+        if (options.onText || tokens.length % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+    } catch (error) {
+      if (!options.signal?.aborted) throw error;
+      evaluated = performance.now();
+      stopReason = 'interrupt';
+    }
+    if (stopReason !== 'stop') emit(stream.end());
+    return { text, tokens, stopReason, promptMs: evaluated - started, generationMs: performance.now() - evaluated };
+  }
+
+  /** Frees the context and closes the model. */
+  dispose(): void {
+    this.#library.release(this.#context);
+    this.#library.close(this.#model);
+  }
+}

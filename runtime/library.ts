@@ -1,0 +1,98 @@
+/** A generated library as an object: every failed call becomes a LibraryError with the library's own message. */
+import { existsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { execa } from 'execa';
+import abi from '../schemas/abi.json' with { type: 'json' };
+import { LibraryError } from '../schemas/error.ts';
+import type { Argument, Native } from './ffi.ts';
+import { loadNative } from './ffi.ts';
+
+/** Which logits `evaluate` returns. */
+export const want = { none: 0, last: 1, all: 2 } as const;
+
+export class Library {
+  readonly #native: Native;
+
+  constructor(file: string) {
+    this.#native = loadNative(file);
+    const found = this.#native.functions.bn_abi!();
+    if (found !== abi.version)
+      throw new LibraryError(`library '${file}' has interface version ${found}, this program needs ${abi.version}; generate it again`);
+  }
+
+  /** Name of the foreign function interface in use. */
+  get interface(): string {
+    return this.#native.interface;
+  }
+
+  #call(name: string, ...args: Argument[]): number {
+    const result = this.#native.functions[name]!(...args) as number;
+    if (result < 0) throw new LibraryError(this.#native.functions.bn_error!() as string);
+    return result;
+  }
+
+  describe(): unknown {
+    return JSON.parse(this.#native.functions.bn_describe!() as string);
+  }
+
+  open(weights: string): number {
+    return this.#call('bn_open', weights);
+  }
+
+  close(model: number): void {
+    this.#call('bn_close', model);
+  }
+
+  /** @param kv bits of a cache element, 16 or 32 @param spin may waiting threads burn CPU time for a moment */
+  context(model: number, positions: number, threads: number, kv: 16 | 32, spin: boolean): number {
+    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0);
+  }
+
+  release(context: number): void {
+    this.#call('bn_release', context);
+  }
+
+  /** Evaluates the first `n` tokens; logits go to `out`. @returns positions filled */
+  evaluate(context: number, tokens: Int32Array, n: number, which: 0 | 1 | 2, out: Float32Array | null): number {
+    return this.#call('bn_eval', context, tokens, n, which, out);
+  }
+
+  rewind(context: number, position: number): void {
+    this.#call('bn_rewind', context, position);
+  }
+
+  packBegin(file: string, threads: number): void {
+    this.#call('bn_pack_begin', file, threads);
+  }
+
+  packTensor(...args: readonly [tensor: number, file: string, offset: number, bytes: number, encoding: number, rows: number, cols: number, scale: number, factor: number, heads: number]): void {
+    this.#call('bn_pack_tensor', ...args);
+  }
+
+  packEnd(keep: boolean): void {
+    this.#call('bn_pack_end', keep ? 1 : 0);
+  }
+}
+
+/**
+ * Loads a library; the first time in a child process, so that a library that crashes on this machine (wrong CPU, broken
+ * compiler) is an error and not the end of the program.
+ */
+export async function openLibrary(file: string): Promise<Library> {
+  const mark = path.join(path.dirname(file), 'tried');
+  if (!existsSync(mark)) {
+    const here = import.meta.url;
+    const script = `import(${JSON.stringify(here)}).then(({ Library }) => new Library(${JSON.stringify(file)}).describe())`;
+    const child = await execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], { reject: false, stdin: 'ignore' });
+    if (child.failed) {
+      const why = child.signal ? `it ends with ${child.signal}` : (child.stderr.split('\n').find((l) => l.includes('Error')) ?? child.shortMessage);
+      throw new LibraryError(`the library '${file}' does not work on this machine: ${why}`);
+    }
+    try {
+      writeFileSync(mark, '');
+    } catch {
+      // A read-only cache: it is tried again next time.
+    }
+  }
+  return new Library(file);
+}

@@ -1,0 +1,28 @@
+/** How much memory a context needs, and how much there is. */
+import { readFileSync } from 'node:fs';
+import { freemem } from 'node:os';
+import type { ModelShape } from '../schemas/types.ts';
+
+/** Bytes of key-value cache and rotary tables for one position. @param kv bits of a cache element */
+export function positionBytes(shape: ModelShape, kv: 16 | 32): number {
+  const padded = Math.ceil(shape.headSize / 16) * 16;
+  const angles = Math.ceil(shape.headSize / 32) * 16;
+  return shape.layers * shape.kvHeads * (shape.headSize + padded) * (kv / 8) + 2 * angles * 4;
+}
+
+const read = (file: string): string => {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return '';
+  }
+};
+
+/** Bytes that this process can still allocate: free or reclaimable memory, within a container's limit. */
+export function availableMemory(): number {
+  const available = /^MemAvailable:\s+(\d+) kB$/m.exec(read('/proc/meminfo'))?.[1];
+  const system = available ? Number(available) * 1024 : freemem();
+  const limit = read('/sys/fs/cgroup/memory.max');
+  const used = Number(read('/sys/fs/cgroup/memory.current'));
+  return limit && limit !== 'max' ? Math.min(system, Number(limit) - used) : system;
+}

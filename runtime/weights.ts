@@ -1,0 +1,95 @@
+/**
+ * Packed weights: made once per model and layout in the user's cache, never beside the model, then mapped by the library.
+ * The file is written aside, checksummed and renamed, so that an interrupted packing leaves nothing that looks whole.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, renameSync, rmSync, statfsSync } from 'node:fs';
+import path from 'node:path';
+import { LibraryError, ModelError } from '../schemas/error.ts';
+import { cacheRoot } from '../schemas/files.ts';
+import type { ModelSource } from './formats/source.ts';
+import { encodings } from './formats/source.ts';
+import type { Library } from './library.ts';
+
+/** What packing needs of a manifest. */
+export interface PackedLayout {
+  readonly id: string;
+  readonly fileBytes: number;
+  readonly tensors: readonly { readonly name: string }[];
+}
+
+/** Packed weights are kept here. */
+export const weightsRoot = (): string => path.join(cacheRoot(), 'weights');
+
+/** Name in the cache: another model file, time stamp, size or layout is another name. */
+export function weightsFile(source: ModelSource, layout: PackedLayout): string {
+  const key = createHash('sha256')
+    .update(JSON.stringify({ layout: layout.id, files: source.files, scales: [...source.tensors.values()].map((t) => [t.scale, t.factor]) }))
+    .digest('hex');
+  return path.join(weightsRoot(), `${source.shape.name}-${key.slice(0, 16)}.bnw`);
+}
+
+const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
+
+async function packTo(file: string, source: ModelSource, layout: PackedLayout, library: Library, threads: number, options: PackOptions): Promise<void> {
+  library.packBegin(file, threads);
+  try {
+    for (const [i, { name }] of layout.tensors.entries()) {
+      const t = source.tensors.get(name);
+      if (!t) throw new ModelError(`${source.path}: tensor '${name}' is missing`);
+      library.packTensor(i, t.file, t.offset, t.bytes, encodings[t.encoding], t.rows, t.cols, t.scale ?? 0, t.factor ?? 1, t.permutedHeads ?? 0);
+      options.onProgress?.(i + 1, layout.tensors.length);
+      // Lets Ctrl-C and the progress line through.
+      if (i % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
+      options.signal?.throwIfAborted();
+    }
+  } catch (error) {
+    library.packEnd(false);
+    throw error;
+  }
+  library.packEnd(true);
+}
+
+export interface PackOptions {
+  readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The model's packed weights, opened; packs them first when they are missing, damaged or the model changed.
+ * @returns the library's model number, the file, and whether it was there already
+ * @throws ModelError, LibraryError (no space, unwritable cache)
+ */
+export async function openWeights(
+  source: ModelSource,
+  layout: PackedLayout,
+  library: Library,
+  threads: number,
+  options: PackOptions = {},
+): Promise<{ model: number; file: string; cached: boolean }> {
+  const file = weightsFile(source, layout);
+  if (existsSync(file)) {
+    try {
+      return { model: library.open(file), file, cached: true };
+    } catch (error) {
+      if (!(error instanceof LibraryError)) throw error;
+      // Damaged: it is only a cache, so it is packed anew.
+    }
+  }
+  const folder = path.dirname(file);
+  const aside = `${file}.${process.pid}`;
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    throw new LibraryError(`cannot create the cache folder '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`);
+  }
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize < layout.fileBytes)
+    throw new LibraryError(
+      `the packed weights need ${megabytes(layout.fileBytes)} in '${folder}', which has ${megabytes(bavail * bsize)} free; free some space (bitnet-run --cache list) or set XDG_CACHE_HOME`,
+    );
+  rmSync(aside, { force: true });
+  await packTo(aside, source, layout, library, threads, options);
+  renameSync(aside, file);
+  return { model: library.open(file), file, cached: false };
+}

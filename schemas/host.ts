@@ -1,0 +1,82 @@
+/** What this machine is: CPU features, caches, and how many threads a program should use on it. Linux and macOS. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+
+const read = (file: string): string | undefined => {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+};
+
+/** CPU features in the spelling of /proc/cpuinfo. */
+export function hostFeatures(): ReadonlySet<string> {
+  const info = read('/proc/cpuinfo');
+  if (info) {
+    const line = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(info);
+    return new Set(line?.[1]?.trim().split(/\s+/) ?? []);
+  }
+  if (process.platform !== 'darwin') return new Set();
+  const sysctl = (key: string) => {
+    try {
+      return execFileSync('sysctl', ['-n', key], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    } catch {
+      return '';
+    }
+  };
+  if (process.arch === 'arm64')
+    return new Set(sysctl('hw.optional.arm.FEAT_DotProd') === '1' ? ['asimd', 'asimddp'] : ['asimd']);
+  const names = `${sysctl('machdep.cpu.features')} ${sysctl('machdep.cpu.leaf7_features')}`.toLowerCase().split(/\s+/);
+  return new Set(names);
+}
+
+/** Model name of the CPU, for statistics. */
+export const hostCpu = (): string => cpus()[0]?.model.trim() || process.arch;
+
+/** Data caches in bytes; typical sizes where the system does not tell. */
+export function hostCaches(): { l1: number; l2: number; l3: number } {
+  const sizes = { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 };
+  for (let i = 0; i < 5; i++) {
+    const folder = `/sys/devices/system/cpu/cpu0/cache/index${i}`;
+    const size = /^(\d+)K/.exec(read(`${folder}/size`) ?? '')?.[1];
+    if (!size || read(`${folder}/type`)?.trim() === 'Instruction') continue;
+    const key = `l${read(`${folder}/level`)?.trim()}` as keyof typeof sizes;
+    if (key in sizes) sizes[key] = Number(size) * 1024;
+  }
+  return sizes;
+}
+
+/** CPUs that a container's quota grants (cgroup v2 and v1), or infinity. */
+export function quota(): number {
+  const [max, period] = (read('/sys/fs/cgroup/cpu.max') ?? '').trim().split(/\s+/);
+  if (max && period && max !== 'max') return Number(max) / Number(period);
+  const us = Number(read('/sys/fs/cgroup/cpu/cpu.cfs_quota_us') ?? -1);
+  const per = Number(read('/sys/fs/cgroup/cpu/cpu.cfs_period_us') ?? 100000);
+  return us > 0 ? us / per : Number.POSITIVE_INFINITY;
+}
+
+/** CPUs this process may use: affinity and quota respected; at least 1. */
+export const usableCpus = (): number => Math.max(1, Math.min(availableParallelism(), Math.floor(quota())));
+
+/** Default number of threads: physical cores among the usable CPUs (two hardware threads share one core's load ports). */
+export function defaultThreads(): number {
+  const siblings = new Set<string>();
+  for (const cpu of allowedCpus()) {
+    const group = read(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`)?.trim();
+    siblings.add(group ?? String(cpu));
+  }
+  const cores = siblings.size || usableCpus();
+  return Math.max(1, Math.min(cores, usableCpus()));
+}
+
+/** CPU numbers in this process's affinity mask. */
+function allowedCpus(): number[] {
+  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(read('/proc/self/status') ?? '')?.[1];
+  if (!list) return [];
+  return list.split(',').flatMap((range) => {
+    const [low, high] = range.split('-').map(Number) as [number, number?];
+    return Array.from({ length: (high ?? low) - low + 1 }, (_, i) => low + i);
+  });
+}
