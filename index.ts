@@ -7,7 +7,7 @@
  */
 import { ensureBuilt } from './codegen/build.ts';
 import { missingFeatures, profileOf } from './codegen/cpu.ts';
-import { isaOf } from './codegen/generate.ts';
+import { isaOf } from './codegen/isa/index.ts';
 import { Engine, type EngineOptions } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
@@ -51,7 +51,9 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   const cpu = profileOf(options.target ?? 'native');
   const missing = missingFeatures(isaOf(cpu.isa));
   if (missing.length)
-    throw new LibraryError(`this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`);
+    throw new LibraryError(
+      `this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`,
+    );
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
@@ -64,5 +66,13 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   });
   const tokenizer = source.tokenizer && loadTokenizer(source.tokenizer);
   const engine = new Engine(source, library, weights.model, options);
-  return { engine, library, tokenizer, source, manifest: build.manifest, compiler: build.compiler.label, weights: weights.file };
+  return {
+    engine,
+    library,
+    tokenizer,
+    source,
+    manifest: build.manifest,
+    compiler: build.compiler.label,
+    weights: weights.file,
+  };
 }

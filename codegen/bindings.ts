@@ -6,13 +6,24 @@ import { Project, VariableDeclarationKind } from 'ts-morph';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import type { Plan } from './plan.ts';
 
-const tsTypes: Record<string, string> = { int32: 'number', double: 'number', string: 'string', int32s: 'Int32Array', floats: 'Float32Array | null' };
+const tsTypes: Record<string, string> = {
+  int32: 'number',
+  double: 'number',
+  string: 'string',
+  int32s: 'Int32Array',
+  floats: 'Float32Array | null',
+};
 
 /** The text of bindings.ts for a plan. */
 export function bindings(plan: Plan): string {
-  const project = new Project({ useInMemoryFileSystem: true, manipulationSettings: { indentationText: '  ' as never, quoteKind: "'" as never } });
+  const project = new Project({
+    useInMemoryFileSystem: true,
+    manipulationSettings: { indentationText: '  ' as never, quoteKind: "'" as never },
+  });
   const file = project.createSourceFile('bindings.ts');
-  file.addStatements(`/** C interface of the library for ${plan.shape.name} on ${plan.cpu.name}. Generated from schemas/abi.json. */`);
+  file.addStatements(
+    `/** C interface of the library for ${plan.shape.name} on ${plan.cpu.name}. Generated from schemas/abi.json. */`,
+  );
   file.addInterface({
     name: 'BitnetLibrary',
     isExported: true,
@@ -25,7 +36,12 @@ export function bindings(plan: Plan): string {
     })),
   });
   const constant = (name: string, initializer: string, doc: string) =>
-    file.addVariableStatement({ isExported: true, declarationKind: VariableDeclarationKind.Const, docs: [doc], declarations: [{ name, initializer }] });
+    file.addVariableStatement({
+      isExported: true,
+      declarationKind: VariableDeclarationKind.Const,
+      docs: [doc],
+      declarations: [{ name, initializer }],
+    });
   constant('vocabulary', String(plan.shape.vocabulary), 'Logits of one token.');
   constant('abiVersion', String(abi.version), 'What `abi()` must return.');
   constant(

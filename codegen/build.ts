@@ -9,7 +9,7 @@ import type { Build } from './compile.ts';
 import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
-import { isaOf } from './generate.ts';
+import { isaOf } from './isa/index.ts';
 import { planOf } from './plan.ts';
 
 export interface BuildOptions {

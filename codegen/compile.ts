@@ -23,7 +23,16 @@ export interface Compiler {
 export const hostFamily = process.arch === 'x64' || process.arch === 'arm64' ? process.arch : 'any';
 
 /** Optimisation is fixed: contraction off, since a fused multiply-add that one compiler forms and another does not changes results. */
-const FLAGS = ['-std=gnu11', '-O3', '-fPIC', '-fvisibility=hidden', '-ffp-contract=off', '-fno-math-errno', '-Wall', '-Wextra'];
+const FLAGS = [
+  '-std=gnu11',
+  '-O3',
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-ffp-contract=off',
+  '-fno-math-errno',
+  '-Wall',
+  '-Wextra',
+];
 const LIBRARIES = ['-lm', '-lpthread'];
 
 const clangVersions = [23, 22, 21, 20, 19, 18, 17, 16, 15, 14];
@@ -34,7 +43,11 @@ function candidates(family: Isa['family'], requested?: string): string[][] {
   if (asked) return [asked.split(/\s+/)];
   if (family !== 'any' && family !== hostFamily) {
     const triple = family === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-    return [...clangVersions.map((v) => [`clang-${v}`, `--target=${triple}`]), ['clang', `--target=${triple}`], [`${triple}-gcc`]];
+    return [
+      ...clangVersions.map((v) => [`clang-${v}`, `--target=${triple}`]),
+      ['clang', `--target=${triple}`],
+      [`${triple}-gcc`],
+    ];
   }
   const own = process.env.CC ? [process.env.CC.split(/\s+/)] : [];
   return [...own, ...clangVersions.map((v) => [`clang-${v}`]), ['clang'], ['zig', 'cc'], ['gcc'], ['cc']];
@@ -50,19 +63,29 @@ int main(int argc, char **argv) { printf("%g\\n", sqrt(argc > 1 ? atof(argv[1]) 
 async function probe(command: readonly string[], run: boolean): Promise<Compiler | string> {
   const [file, ...first] = command as [string, ...string[]];
   const asked = await execa(file, [...first, '--version'], { reject: false, stdin: 'ignore' });
-  if (asked.failed) return `${command.join(' ')}: ${asked.exitCode === undefined ? 'not found' : asked.stderr.split('\n')[0]}`;
+  if (asked.failed)
+    return `${command.join(' ')}: ${asked.exitCode === undefined ? 'not found' : asked.stderr.split('\n')[0]}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-'));
   try {
     await writeFile(path.join(folder, 'probe.c'), PROBE);
-    const built = await execa(file, [...first, ...FLAGS, '-o', 'probe', 'probe.c', ...LIBRARIES], { cwd: folder, reject: false });
-    if (built.failed) return `${command.join(' ')}: ${built.stderr.split('\n').find((l) => l.includes('error')) ?? built.shortMessage}`;
+    const built = await execa(file, [...first, ...FLAGS, '-o', 'probe', 'probe.c', ...LIBRARIES], {
+      cwd: folder,
+      reject: false,
+    });
+    if (built.failed)
+      return `${command.join(' ')}: ${built.stderr.split('\n').find((l) => l.includes('error')) ?? built.shortMessage}`;
     if (run) {
       const ran = await execa(path.join(folder, 'probe'), [], { reject: false });
       if (ran.stdout !== '7') return `${command.join(' ')}: its programs do not run`;
     }
     const version = asked.stdout.split('\n')[0]!.trim();
     const number = /\d+\.\d+(\.\d+)?/.exec(version)?.[0] ?? '';
-    return { command, version, label: `${/clang|zig/i.test(version) ? 'clang' : /gcc|GCC/.test(`${version}${file}`) ? 'gcc' : file} ${number}`.trim() };
+    return {
+      command,
+      version,
+      label:
+        `${/clang|zig/i.test(version) ? 'clang' : /gcc|GCC/.test(`${version}${file}`) ? 'gcc' : file} ${number}`.trim(),
+    };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -170,7 +193,9 @@ async function makeFolder(folder: string): Promise<void> {
   try {
     await mkdir(folder, { recursive: true });
   } catch (error) {
-    throw new CompileError(`cannot create '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`);
+    throw new CompileError(
+      `cannot create '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`,
+    );
   }
 }
 

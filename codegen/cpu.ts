@@ -7,8 +7,7 @@ import { hostCaches, hostFeatures } from '../schemas/host.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import { hostFamily } from './compile.ts';
-import { isaOf } from './generate.ts';
-import { isas } from './isa/index.ts';
+import { isaOf, isas } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 
 /** Features of `isa` that the host lacks; empty when it can run it. */
@@ -44,13 +43,22 @@ export function readProfile(file: string): CpuProfile {
   const isa = isaOf(checked.isa);
   const missing = isa.requires.filter((f) => !checked.features.includes(f));
   if (missing.length)
-    throw new PlanError(`CPU profile '${file}': ${isa.name} needs the features ${missing.join(', ')}; add them or choose another isa`);
+    throw new PlanError(
+      `CPU profile '${file}': ${isa.name} needs the features ${missing.join(', ')}; add them or choose another isa`,
+    );
   return checked;
 }
 
-/** The profile for a target name. @throws PlanError when there is none */
+/** The profile for a target name: shipped, or the ISA with typical caches. @throws PlanError when there is no such ISA */
 export function profileOf(target: string): CpuProfile {
   if (target === 'native') return nativeProfile();
-  isaOf(target);
-  return readProfile(path.join(packageRoot, 'schemas', 'cpus', `${target}.json`));
+  const isa = isaOf(target);
+  const shipped = path.join(packageRoot, 'schemas', 'cpus', `${target}.json`);
+  if (existsSync(shipped)) return readProfile(shipped);
+  return {
+    name: isa.name,
+    isa: isa.name,
+    features: isa.requires,
+    cache: { l1: 32 << 10, l2: 512 << 10, l3: 16 << 20 },
+  };
 }

@@ -2,17 +2,18 @@
  * Everything that is generated for a plan, as a map from file name to text: one C file a kernel, the plan's constants and
  * tables, the templates, the manifest and the typed bindings. Same plan, same text, byte for byte.
  */
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
 import { bindings } from './bindings.ts';
-import { isaOf, kernelSource } from './generate.ts';
+import { familyOf, kernelSource } from './generate.ts';
 import { layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
+import { isaOf } from './isa/index.ts';
 import { attentionScratch } from './kernels/attention.ts';
-import { activationStride } from './kernels/ternary.ts';
 import { roundUp } from './kernels/kernel.ts';
+import { activationStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
@@ -36,7 +37,11 @@ export interface Manifest {
 
 /** `attn_q` -> `BN_ATTN_Q` */
 const constant = (slot: string) => `BN_${slot.toUpperCase()}`;
-const floatTypeConstants: Record<string, string> = { f32: '0 /* BN_F32 */', f16: '1 /* BN_F16 */', bf16: '30 /* BN_BF16 */' };
+const floatTypeConstants: Record<string, string> = {
+  f32: '0 /* BN_F32 */',
+  f16: '1 /* BN_F16 */',
+  bf16: '30 /* BN_BF16 */',
+};
 const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : String(Math.fround(x))}f`;
 
 export function manifestOf(plan: Plan): Manifest {
@@ -48,14 +53,16 @@ export function manifestOf(plan: Plan): Manifest {
     batch: plan.batch,
     layout: { id, fileBytes, tensors },
     matrices: Object.fromEntries(
-      Object.entries(plan.matrices).map(([slot, m]) => [slot, { packing: m.packing, gemv: format(m.gemv), gemm: format(m.gemm), why: m.why }]),
+      Object.entries(plan.matrices).map(([slot, m]) => [
+        slot,
+        { packing: m.packing, gemv: format(m.gemv), gemm: format(m.gemm), why: m.why },
+      ]),
     ),
     kernels: Object.fromEntries(Object.entries(plan.kernels).map(([role, spec]) => [role, format(spec)])),
   };
 }
 
-const panelTiles = (m: MatrixPlan) => m.gemm.tile[1]! / packingOf(m.packing).rows;
-const panelBytes = (m: MatrixPlan) => Number(m.gemm.variant!.slice(2)) * m.gemm.tile[1]!;
+const panelOf = (m: MatrixPlan) => familyOf(m.gemm).product!.panel!(m.gemm);
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
@@ -72,7 +79,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
     ['BN_BATCH', plan.batch],
-    ['BN_PANEL_BYTES', roundUp(Math.max(...matrices.map(panelBytes)), 64)],
+    ['BN_PANEL_BYTES', roundUp(Math.max(...matrices.map((m) => panelOf(m).bytes)), 64)],
     ['BN_ATTENTION_SCRATCH', attentionScratch(shape.heads / shape.kvHeads)],
     ['BN_HEAD_TOKENS', plan.kernels.head_batch!.tile[0]!],
     ['BN_HEAD_BATCH_ROWS', plan.kernels.head_batch!.tile[1]!],
@@ -124,7 +131,8 @@ function cString(text: string): string {
 function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
   const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR' };
-  const typeOf = (t: Layout['tensors'][number]) => (t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : floatTypeConstants[t.type]!);
+  const typeOf = (t: Layout['tensors'][number]) =>
+    t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : floatTypeConstants[t.type]!;
   const packingTables = tokens.map((token, i) => {
     const p = packingOf(token);
     const pairs: string[] = [];
@@ -145,7 +153,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     const p = packingOf(m.packing);
     return `    [${constant(slot)}] = {.gemv = bn_${format(m.gemv)},
                       .gemm = bn_${format(m.gemm)},
-                      .tiles = ${tilesOf(p, n)}, .panel_tiles = ${panelTiles(m)}, .tokens = ${m.gemm.tile[0]}, .x_stride = ${activationStride(k)}, .y_stride = ${tilesOf(p, n) * p.rows}},`;
+                      .tiles = ${tilesOf(p, n)}, .panel_tiles = ${panelOf(m).tiles}, .tokens = ${panelOf(m).tokens}, .x_stride = ${activationStride(k)}, .y_stride = ${tilesOf(p, n) * p.rows}},`;
   });
   const { layout: _, ...described } = manifest;
   return `/* Tables of ${plan.shape.name} on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */

@@ -5,7 +5,7 @@ import { printFunction } from './ir/print.ts';
 import type { Param, Program } from './ir/record.ts';
 import { Recorder } from './ir/record.ts';
 import type { VectorWord } from './ir/words.ts';
-import { isas } from './isa/index.ts';
+import { isaOf } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 import { kernels } from './kernels/index.ts';
 import type { KernelFamily } from './kernels/kernel.ts';
@@ -13,13 +13,6 @@ import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packings } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
-
-/** The instruction set with this name. @throws PlanError */
-export function isaOf(name: string): Isa {
-  const found = (isas as Record<string, Isa>)[name];
-  if (!found) throw new PlanError(`unknown target '${name}'; known targets: ${Object.keys(isas).join(', ')}, native`);
-  return found;
-}
 
 /** The kernel family of a spec. */
 export function familyOf(spec: KernelSpec): KernelFamily {

@@ -40,7 +40,13 @@ export function layerSlots(shape: ModelShape): readonly Slot[] {
 export function outerSlots(
   shape: ModelShape,
 ): readonly ({ name: string; kind: 'rows'; rows: number; cols: number; type: FloatType } | Slot)[] {
-  const rows = (name: string, type: FloatType) => ({ name, kind: 'rows' as const, rows: shape.vocabulary, cols: shape.hidden, type });
+  const rows = (name: string, type: FloatType) => ({
+    name,
+    kind: 'rows' as const,
+    rows: shape.vocabulary,
+    cols: shape.hidden,
+    type,
+  });
   return [
     rows('token_embd', shape.embeddingType),
     { name: 'output_norm', kind: 'vector', rows: 1, cols: shape.hidden },

@@ -58,7 +58,14 @@ export function layoutOf(plan: Plan): Layout {
         continue;
       }
       const type = plan.matrices[slot.name as MatrixSlot].packing;
-      place({ name, kind: 'ternary', rows: slot.rows, cols: slot.cols, type, bytes: bytesOf(packingOf(type), slot.rows, slot.cols) });
+      place({
+        name,
+        kind: 'ternary',
+        rows: slot.rows,
+        cols: slot.cols,
+        type,
+        bytes: bytesOf(packingOf(type), slot.rows, slot.cols),
+      });
     }
   const fileBytes = roundUp(end, 4096);
   const id = createHash('sha256').update(JSON.stringify({ tensors, fileBytes })).digest('hex');

@@ -42,7 +42,8 @@ export function format(s: KernelSpec): string {
 /** The kernel that a name stands for. @throws PlanError when it does not follow the grammar */
 export function parse(name: string): KernelSpec {
   const m = grammar.exec(name);
-  if (!m) throw new PlanError(`'${name}' is not a kernel name; the grammar is op_act_weight_out__shape__tile_isa[_variant]`);
+  if (!m)
+    throw new PlanError(`'${name}' is not a kernel name; the grammar is op_act_weight_out__shape__tile_isa[_variant]`);
   const [, op, act, weight, out, shape, tile, isa, variant] = m as unknown as string[];
   return {
     op: op!,

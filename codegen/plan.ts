@@ -4,9 +4,9 @@
  */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
-import { isaOf } from './generate.ts';
 import type { MatrixSlot } from './graph.ts';
 import { matrixSlots, problems } from './graph.ts';
+import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { MAX_TOKENS } from './kernels/gemm.ts';
@@ -17,7 +17,7 @@ import { format } from './name.ts';
 import { packings } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf } from './packings/packing.ts';
-import { firstLegal, gemmCandidates, gemvCandidates } from './space.ts';
+import { candidates, firstLegal } from './space.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
@@ -47,8 +47,8 @@ function chooseMatrix(cpu: CpuProfile, n: number, k: number): MatrixPlan {
   let best: (MatrixPlan & { bytes: number }) | undefined;
   const refused: string[] = [];
   for (const p of Object.values<Packing>(packings)) {
-    const gemv = firstLegal(gemvCandidates(cpu, p, n, k));
-    const gemm = firstLegal(gemmCandidates(cpu, p, n, k));
+    const gemv = firstLegal(candidates('decode', cpu, p, n, k));
+    const gemm = firstLegal(candidates('prompt', cpu, p, n, k));
     if (typeof gemv === 'string' || typeof gemm === 'string') {
       refused.push(typeof gemv === 'string' ? gemv : (gemm as string));
       continue;
@@ -58,14 +58,22 @@ function chooseMatrix(cpu: CpuProfile, n: number, k: number): MatrixPlan {
     if (!best || bytes < best.bytes)
       best = { packing: p.token, gemv, gemm, bytes, why: `fewest bytes a token: ${p.token}, ${bits} bit/weight` };
   }
-  if (!best) throw new PlanError(`no packing has kernels for a ${n} x ${k} matrix on ${cpu.isa}: ${refused.join('; ')}`);
+  if (!best)
+    throw new PlanError(`no packing has kernels for a ${n} x ${k} matrix on ${cpu.isa}: ${refused.join('; ')}`);
   const { bytes: _, ...plan } = best;
   return plan;
 }
 
 function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
   const isa = isaOf(isaName);
-  const spec = (op: string, act: string, weight: string, out: string, sizes: Record<string, number>, tile: readonly number[]): KernelSpec => ({
+  const spec = (
+    op: string,
+    act: string,
+    weight: string,
+    out: string,
+    sizes: Record<string, number>,
+    tile: readonly number[],
+  ): KernelSpec => ({
     op,
     act,
     weight,
@@ -118,6 +126,9 @@ export function planOf(shape: ModelShape, cpu: CpuProfile): Plan {
 
 /** Every kernel of a plan, each once, by name. */
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
-  const all = [...matrixSlots.flatMap((s) => [plan.matrices[s].gemv, plan.matrices[s].gemm]), ...Object.values(plan.kernels)];
+  const all = [
+    ...matrixSlots.flatMap((s) => [plan.matrices[s].gemv, plan.matrices[s].gemm]),
+    ...Object.values(plan.kernels),
+  ];
   return new Map(all.map((spec) => [format(spec), spec]));
 }

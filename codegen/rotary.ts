@@ -4,8 +4,6 @@
  * float64: Math.pow may differ between engines, and the same model must give the same text everywhere.
  */
 
-const LN2 = 0.6931471805599453;
-
 /** ln x for x > 0: x = m 2^e with m in [sqrt 1/2, sqrt 2), ln m = 2 artanh((m - 1) / (m + 1)). */
 function ln(x: number): number {
   let m = x;
@@ -21,13 +19,13 @@ function ln(x: number): number {
   const u = (m - 1) / (m + 1);
   let sum = 0;
   for (let i = 39; i >= 1; i -= 2) sum = sum * u * u + 1 / i;
-  return 2 * u * sum + e * LN2;
+  return 2 * u * sum + e * Math.LN2;
 }
 
 /** e^x by halving to |x| < 2^-10 and squaring back would lose bits; so 2^n times a Taylor series on |r| <= ln 2 / 2. */
 function exp(x: number): number {
-  const n = Math.round(x / LN2);
-  const r = x - n * LN2;
+  const n = Math.round(x / Math.LN2);
+  const r = x - n * Math.LN2;
   let sum = 1;
   for (let i = 20; i >= 1; i--) sum = 1 + (sum * r) / i;
   return sum * 2 ** n;

@@ -99,12 +99,21 @@ export class Engine {
   /** Evaluates tokens. @returns logits of the last one, or [tokens][vocabulary] with `all` */
   evaluate(tokens: readonly number[], all = false): Float32Array {
     const logits = all ? new Float32Array(tokens.length * this.#logits.length) : this.#logits;
-    this.#position = this.#library.evaluate(this.#context, Int32Array.from(tokens), tokens.length, all ? want.all : want.last, logits);
+    this.#position = this.#library.evaluate(
+      this.#context,
+      Int32Array.from(tokens),
+      tokens.length,
+      all ? want.all : want.last,
+      logits,
+    );
     return logits;
   }
 
   /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
-  async prompt(tokens: readonly number[], options: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {}): Promise<Float32Array> {
+  async prompt(
+    tokens: readonly number[],
+    options: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {},
+  ): Promise<Float32Array> {
     for (let done = 0; done < tokens.length; done += PROMPT_CHUNK) {
       options.signal?.throwIfAborted();
       this.evaluate(tokens.slice(done, done + PROMPT_CHUNK));
@@ -115,7 +124,11 @@ export class Engine {
   }
 
   /** Continues a prompt. `tokenizer` absent: tokens only, no text. */
-  async generate(prompt: readonly number[], tokenizer: Tokenizer | undefined, options: GenerateOptions): Promise<Generation> {
+  async generate(
+    prompt: readonly number[],
+    tokenizer: Tokenizer | undefined,
+    options: GenerateOptions,
+  ): Promise<Generation> {
     const stream = createTextStream(options.stop);
     const eos = new Set(this.source.eos);
     const history = [...prompt];

@@ -37,8 +37,21 @@ const require = createRequire(import.meta.url);
 function loadKoffi(file: string): Native {
   const koffi = require('koffi');
   const library = koffi.load(file);
-  const types: Record<ArgumentType, string> = { int32: 'int32', double: 'double', string: 'str', int32s: 'void *', floats: 'void *' };
-  const functions = signatures.map((s) => [s.name, library.func(s.name, types[s.result], s.arguments.map((a) => types[a]))]);
+  const types: Record<ArgumentType, string> = {
+    int32: 'int32',
+    double: 'double',
+    string: 'str',
+    int32s: 'void *',
+    floats: 'void *',
+  };
+  const functions = signatures.map((s) => [
+    s.name,
+    library.func(
+      s.name,
+      types[s.result],
+      s.arguments.map((a) => types[a]),
+    ),
+  ]);
   return { interface: 'koffi', functions: Object.fromEntries(functions) };
 }
 
@@ -48,7 +61,13 @@ function loadFfiNapi(file: string): Native {
   const ref = require('@2060.io/ref-napi');
   const library = ffi.DynamicLibrary(file, ffi.RTLD_NOW);
   const pointer = ref.refType(ref.types.void);
-  const types: Record<ArgumentType, unknown> = { int32: ref.types.int32, double: ref.types.double, string: pointer, int32s: pointer, floats: pointer };
+  const types: Record<ArgumentType, unknown> = {
+    int32: ref.types.int32,
+    double: ref.types.double,
+    string: pointer,
+    int32s: pointer,
+    floats: pointer,
+  };
   // Byte views of the caller's arrays, so that a token loop makes none.
   const views = new WeakMap<object, Buffer>();
   const viewOf = (array: Int32Array | Float32Array): Buffer => {
@@ -61,7 +80,10 @@ function loadFfiNapi(file: string): Native {
   };
 
   const bind = ({ name, result, arguments: args }: Signature): NativeFunction => {
-    const cif = ffi.CIF(types[result], args.map((a) => types[a]));
+    const cif = ffi.CIF(
+      types[result],
+      args.map((a) => types[a]),
+    );
     const target: Buffer = library.get(name);
     const slots = args.map(() => Buffer.alloc(8));
     const list = Buffer.alloc(8 * Math.max(1, args.length));
@@ -108,7 +130,10 @@ export function loadNative(file: string): Native {
   const asked = process.env.BITNET_FFI;
   if (asked && !(asked in loaders)) throw new UsageError(`BITNET_FFI=${asked} is unknown; use ffi-napi or koffi`);
   const name = (asked as keyof typeof loaders) || (isAvailable('ffi-napi') ? 'ffi-napi' : 'koffi');
-  if (!isAvailable(name)) throw new LibraryError(`the package '${name}' does not load; run npm install again, or set BITNET_FFI to the other one`);
+  if (!isAvailable(name))
+    throw new LibraryError(
+      `the package '${name}' does not load; run npm install again, or set BITNET_FFI to the other one`,
+    );
   try {
     return loaders[name](file);
   } catch (error) {

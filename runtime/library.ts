@@ -17,7 +17,9 @@ export class Library {
     this.#native = loadNative(file);
     const found = this.#native.functions.bn_abi!();
     if (found !== abi.version)
-      throw new LibraryError(`library '${file}' has interface version ${found}, this program needs ${abi.version}; generate it again`);
+      throw new LibraryError(
+        `library '${file}' has interface version ${found}, this program needs ${abi.version}; generate it again`,
+      );
   }
 
   /** Name of the foreign function interface in use. */
@@ -65,7 +67,20 @@ export class Library {
     this.#call('bn_pack_begin', file, threads);
   }
 
-  packTensor(...args: readonly [tensor: number, file: string, offset: number, bytes: number, encoding: number, rows: number, cols: number, scale: number, factor: number, heads: number]): void {
+  packTensor(
+    ...args: readonly [
+      tensor: number,
+      file: string,
+      offset: number,
+      bytes: number,
+      encoding: number,
+      rows: number,
+      cols: number,
+      scale: number,
+      factor: number,
+      heads: number,
+    ]
+  ): void {
     this.#call('bn_pack_tensor', ...args);
   }
 
@@ -83,9 +98,14 @@ export async function openLibrary(file: string): Promise<Library> {
   if (!existsSync(mark)) {
     const here = import.meta.url;
     const script = `import(${JSON.stringify(here)}).then(({ Library }) => new Library(${JSON.stringify(file)}).describe())`;
-    const child = await execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], { reject: false, stdin: 'ignore' });
+    const child = await execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], {
+      reject: false,
+      stdin: 'ignore',
+    });
     if (child.failed) {
-      const why = child.signal ? `it ends with ${child.signal}` : (child.stderr.split('\n').find((l) => l.includes('Error')) ?? child.shortMessage);
+      const why = child.signal
+        ? `it ends with ${child.signal}`
+        : (child.stderr.split('\n').find((l) => l.includes('Error')) ?? child.shortMessage);
       throw new LibraryError(`the library '${file}' does not work on this machine: ${why}`);
     }
     try {

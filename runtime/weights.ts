@@ -24,20 +24,44 @@ export const weightsRoot = (): string => path.join(cacheRoot(), 'weights');
 /** Name in the cache: another model file, time stamp, size or layout is another name. */
 export function weightsFile(source: ModelSource, layout: PackedLayout): string {
   const key = createHash('sha256')
-    .update(JSON.stringify({ layout: layout.id, files: source.files, scales: [...source.tensors.values()].map((t) => [t.scale, t.factor]) }))
+    .update(
+      JSON.stringify({
+        layout: layout.id,
+        files: source.files,
+        scales: [...source.tensors.values()].map((t) => [t.scale, t.factor]),
+      }),
+    )
     .digest('hex');
   return path.join(weightsRoot(), `${source.shape.name}-${key.slice(0, 16)}.bnw`);
 }
 
 const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
 
-async function packTo(file: string, source: ModelSource, layout: PackedLayout, library: Library, threads: number, options: PackOptions): Promise<void> {
+async function packTo(
+  file: string,
+  source: ModelSource,
+  layout: PackedLayout,
+  library: Library,
+  threads: number,
+  options: PackOptions,
+): Promise<void> {
   library.packBegin(file, threads);
   try {
     for (const [i, { name }] of layout.tensors.entries()) {
       const t = source.tensors.get(name);
       if (!t) throw new ModelError(`${source.path}: tensor '${name}' is missing`);
-      library.packTensor(i, t.file, t.offset, t.bytes, encodings[t.encoding], t.rows, t.cols, t.scale ?? 0, t.factor ?? 1, t.permutedHeads ?? 0);
+      library.packTensor(
+        i,
+        t.file,
+        t.offset,
+        t.bytes,
+        encodings[t.encoding],
+        t.rows,
+        t.cols,
+        t.scale ?? 0,
+        t.factor ?? 1,
+        t.permutedHeads ?? 0,
+      );
       options.onProgress?.(i + 1, layout.tensors.length);
       // Lets Ctrl-C and the progress line through.
       if (i % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -81,7 +105,9 @@ export async function openWeights(
   try {
     mkdirSync(folder, { recursive: true });
   } catch (error) {
-    throw new LibraryError(`cannot create the cache folder '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`);
+    throw new LibraryError(
+      `cannot create the cache folder '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`,
+    );
   }
   const { bavail, bsize } = statfsSync(folder);
   if (bavail * bsize < layout.fileBytes)

@@ -12,7 +12,8 @@ const compiled = new Map<SchemaName, ValidateFunction>();
 export function validate(schema: SchemaName, document: unknown): string | undefined {
   let check = compiled.get(schema);
   if (!check) {
-    const read = (name: SchemaName) => JSON.parse(readFileSync(path.join(packageRoot, 'schemas', `${name}.schema.json`), 'utf8'));
+    const read = (name: SchemaName) =>
+      JSON.parse(readFileSync(path.join(packageRoot, 'schemas', `${name}.schema.json`), 'utf8'));
     const ajv = new Ajv2020({ allErrors: false });
     if (schema === 'manifest') ajv.addSchema(read('model')).addSchema(read('cpu'));
     check = ajv.compile(read(schema));
@@ -21,6 +22,11 @@ export function validate(schema: SchemaName, document: unknown): string | undefi
   if (check(document)) return undefined;
   const error = check.errors![0]!;
   const where = error.instancePath.slice(1).replaceAll('/', '.') || 'the document';
-  const extra = error.keyword === 'additionalProperties' ? ` ('${error.params.additionalProperty}')` : error.keyword === 'enum' ? `: ${error.params.allowedValues.join(', ')}` : '';
+  const extra =
+    error.keyword === 'additionalProperties'
+      ? ` ('${error.params.additionalProperty}')`
+      : error.keyword === 'enum'
+        ? `: ${error.params.allowedValues.join(', ')}`
+        : '';
   return `${where} ${error.message}${extra}`;
 }

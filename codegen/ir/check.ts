@@ -75,7 +75,8 @@ export function check(program: Program, isa: Isa): string[] {
   const visit = (body: readonly Statement[], trips: number): void => {
     if (body.length && !body.some((s) => s.kind === 'loop') && trips > 1) {
       const live = pressure(body);
-      if (live > isa.registers) problems.push(`${live} live values in a loop, but ${isa.name} has ${isa.registers} registers`);
+      if (live > isa.registers)
+        problems.push(`${live} live values in a loop, but ${isa.name} has ${isa.registers} registers`);
     }
     for (const s of body) {
       if (s.kind === 'note') continue;

@@ -5,8 +5,8 @@
  */
 import type { Address, Recorder, Value } from './record.ts';
 import { at } from './record.ts';
-import { fmaf, roundHalfEven } from './words.ts';
 import type { WordName } from './words.ts';
+import { fmaf, roundHalfEven } from './words.ts';
 
 /** Loads 16 values at `p` as a group. */
 export function loadGroup(b: Recorder, lanes: number, name: string, word: WordName, p: Address): Value[] {
@@ -45,7 +45,10 @@ const LOW = -87;
 const HIGH = 88;
 const LOG2E = Math.fround(1.4426950408889634);
 const LOG2E_LOW = Math.fround(1.4426950408889634 - LOG2E);
-const coefficients = [1, 0.6931471805599453, 0.2402265069591007, 0.0555041086648216, 0.009618129107628477, 0.0013333558146428443, 0.00015403530393381608].map(Math.fround);
+const coefficients = [
+  1, 0.6931471805599453, 0.2402265069591007, 0.0555041086648216, 0.009618129107628477, 0.0013333558146428443,
+  0.0001540353039338161,
+].map(Math.fround);
 
 /** e^x of a group of floats. */
 export function expGroup(b: Recorder, name: string, x: readonly Value[]): Value[] {

@@ -81,10 +81,23 @@ export type Param =
 export type Arg = Value | Address | number;
 
 export type Statement =
-  | { readonly kind: 'let'; readonly value: Value; readonly word: WordName; readonly args: readonly Arg[]; readonly mutable: boolean }
+  | {
+      readonly kind: 'let';
+      readonly value: Value;
+      readonly word: WordName;
+      readonly args: readonly Arg[];
+      readonly mutable: boolean;
+    }
   | { readonly kind: 'set'; readonly value: Value; readonly word: WordName; readonly args: readonly Arg[] }
   | { readonly kind: 'do'; readonly word: WordName; readonly args: readonly Arg[] }
-  | { readonly kind: 'loop'; readonly index: string; readonly from: Affine; readonly to: Affine; readonly step: number; readonly body: readonly Statement[] }
+  | {
+      readonly kind: 'loop';
+      readonly index: string;
+      readonly from: Affine;
+      readonly to: Affine;
+      readonly step: number;
+      readonly body: readonly Statement[];
+    }
   | { readonly kind: 'note'; readonly text: string };
 
 /** One C function. */

@@ -35,7 +35,10 @@ export function simulate(program: Program, machine: Machine, args: Arguments): v
   const datum = (arg: Arg, word: WordName): Datum | Cell =>
     typeof arg === 'number' ? arg : arg.kind === 'value' ? values.get(arg.name)! : cell(arg, word);
   const call = (word: WordName, list: readonly Arg[]) =>
-    (words[word].meaning as (m: Machine, ...a: unknown[]) => Datum | undefined)(machine, ...list.map((a) => datum(a, word)));
+    (words[word].meaning as (m: Machine, ...a: unknown[]) => Datum | undefined)(
+      machine,
+      ...list.map((a) => datum(a, word)),
+    );
   const define = (value: Value, d: Datum | undefined) => values.set(value.name, d!);
 
   const run = (body: readonly Statement[]): void => {

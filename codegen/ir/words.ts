@@ -208,7 +208,12 @@ export const words = {
     meaning: (m, v: B, shift: number, mask: number) => bytes(m, (i) => (v[i]! >> shift) & mask),
   },
   // --- dot products: u8 codes times s8 activations, four per lane
-  dot_zero: { args: [], result: 'dots', doc: 'no products yet', meaning: (m) => new Int32Array((4 * m.lanes) / m.dot.products) },
+  dot_zero: {
+    args: [],
+    result: 'dots',
+    doc: 'no products yet',
+    meaning: (m) => new Int32Array((4 * m.lanes) / m.dot.products),
+  },
   dot_next: {
     args: ['dots', 'bytes', 'bytes'],
     result: 'dots',
@@ -237,11 +242,36 @@ export const words = {
     },
   },
   // --- int32 lanes
-  splat_int: { args: ['int'], result: 'ints', doc: 'the scalar in every lane', meaning: (m, x: number) => ints(m, () => x) },
-  add_ints: { args: ['ints', 'ints'], result: 'ints', doc: 'a + b', meaning: (m, a: V, b: V) => ints(m, (i) => a[i]! + b[i]!) },
-  sub_ints: { args: ['ints', 'ints'], result: 'ints', doc: 'a - b', meaning: (m, a: V, b: V) => ints(m, (i) => a[i]! - b[i]!) },
-  sum_ints: { args: ['ints'], result: 'int', doc: 'sum of all lanes', meaning: (_m, a: V) => a.reduce((x, y) => (x + y) | 0, 0) },
-  to_floats: { args: ['ints'], result: 'floats', doc: 'int32 -> float32, nearest even', meaning: (m, a: V) => floats(m, (i) => a[i]!) },
+  splat_int: {
+    args: ['int'],
+    result: 'ints',
+    doc: 'the scalar in every lane',
+    meaning: (m, x: number) => ints(m, () => x),
+  },
+  add_ints: {
+    args: ['ints', 'ints'],
+    result: 'ints',
+    doc: 'a + b',
+    meaning: (m, a: V, b: V) => ints(m, (i) => a[i]! + b[i]!),
+  },
+  sub_ints: {
+    args: ['ints', 'ints'],
+    result: 'ints',
+    doc: 'a - b',
+    meaning: (m, a: V, b: V) => ints(m, (i) => a[i]! - b[i]!),
+  },
+  sum_ints: {
+    args: ['ints'],
+    result: 'int',
+    doc: 'sum of all lanes',
+    meaning: (_m, a: V) => a.reduce((x, y) => (x + y) | 0, 0),
+  },
+  to_floats: {
+    args: ['ints'],
+    result: 'floats',
+    doc: 'int32 -> float32, nearest even',
+    meaning: (m, a: V) => floats(m, (i) => a[i]!),
+  },
   // --- float32 lanes
   round: {
     args: ['floats'],
@@ -249,26 +279,82 @@ export const words = {
     doc: 'float32 -> int32, ties to even; |x| < 2^31',
     meaning: (m, a: F) => ints(m, (i) => roundHalfEven(a[i]!)),
   },
-  constant: { args: ['constant'], result: 'floats', doc: 'a float32 constant in every lane', meaning: (m, x: number) => floats(m, () => x) },
-  splat: { args: ['float'], result: 'floats', doc: 'the scalar in every lane', meaning: (m, x: number) => floats(m, () => x) },
-  add: { args: ['floats', 'floats'], result: 'floats', doc: 'a + b', meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! + b[i]!) },
-  sub: { args: ['floats', 'floats'], result: 'floats', doc: 'a - b', meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! - b[i]!) },
-  mul: { args: ['floats', 'floats'], result: 'floats', doc: 'a * b', meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! * b[i]!) },
-  div: { args: ['floats', 'floats'], result: 'floats', doc: 'a / b', meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! / b[i]!) },
+  constant: {
+    args: ['constant'],
+    result: 'floats',
+    doc: 'a float32 constant in every lane',
+    meaning: (m, x: number) => floats(m, () => x),
+  },
+  splat: {
+    args: ['float'],
+    result: 'floats',
+    doc: 'the scalar in every lane',
+    meaning: (m, x: number) => floats(m, () => x),
+  },
+  add: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'a + b',
+    meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! + b[i]!),
+  },
+  sub: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'a - b',
+    meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! - b[i]!),
+  },
+  mul: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'a * b',
+    meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! * b[i]!),
+  },
+  div: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'a / b',
+    meaning: (m, a: F, b: F) => floats(m, (i) => a[i]! / b[i]!),
+  },
   fma: {
     args: ['floats', 'floats', 'floats'],
     result: 'floats',
     doc: 'a * b + c, rounded once',
     meaning: (m, a: F, b: F, c: F) => floats(m, (i) => fmaf(a[i]!, b[i]!, c[i]!)),
   },
-  max: { args: ['floats', 'floats'], result: 'floats', doc: 'larger of a and b; no NaN', meaning: (m, a: F, b: F) => floats(m, (i) => Math.max(a[i]!, b[i]!)) },
-  min: { args: ['floats', 'floats'], result: 'floats', doc: 'smaller of a and b; no NaN', meaning: (m, a: F, b: F) => floats(m, (i) => Math.min(a[i]!, b[i]!)) },
+  max: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'larger of a and b; no NaN',
+    meaning: (m, a: F, b: F) => floats(m, (i) => Math.max(a[i]!, b[i]!)),
+  },
+  min: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'smaller of a and b; no NaN',
+    meaning: (m, a: F, b: F) => floats(m, (i) => Math.min(a[i]!, b[i]!)),
+  },
   abs: { args: ['floats'], result: 'floats', doc: '|a|', meaning: (m, a: F) => floats(m, (i) => Math.abs(a[i]!)) },
-  exp2i: { args: ['ints'], result: 'floats', doc: '2^n for n in [-126, 127]', meaning: (m, n: V) => floats(m, (i) => 2 ** n[i]!) },
-  sum: { args: ['floats'], result: 'float', doc: 'sum over the lanes by the halving tree', meaning: (_m, a: F) => tree(a, (x, y) => x + y) },
+  exp2i: {
+    args: ['ints'],
+    result: 'floats',
+    doc: '2^n for n in [-126, 127]',
+    meaning: (m, n: V) => floats(m, (i) => 2 ** n[i]!),
+  },
+  sum: {
+    args: ['floats'],
+    result: 'float',
+    doc: 'sum over the lanes by the halving tree',
+    meaning: (_m, a: F) => tree(a, (x, y) => x + y),
+  },
   peak: { args: ['floats'], result: 'float', doc: 'largest lane', meaning: (_m, a: F) => tree(a, Math.max) },
   // --- scalars: the same C on every ISA (print.ts spells them)
-  get: { args: ['address'], result: 'float', touches: total(1), doc: 'one float32', meaning: (_m, p: Cell) => p.array[p.index]! },
+  get: {
+    args: ['address'],
+    result: 'float',
+    touches: total(1),
+    doc: 'one float32',
+    meaning: (_m, p: Cell) => p.array[p.index]!,
+  },
   put: {
     args: ['address', 'float'],
     touches: total(1),
@@ -278,7 +364,13 @@ export const words = {
       return undefined;
     },
   },
-  get_int: { args: ['address'], result: 'int', touches: total(1), doc: 'one int32', meaning: (_m, p: Cell) => p.array[p.index]! },
+  get_int: {
+    args: ['address'],
+    result: 'int',
+    touches: total(1),
+    doc: 'one int32',
+    meaning: (_m, p: Cell) => p.array[p.index]!,
+  },
   put_int: {
     args: ['address', 'int'],
     touches: total(1),
@@ -296,8 +388,18 @@ export const words = {
   sub1: { args: ['float', 'float'], result: 'float', doc: 'a - b', meaning: (_m, a: number, b: number) => f(a - b) },
   mul1: { args: ['float', 'float'], result: 'float', doc: 'a * b', meaning: (_m, a: number, b: number) => f(a * b) },
   div1: { args: ['float', 'float'], result: 'float', doc: 'a / b', meaning: (_m, a: number, b: number) => f(a / b) },
-  max1: { args: ['float', 'float'], result: 'float', doc: 'larger of a and b', meaning: (_m, a: number, b: number) => Math.max(a, b) },
-  sqrt1: { args: ['float'], result: 'float', doc: 'square root, correctly rounded', meaning: (_m, a: number) => f(Math.sqrt(a)) },
+  max1: {
+    args: ['float', 'float'],
+    result: 'float',
+    doc: 'larger of a and b',
+    meaning: (_m, a: number, b: number) => Math.max(a, b),
+  },
+  sqrt1: {
+    args: ['float'],
+    result: 'float',
+    doc: 'square root, correctly rounded',
+    meaning: (_m, a: number) => f(Math.sqrt(a)),
+  },
 } as const satisfies Record<string, Word>;
 
 export type WordName = keyof typeof words;

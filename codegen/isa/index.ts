@@ -1,4 +1,5 @@
 /** The registry of instruction sets: one line each. */
+import { PlanError } from '../../schemas/error.ts';
 import { avx2 } from './avx2.ts';
 import { avx512 } from './avx512.ts';
 import type { Isa } from './isa.ts';
@@ -11,3 +12,10 @@ export const isas = {
   neon,
   scalar,
 } as const satisfies Record<string, Isa>;
+
+/** The instruction set with this name. @throws PlanError */
+export function isaOf(name: string): Isa {
+  const found = (isas as Record<string, Isa>)[name];
+  if (!found) throw new PlanError(`unknown target '${name}'; known targets: ${Object.keys(isas).join(', ')}, native`);
+  return found;
+}

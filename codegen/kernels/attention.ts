@@ -19,7 +19,7 @@ import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { floatTypes, readFloat } from './elementwise.ts';
 import type { KernelFamily } from './kernel.ts';
-import { LANES, groupOf, range, roundUp } from './kernel.ts';
+import { groupOf, LANES, range, roundUp } from './kernel.ts';
 import { headStride } from './rope.ts';
 
 /** Positions of a block; part of the definition of the result. */
@@ -43,7 +43,23 @@ export const attentionScratch = (g: number): number => g * BLOCK + 6 * roundUp(g
 
 export const attention: KernelFamily = {
   formula: 'o[g][d] = softmax(scale q[g] . K) . V over the positions of one key-value head',
-  needs: ['load_floats', 'store_floats', 'load_halves', 'fma', 'mul', 'add', 'sub', 'div', 'max', 'min', 'round', 'exp2i', 'sum', 'peak', 'splat'],
+  needs: [
+    'load_floats',
+    'store_floats',
+    'load_halves',
+    'fma',
+    'mul',
+    'add',
+    'sub',
+    'div',
+    'max',
+    'min',
+    'round',
+    'exp2i',
+    'sum',
+    'peak',
+    'splat',
+  ],
 
   record: (b, spec, isa) => {
     const { g, d } = spec.shape as { g: number; d: number };
@@ -55,11 +71,31 @@ export const attention: KernelFamily = {
     const [tileHeads, , tileDims] = spec.tile as [number, number, number];
     const positions = MOST_BLOCKS * BLOCK;
 
-    const q = b.pointer('q', { element: 'f32', access: 'in', extent: g * stride, doc: `rotated queries [${g}][${stride}]` });
-    const keys = b.pointer('keys', { element: type.element, access: 'in', extent: positions * d, doc: `[position / 16][${d}][16], ${spec.weight}` });
-    const values = b.pointer('values', { element: type.element, access: 'in', extent: positions * padded, doc: `[position][${padded}], ${spec.weight}` });
+    const q = b.pointer('q', {
+      element: 'f32',
+      access: 'in',
+      extent: g * stride,
+      doc: `rotated queries [${g}][${stride}]`,
+    });
+    const keys = b.pointer('keys', {
+      element: type.element,
+      access: 'in',
+      extent: positions * d,
+      doc: `[position / 16][${d}][16], ${spec.weight}`,
+    });
+    const values = b.pointer('values', {
+      element: type.element,
+      access: 'in',
+      extent: positions * padded,
+      doc: `[position][${padded}], ${spec.weight}`,
+    });
     const o = b.pointer('o', { element: 'f32', access: 'out', extent: g * padded, doc: `result [${g}][${padded}]` });
-    const scratch = b.pointer('scratch', { element: 'f32', access: 'scratch', extent: attentionScratch(g), doc: 'scores and fold state' });
+    const scratch = b.pointer('scratch', {
+      element: 'f32',
+      access: 'scratch',
+      extent: attentionScratch(g),
+      doc: 'scores and fold state',
+    });
     const blocks = b.long('blocks', 0, MOST_BLOCKS - 1, 'whole blocks of 32 positions');
     const tail = b.long('tail', 0, 1, 'is there a block that is not whole');
     const rest = b.long('rest', 0, BLOCK - 1, 'positions in that block');
@@ -81,10 +117,18 @@ export const attention: KernelFamily = {
       eachTile(g, tileHeads, (h0, heads) => {
         for (let group = 0; group < BLOCK / LANES; group++) {
           const tag = `${id}_h${h0}_p${group}`;
-          const acc = range(heads).map((h) => range(groupOf(isa)).map((v) => b.variable(`s${tag}_${h}_${v}`, 'constant', 0)));
+          const acc = range(heads).map((h) =>
+            range(groupOf(isa)).map((v) => b.variable(`s${tag}_${h}_${v}`, 'constant', 0)),
+          );
           b.unrolled(`i${tag}`, d, 4, (i, u, more) => {
             const name = `${tag}${more}_u${u}`;
-            const k = loadGroup(b, L, `k${name}`, type.load, at(keys, times(block, BLOCK * d), group * LANES * d, times(i, LANES)));
+            const k = loadGroup(
+              b,
+              L,
+              `k${name}`,
+              type.load,
+              at(keys, times(block, BLOCK * d), group * LANES * d, times(i, LANES)),
+            );
             acc.forEach((sum, h) => {
               const qi = b.let(`q${name}_${h}`, 'splat', b.let(`q1${name}_${h}`, 'get', at(q, (h0 + h) * stride, i)));
               sum.forEach((a, v) => {
@@ -93,7 +137,13 @@ export const attention: KernelFamily = {
             });
           });
           acc.forEach((sum, h) => {
-            storeGroup(b, L, 'store_floats', score(h0 + h, group * LANES), mapGroup(b, `scaled${tag}_${h}`, 'mul', sum, scale));
+            storeGroup(
+              b,
+              L,
+              'store_floats',
+              score(h0 + h, group * LANES),
+              mapGroup(b, `scaled${tag}_${h}`, 'mul', sum, scale),
+            );
           });
         }
       });
@@ -101,8 +151,12 @@ export const attention: KernelFamily = {
     const softmax = (id: string, valid?: Affine) => {
       for (const h of range(g)) {
         const tag = `${id}_h${h}`;
-        if (valid) b.loop(`mask${tag}`, valid, BLOCK, 1, (j) => b.do('put', score(h, j), b.let(`mask_value${tag}`, 'number', LOWEST)));
-        const load = (name: string) => [0, LANES].map((i) => loadGroup(b, L, `${name}${tag}_${i}`, 'load_floats', score(h, i)));
+        if (valid)
+          b.loop(`mask${tag}`, valid, BLOCK, 1, (j) =>
+            b.do('put', score(h, j), b.let(`mask_value${tag}`, 'number', LOWEST)),
+          );
+        const load = (name: string) =>
+          [0, LANES].map((i) => loadGroup(b, L, `${name}${tag}_${i}`, 'load_floats', score(h, i)));
         const pair = (name: string, word: 'add' | 'max', [first, second]: Value[][]) =>
           reduceGroup(b, `${name}${tag}`, word, mapGroup(b, `${name}${tag}_both`, word, first!, second!));
         const raw = load('raw');
@@ -113,7 +167,8 @@ export const attention: KernelFamily = {
           const p = expGroup(b, `p${tag}_${i}`, mapGroup(b, `below${tag}_${i}`, 'sub', group, top));
           storeGroup(b, L, 'store_floats', score(h, i * LANES), p);
         });
-        if (valid) b.loop(`drop${tag}`, valid, BLOCK, 1, (j) => b.do('put', score(h, j), b.let(`dropped${tag}`, 'number', 0)));
+        if (valid)
+          b.loop(`drop${tag}`, valid, BLOCK, 1, (j) => b.do('put', score(h, j), b.let(`dropped${tag}`, 'number', 0)));
         b.do('put', state(BLOCK_SUM, h), pair('part', 'add', load('weights')));
       }
     };
@@ -126,11 +181,18 @@ export const attention: KernelFamily = {
         const before = load('before', MAXIMUM);
         const block = load('block', BLOCK_MAXIMUM);
         const now = mapGroup(b, `now${tag}`, 'max', before, block);
-        const factor = (name: string, m: Value[]) => expGroup(b, `${name}${tag}`, mapGroup(b, `${name}_x${tag}`, 'sub', m, now));
+        const factor = (name: string, m: Value[]) =>
+          expGroup(b, `${name}${tag}`, mapGroup(b, `${name}_x${tag}`, 'sub', m, now));
         const old = factor('old', before);
         const fresh = factor('fresh', block);
         const kept = mapGroup(b, `kept${tag}`, 'mul', load('sum', SUM), old);
-        storeGroup(b, L, 'store_floats', state(SUM, h), mapGroup(b, `total${tag}`, 'fma', load('part', BLOCK_SUM), fresh, kept));
+        storeGroup(
+          b,
+          L,
+          'store_floats',
+          state(SUM, h),
+          mapGroup(b, `total${tag}`, 'fma', load('part', BLOCK_SUM), fresh, kept),
+        );
         storeGroup(b, L, 'store_floats', state(MAXIMUM, h), now);
         storeGroup(b, L, 'store_floats', state(OLD, h), old);
         storeGroup(b, L, 'store_floats', state(NEW, h), fresh);
@@ -144,7 +206,9 @@ export const attention: KernelFamily = {
           const vectors = range(dims / L);
           const acc = range(heads).map((h) => vectors.map((v) => b.variable(`o${tag}_${h}_${v}`, 'constant', 0)));
           const position = (j: Affine, name: string) => {
-            const v = vectors.map((i) => b.let(`v${name}_${i}`, type.load, at(values, times(block, BLOCK * padded), times(j, padded), d0 + i * L)));
+            const v = vectors.map((i) =>
+              b.let(`v${name}_${i}`, type.load, at(values, times(block, BLOCK * padded), times(j, padded), d0 + i * L)),
+            );
             acc.forEach((sum, h) => {
               const p = b.let(`p${name}_${h}`, 'splat', b.let(`p1${name}_${h}`, 'get', score(h0 + h, j)));
               sum.forEach((a, i) => {
@@ -202,7 +266,10 @@ export const attention: KernelFamily = {
           let sum = 0;
           for (let i = 0; i < d; i++) {
             const position = start + j;
-            const k = readFloat(spec.weight, keys![(Math.floor(position / LANES) * d + i) * LANES + (position % LANES)]!);
+            const k = readFloat(
+              spec.weight,
+              keys![(Math.floor(position / LANES) * d + i) * LANES + (position % LANES)]!,
+            );
             sum = fmaf(k, q![h * headStride(d) + i]!, sum);
           }
           return f(sum * scale);
@@ -217,7 +284,8 @@ export const attention: KernelFamily = {
         m = now;
         for (let i = 0; i < padded; i++) {
           let sum = 0;
-          for (let j = 0; j < n; j++) sum = fmaf(readFloat(spec.weight, values![(start + j) * padded + i]!), p[j]!, sum);
+          for (let j = 0; j < n; j++)
+            sum = fmaf(readFloat(spec.weight, values![(start + j) * padded + i]!), p[j]!, sum);
           out[i] = fmaf(sum, c, f(out[i]! * a));
         }
       }
@@ -233,7 +301,17 @@ export const attention: KernelFamily = {
         { g: 4, d: 128 },
         { g: 5, d: 20 },
         { g: 1, d: 100 },
-      ].map((shape): KernelSpec => ({ op: 'attention', act: 'f32', weight, out: 'f32', shape, tile: attentionTile(isa, shape.g), isa: isa.name })),
+      ].map(
+        (shape): KernelSpec => ({
+          op: 'attention',
+          act: 'f32',
+          weight,
+          out: 'f32',
+          shape,
+          tile: attentionTile(isa, shape.g),
+          isa: isa.name,
+        }),
+      ),
     ),
 
   example: (spec, random, extreme) => {

@@ -65,10 +65,18 @@ function family(op: string, step: Step): KernelFamily {
         name,
         load: type === 'i32' ? ('load_ints' as const) : floatTypes[type].load,
         type,
-        p: b.pointer(name, { element: type === 'i32' ? 'i32' : floatTypes[type].element, access: 'in', extent: padded, doc: `${doc} [${k}], readable to ${padded}` }),
+        p: b.pointer(name, {
+          element: type === 'i32' ? 'i32' : floatTypes[type].element,
+          access: 'in',
+          extent: padded,
+          doc: `${doc} [${k}], readable to ${padded}`,
+        }),
       }));
       const factors = Object.fromEntries(
-        step.factors.map((name) => [name, b.let(`${name}_all`, 'splat', b.scalar('float', name, 'scale of a product'))]),
+        step.factors.map((name) => [
+          name,
+          b.let(`${name}_all`, 'splat', b.scalar('float', name, 'scale of a product')),
+        ]),
       );
       const out = b.pointer(step.output.name, {
         element: outType(spec).element,
@@ -83,7 +91,10 @@ function family(op: string, step: Step): KernelFamily {
           return [name, type === 'i32' ? mapGroup(b, `${name}_f${id}`, 'to_floats', raw) : raw];
         });
         if (step.output.access === 'inout')
-          loaded.push([step.output.name, loadGroup(b, isa.lanes, `${step.output.name}${id}`, 'load_floats', at(out, times(i, LANES)))]);
+          loaded.push([
+            step.output.name,
+            loadGroup(b, isa.lanes, `${step.output.name}${id}`, 'load_floats', at(out, times(i, LANES))),
+          ]);
         const result = step.compute(b, id, Object.fromEntries(loaded), factors);
         storeGroup(b, isa.lanes, outType(spec).store, at(out, times(i, LANES)), result);
       });
@@ -121,7 +132,12 @@ function family(op: string, step: Step): KernelFamily {
       return {
         ...Object.fromEntries(Object.entries(step.inputs(spec)).map(([name, { type }]) => [name, buffer(type)])),
         ...Object.fromEntries(step.factors.map((name) => [name, f(2e-4 * Math.abs(random.normal()))])),
-        [step.output.name]: step.output.access === 'inout' ? buffer('f32') : spec.out === 'f16' ? new Uint16Array(padded) : new Float32Array(padded),
+        [step.output.name]:
+          step.output.access === 'inout'
+            ? buffer('f32')
+            : spec.out === 'f16'
+              ? new Uint16Array(padded)
+              : new Float32Array(padded),
       };
     },
   };
@@ -184,7 +200,10 @@ export const rows = family('rows', {
   ],
 });
 
-const gateUp = () => ({ g: { type: 'i32' as const, doc: 'gate products' }, u: { type: 'i32' as const, doc: 'up products' } });
+const gateUp = () => ({
+  g: { type: 'i32' as const, doc: 'gate products' },
+  u: { type: 'i32' as const, doc: 'up products' },
+});
 
 export const relu2 = family('relu2', {
   formula: 'o[k] = max(g[k] * f, 0)^2 * (u[k] * e)',
@@ -214,7 +233,13 @@ export const silu = family('silu', {
     const g = mapGroup(b, `gate${id}`, 'mul', v.g!, s.f!);
     const minus = mapGroup(b, `minus${id}`, 'mul', g, b.let(`negative${id}`, 'constant', -1));
     const below = mapGroup(b, `below${id}`, 'add', expGroup(b, `e${id}`, minus), b.let(`one${id}`, 'constant', 1));
-    return mapGroup(b, `o${id}`, 'mul', mapGroup(b, `ratio${id}`, 'div', g, below), mapGroup(b, `ue${id}`, 'mul', v.u!, s.e!));
+    return mapGroup(
+      b,
+      `o${id}`,
+      'mul',
+      mapGroup(b, `ratio${id}`, 'div', g, below),
+      mapGroup(b, `ue${id}`, 'mul', v.u!, s.e!),
+    );
   },
   value: (v, s) => {
     const g = f(v.g! * s.f!);

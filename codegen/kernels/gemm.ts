@@ -10,11 +10,12 @@
  */
 import type { Affine } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packings } from '../packings/index.ts';
-import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { Packing } from '../packings/packing.ts';
+import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { roundUp } from './kernel.ts';
 import { activationStride, dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
@@ -22,11 +23,14 @@ import { activationStride, dotExample, dotReference, stepsBeforeFlush } from './
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;
 
+/** k of one panel. */
+const blockOf = (spec: KernelSpec): number => Number(spec.variant!.slice(2));
+
 /**
  * The default register tile: rows of two vectors (or one line), and as many tokens, a power of two up to 8, as leave room for
  * the accumulators, one column of codes and one activation: 8x32 (avx512: 16 + 2 + 1 of 32 registers).
  */
-export function gemmTile(isa: Isa, p: Packing): [number, number, number] {
+function gemmTile(isa: Isa, p: Packing): [number, number, number] {
   const rows = Math.max(p.rows, 2 * isa.lanes);
   const vectors = rows / isa.lanes;
   let tokens = 8;
@@ -36,7 +40,48 @@ export function gemmTile(isa: Isa, p: Packing): [number, number, number] {
 
 export const gemm: KernelFamily = {
   formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
-  needs: ['load_bytes', 'store_bytes', 'broadcast4', 'dot_zero', 'dot_next', 'dot_flush', 'splat_int', 'load_ints', 'store_ints'],
+  needs: [
+    'load_bytes',
+    'store_bytes',
+    'broadcast4',
+    'dot_zero',
+    'dot_next',
+    'dot_flush',
+    'splat_int',
+    'load_ints',
+    'store_ints',
+  ],
+
+  product: {
+    phase: 'prompt',
+    // The panel's block of k takes a quarter of the L2 cache, or an eighth, or half.
+    candidates: (cpu, p, n, k) => {
+      const [tokens, rows, step] = gemmTile(isaOf(cpu.isa), p);
+      return [1 / 4, 1 / 8, 1 / 2].flatMap((share) => {
+        const most = Math.floor((cpu.cache.l2 * share) / rows / p.lineK) * p.lineK;
+        const block = Math.max(p.lineK, Math.min(most, roundUp(k, p.lineK)));
+        return [tokens, tokens / 2, tokens * 2]
+          .filter((t) => t >= 1 && t <= 16)
+          .map(
+            (t): KernelSpec => ({
+              op: 'gemm',
+              act: 'i8',
+              weight: p.token,
+              out: 'i32',
+              shape: { n, k },
+              tile: [t, rows, step],
+              isa: cpu.isa,
+              variant: `kb${block}`,
+            }),
+          );
+      });
+    },
+    panel: (spec) => ({
+      tiles: spec.tile[1]! / packingOf(spec.weight).rows,
+      bytes: blockOf(spec) * spec.tile[1]!,
+      tokens: spec.tile[0]!,
+    }),
+  },
 
   record: (b, spec, isa) => {
     const p = packingOf(spec.weight);
@@ -46,7 +91,7 @@ export const gemm: KernelFamily = {
     const ldx = activationStride(k);
     const tiles = tilesOf(p, n);
     const ldy = tiles * p.rows;
-    const blockLines = Number(spec.variant!.slice(2)) / p.lineK;
+    const blockLines = blockOf(spec) / p.lineK;
     const panelTiles = rows / p.rows;
     const lineVectors = vectorsOf(p, isa);
     const step = 4 * isa.lanes;
@@ -57,9 +102,19 @@ export const gemm: KernelFamily = {
       extent: bytesOf(p, n, k),
       doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
     });
-    const x = b.pointer('x', { element: 'i8', access: 'in', extent: MAX_TOKENS * ldx, doc: `activations [tokens][${ldx}], int8, zero beyond ${k}` });
+    const x = b.pointer('x', {
+      element: 'i8',
+      access: 'in',
+      extent: MAX_TOKENS * ldx,
+      doc: `activations [tokens][${ldx}], int8, zero beyond ${k}`,
+    });
     const sums = b.pointer('sums', { element: 'i32', access: 'in', extent: MAX_TOKENS, doc: 'sum of each row of x' });
-    const y = b.pointer('y', { element: 'i32', access: 'out', extent: MAX_TOKENS * ldy, doc: `result [tokens][${ldy}]` });
+    const y = b.pointer('y', {
+      element: 'i32',
+      access: 'out',
+      extent: MAX_TOKENS * ldy,
+      doc: `result [tokens][${ldy}]`,
+    });
     const panel = b.pointer('panel', {
       element: 'u8',
       access: 'scratch',
@@ -69,7 +124,12 @@ export const gemm: KernelFamily = {
     });
     const count = b.long('tokens', 0, MAX_TOKENS, `tokens, a multiple of ${tokens}`);
     const t0 = b.long('t0', 0, tiles, 'first row tile');
-    const whole = b.long('whole', 0, Math.floor(tiles / panelTiles) * panelTiles, `row tile where the last whole panel of ${panelTiles} tiles ends`);
+    const whole = b.long(
+      'whole',
+      0,
+      Math.floor(tiles / panelTiles) * panelTiles,
+      `row tile where the last whole panel of ${panelTiles} tiles ends`,
+    );
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
 
     /** Expands lines [base, base + count) of the panel's row tiles. */
@@ -105,7 +165,11 @@ export const gemm: KernelFamily = {
             b.let(`w${name}_v${v}`, 'load_bytes', at(panel, times(at4, high * p.rows * 4), v * step)),
           );
           for (let j = 0; j < tokens; j++) {
-            const xs = b.let(`x${name}_t${j}`, 'broadcast4', at(x, times(plus(t, j), ldx), times(base, p.lineK), times(at4, 4)));
+            const xs = b.let(
+              `x${name}_t${j}`,
+              'broadcast4',
+              at(x, times(plus(t, j), ldx), times(base, p.lineK), times(at4, 4)),
+            );
             codes.forEach((code, v) => {
               b.set(dots[j]![v]!, 'dot_next', dots[j]![v]!, code, xs);
             });
@@ -169,7 +233,7 @@ export const gemm: KernelFamily = {
       x,
       sums,
       y: new Int32Array(tokens * roundUp(n, p.rows)),
-      panel: new Uint8Array(Number(spec.variant!.slice(2)) * spec.tile[1]!),
+      panel: new Uint8Array(blockOf(spec) * spec.tile[1]!),
       tokens,
       t0: 0,
       whole: Math.floor(tiles / panelTiles) * panelTiles,

@@ -10,15 +10,44 @@
 import { at, plus, times } from '../ir/record.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packings } from '../packings/index.ts';
-import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { Packing } from '../packings/packing.ts';
+import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, roundUp } from './kernel.ts';
 import { dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
 
 export const gemv: KernelFamily = {
   formula: 'y[n] = W[n][k] . x[k], exact int32',
-  needs: ['load_bytes', 'broadcast4', 'dot_zero', 'dot_next', 'dot_flush', 'splat_int', 'sub_ints', 'store_ints', 'prefetch'],
+  needs: [
+    'load_bytes',
+    'broadcast4',
+    'dot_zero',
+    'dot_next',
+    'dot_flush',
+    'splat_int',
+    'sub_ints',
+    'store_ints',
+    'prefetch',
+  ],
+
+  product: {
+    phase: 'decode',
+    candidates: (cpu, p, n, k) =>
+      [8192, 0, 2048, 4096, 16384].flatMap((ahead) =>
+        [4, 2, 8, 1, 16].map(
+          (lines): KernelSpec => ({
+            op: 'gemv',
+            act: 'i8',
+            weight: p.token,
+            out: 'i32',
+            shape: { n, k },
+            tile: [1, p.rows, lines * p.lineK],
+            isa: cpu.isa,
+            variant: `p${ahead}`,
+          }),
+        ),
+      ),
+  },
 
   record: (b, spec, isa) => {
     const p = packingOf(spec.weight);
@@ -39,7 +68,12 @@ export const gemv: KernelFamily = {
       doc: `activations [${k}], int8, zero up to ${lines * p.lineK}`,
     });
     const sum = b.scalar('int', 'sum', 'sum of x');
-    const y = b.pointer('y', { element: 'i32', access: 'out', extent: tiles * p.rows, doc: `result [${n}], padded to ${tiles * p.rows}` });
+    const y = b.pointer('y', {
+      element: 'i32',
+      access: 'out',
+      extent: tiles * p.rows,
+      doc: `result [${n}], padded to ${tiles * p.rows}`,
+    });
     const t0 = b.long('t0', 0, tiles, 'first row tile');
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
     const ahead = Number(spec.variant!.slice(1));
@@ -55,7 +89,9 @@ export const gemv: KernelFamily = {
       const zero = b.let('zero', 'integer', 0);
       const acc = range(vectors).map((v) => b.variable(`acc_v${v}`, 'splat_int', zero));
       b.chunks('chunk', lines, chunk, (base, count, part) => {
-        const dots = range(chains).map((c) => range(vectors).map((v) => b.variable(`dots${part}_c${c}_v${v}`, 'dot_zero')));
+        const dots = range(chains).map((c) =>
+          range(vectors).map((v) => b.variable(`dots${part}_c${c}_v${v}`, 'dot_zero')),
+        );
         b.unrolled(`i${part}`, count, unroll, (i, u, rest) => {
           const tag = `${part}${rest}_l${u}`;
           const line = plus(base, i);

@@ -12,7 +12,7 @@ import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { floatTypes, readFloat } from './elementwise.ts';
 import type { KernelFamily } from './kernel.ts';
-import { LANES, groupOf, range, roundUp } from './kernel.ts';
+import { groupOf, LANES, range, roundUp } from './kernel.ts';
 
 /** Default tile for `tokens` tokens: up to 4 rows, as the accumulators leave room. */
 export function headTile(isa: Isa, tokens: number): [number, number, number] {
@@ -31,14 +31,31 @@ export const head: KernelFamily = {
     const [tokens, tileRows, stepK] = spec.tile as [number, number, number];
     const type = floatTypes[spec.weight as keyof typeof floatTypes];
     const ldx = roundUp(k, LANES);
-    const w = b.pointer('w', { element: type.element, access: 'in', extent: n * ldx, doc: `rows [${n}][${ldx}], ${spec.weight}, zero beyond ${k}` });
-    const x = b.pointer('x', { element: 'f32', access: 'in', extent: tokens * ldx, doc: `hidden states [${tokens}][${ldx}], zero beyond ${k}` });
+    const w = b.pointer('w', {
+      element: type.element,
+      access: 'in',
+      extent: n * ldx,
+      doc: `rows [${n}][${ldx}], ${spec.weight}, zero beyond ${k}`,
+    });
+    const x = b.pointer('x', {
+      element: 'f32',
+      access: 'in',
+      extent: tokens * ldx,
+      doc: `hidden states [${tokens}][${ldx}], zero beyond ${k}`,
+    });
     const y = b.pointer('y', { element: 'f32', access: 'out', extent: tokens * n, doc: `logits [${tokens}][${n}]` });
     const r0 = b.long('r0', 0, n, 'first row');
-    const whole = b.long('whole', 0, Math.floor(n / tileRows) * tileRows, `row where the last whole group of ${tileRows} ends`);
+    const whole = b.long(
+      'whole',
+      0,
+      Math.floor(n / tileRows) * tileRows,
+      `row where the last whole group of ${tileRows} ends`,
+    );
     const r1 = b.long('r1', 0, n, 'row to stop before');
     const tile = (r: Affine, high: number, id: string) => {
-      const acc = range(tokens).map((t) => range(high).map((i) => range(groupOf(isa)).map((v) => b.variable(`acc${id}_t${t}_r${i}_${v}`, 'constant', 0))));
+      const acc = range(tokens).map((t) =>
+        range(high).map((i) => range(groupOf(isa)).map((v) => b.variable(`acc${id}_t${t}_r${i}_${v}`, 'constant', 0))),
+      );
       b.unrolled(`i${id}`, ldx / LANES, stepK / LANES, (step, u, rest) => {
         const tag = `${id}${rest}_u${u}`;
         // One vector of the group at a time, so that few values live beside the accumulators.
@@ -81,7 +98,15 @@ export const head: KernelFamily = {
     ['f32', 'f16', 'bf16'].flatMap((weight) =>
       [1, 4].flatMap((tokens) =>
         [33, 100, 256].map(
-          (k, i): KernelSpec => ({ op: 'head', act: 'f32', weight, out: 'f32', shape: { n: 7 + i, k }, tile: headTile(isa, tokens), isa: isa.name }),
+          (k, i): KernelSpec => ({
+            op: 'head',
+            act: 'f32',
+            weight,
+            out: 'f32',
+            shape: { n: 7 + i, k },
+            tile: headTile(isa, tokens),
+            isa: isa.name,
+          }),
         ),
       ),
     ),
@@ -90,8 +115,12 @@ export const head: KernelFamily = {
     const { n, k } = spec.shape as { n: number; k: number };
     const ldx = roundUp(k, LANES);
     const size = extreme ? 1e4 : 1;
-    const fill = (count: number) => Float32Array.from(range(count * ldx), (i) => (i % ldx < k ? random.normal() * size : 0));
-    const halves = () => Uint16Array.from(range(n * ldx), (i) => (i % ldx < k ? (random.integer(0, 1) << 15) | random.integer(0x3000, 0x4400) : 0));
+    const fill = (count: number) =>
+      Float32Array.from(range(count * ldx), (i) => (i % ldx < k ? random.normal() * size : 0));
+    const halves = () =>
+      Uint16Array.from(range(n * ldx), (i) =>
+        i % ldx < k ? (random.integer(0, 1) << 15) | random.integer(0x3000, 0x4400) : 0,
+      );
     return {
       w: spec.weight === 'f32' ? fill(n) : halves(),
       x: fill(spec.tile[0]!),

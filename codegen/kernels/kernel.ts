@@ -2,13 +2,27 @@
  * What a kernel family must supply. One file per algorithm; kernels/index.ts registers them. The same recorded algorithm serves
  * every ISA that has its words; the registry drives code generation, tests and benchmarks alike.
  */
-import type { Arguments } from '../ir/simulate.ts';
+import type { CpuProfile } from '../../schemas/types.ts';
 import type { Recorder } from '../ir/record.ts';
+import type { Arguments } from '../ir/simulate.ts';
 import type { VectorWord } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
+import type { Packing } from '../packings/packing.ts';
+
+/** What a family for ternary products tells the plan. All families of a phase compute the same function of the same bytes. */
+export interface Product {
+  /** `decode`: one token, called as `bn_gemv` in templates/internal.h; `prompt`: a batch, called as `bn_gemm`. */
+  readonly phase: 'decode' | 'prompt';
+  /** Specs for a matrix [n, k] in this packing, the preferred one first. */
+  readonly candidates: (cpu: CpuProfile, packing: Packing, n: number, k: number) => readonly KernelSpec[];
+  /** Prompt families: row tiles and scratch bytes of one panel, and the multiple of tokens that a call takes. */
+  readonly panel?: (spec: KernelSpec) => { readonly tiles: number; readonly bytes: number; readonly tokens: number };
+}
 
 export interface KernelFamily {
+  /** Present in families for ternary products. */
+  readonly product?: Product;
   /** What it computes, with shapes: the banner's first line. */
   readonly formula: string;
   /** Words that the ISA must have, beyond those of the packing. */

@@ -16,15 +16,40 @@ import { LANES, range, roundUp } from './kernel.ts';
 
 export const norm: KernelFamily = {
   formula: 'h = rmsnorm(x) * w; q = round(h * 127 / max|h|)',
-  needs: ['load_floats', 'store_floats', 'fma', 'mul', 'max', 'abs', 'sum', 'peak', 'round', 'store_int8', 'add_ints', 'sum_ints'],
+  needs: [
+    'load_floats',
+    'store_floats',
+    'fma',
+    'mul',
+    'max',
+    'abs',
+    'sum',
+    'peak',
+    'round',
+    'store_int8',
+    'add_ints',
+    'sum_ints',
+  ],
 
   record: (b, spec, isa) => {
     const k = spec.shape.k!;
     const padded = roundUp(k, LANES);
     const L = isa.lanes;
-    const x = b.pointer('x', { element: 'f32', access: 'in', extent: padded, doc: `input [${k}], zero up to ${padded}` });
+    const x = b.pointer('x', {
+      element: 'f32',
+      access: 'in',
+      extent: padded,
+      doc: `input [${k}], zero up to ${padded}`,
+    });
     const normed = spec.weight !== 'none';
-    const w = normed && b.pointer('w', { element: 'f32', access: 'in', extent: padded, doc: `norm weights [${k}], zero up to ${padded}` });
+    const w =
+      normed &&
+      b.pointer('w', {
+        element: 'f32',
+        access: 'in',
+        extent: padded,
+        doc: `norm weights [${k}], zero up to ${padded}`,
+      });
     const eps = normed && b.scalar('float', 'eps', 'added to the mean square');
     const quantised = spec.out === 'i8';
     const h = b.pointer('h', {
@@ -45,7 +70,12 @@ export const norm: KernelFamily = {
         });
       });
       const mean = b.let('mean', 'div1', reduceGroup(b, 'total', 'add', squares), b.let('count', 'number', k));
-      r = b.let('r', 'div1', r, b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>)));
+      r = b.let(
+        'r',
+        'div1',
+        r,
+        b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>)),
+      );
     }
     const factor = b.let('factor', 'splat', r);
     const peaks = quantised ? range(LANES / L).map((v) => b.variable(`peaks_${v}`, 'constant', 0)) : [];
@@ -81,7 +111,11 @@ export const norm: KernelFamily = {
       });
     });
     const parts = sums.map((v, i) => b.let(`part_${i}`, 'sum_ints', v));
-    b.do('put_int', sum, parts.slice(1).reduce((a, p, i) => b.let(`sum_${i}`, 'add_int', a, p), parts[0]!));
+    b.do(
+      'put_int',
+      sum,
+      parts.slice(1).reduce((a, p, i) => b.let(`sum_${i}`, 'add_int', a, p), parts[0]!),
+    );
   },
 
   reference: (spec, args) => {
@@ -113,7 +147,15 @@ export const norm: KernelFamily = {
     ['f32', 'none'].flatMap((weight) =>
       (weight === 'none' ? ['i8'] : ['i8', 'f32']).flatMap((out) =>
         [15, 16, 17, 100, 256, 2560].map(
-          (k): KernelSpec => ({ op: 'norm', act: 'f32', weight, out, shape: { k }, tile: [1, 1, LANES], isa: isa.name }),
+          (k): KernelSpec => ({
+            op: 'norm',
+            act: 'f32',
+            weight,
+            out,
+            shape: { k },
+            tile: [1, 1, LANES],
+            isa: isa.name,
+          }),
         ),
       ),
     ),

@@ -24,18 +24,44 @@ export const rope: KernelFamily = {
     const d = spec.shape.d!;
     const half = d / 2;
     const reach = half + roundUp(half, LANES);
-    const y = b.pointer('y', { element: 'i32', access: 'in', extent: reach, doc: `products of one head [${d}], readable to ${reach}` });
+    const y = b.pointer('y', {
+      element: 'i32',
+      access: 'in',
+      extent: reach,
+      doc: `products of one head [${d}], readable to ${reach}`,
+    });
     const f = b.let('factor', 'splat', b.scalar('float', 'f', 'scale of the products'));
     const angle = (name: string) =>
-      b.pointer(name, { element: 'f32', access: 'in', extent: roundUp(half, LANES), doc: `[${half}], readable to ${roundUp(half, LANES)}` });
+      b.pointer(name, {
+        element: 'f32',
+        access: 'in',
+        extent: roundUp(half, LANES),
+        doc: `[${half}], readable to ${roundUp(half, LANES)}`,
+      });
     const cos = angle('cosine');
     const sin = angle('sine');
-    const o = b.pointer('o', { element: 'f32', access: 'out', extent: reach, doc: `rotated head [${d}], written to ${reach}` });
+    const o = b.pointer('o', {
+      element: 'f32',
+      access: 'out',
+      extent: reach,
+      doc: `rotated head [${d}], written to ${reach}`,
+    });
     for (const part of ['low', 'high'] as const)
       for (let i = 0; i < half; i += LANES) {
         const id = `${part}${i}`;
         const load = (name: string, offset: number) =>
-          mapGroup(b, `${name}_${id}`, 'mul', mapGroup(b, `${name}f_${id}`, 'to_floats', loadGroup(b, isa.lanes, `${name}i_${id}`, 'load_ints', at(y, offset))), f);
+          mapGroup(
+            b,
+            `${name}_${id}`,
+            'mul',
+            mapGroup(
+              b,
+              `${name}f_${id}`,
+              'to_floats',
+              loadGroup(b, isa.lanes, `${name}i_${id}`, 'load_ints', at(y, offset)),
+            ),
+            f,
+          );
         const first = load('a', i);
         const second = load('b', half + i);
         const c = loadGroup(b, isa.lanes, `c_${id}`, 'load_floats', at(cos, i));
@@ -67,7 +93,15 @@ export const rope: KernelFamily = {
 
   samples: (isa) =>
     [20, 64, 96, 100, 128, 256].map(
-      (d): KernelSpec => ({ op: 'rope', act: 'i32', weight: 'f32', out: 'f32', shape: { d }, tile: [1, 1, LANES], isa: isa.name }),
+      (d): KernelSpec => ({
+        op: 'rope',
+        act: 'i32',
+        weight: 'f32',
+        out: 'f32',
+        shape: { d },
+        tile: [1, 1, LANES],
+        isa: isa.name,
+      }),
     ),
 
   example: (spec, random, extreme) => {
