@@ -7,14 +7,18 @@
  */
 import { ensureBuilt } from './codegen/build.ts';
 import { missingFeatures, profileOf } from './codegen/cpu.ts';
+import { manifestOf } from './codegen/emit.ts';
 import { isaOf } from './codegen/isa/index.ts';
+import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
+import { positionBytes } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
 import { openWeights } from './runtime/weights.ts';
 import { LibraryError } from './schemas/error.ts';
+import { demoModel } from './schemas/files.ts';
 import { defaultThreads } from './schemas/host.ts';
 
 export { createSampler, greedy } from './runtime/sampler.ts';
@@ -75,4 +79,33 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     compiler: build.compiler.label,
     weights: weights.file,
   };
+}
+
+/** What a model is and how it would run on a target, without building or loading anything. */
+export function describeModel(modelPath: string, target = 'native') {
+  const source = openModel(modelPath);
+  const manifest = manifestOf(planOf(source.shape, profileOf(target)));
+  const count = (ternary: boolean) =>
+    manifest.layout.tensors
+      .filter((t) => (t.kind === 'ternary') === ternary)
+      .reduce((sum, t) => sum + t.rows * t.cols, 0);
+  return {
+    model: source.path,
+    format: source.format,
+    quantisation: source.quantisation,
+    shape: source.shape,
+    parameters: { ternary: count(true), float: count(false) },
+    packedBytes: manifest.layout.fileBytes,
+    cacheBytesPerPosition: positionBytes(source.shape, 16),
+    target: manifest.cpu.isa,
+    matrices: manifest.matrices,
+    kernels: manifest.kernels,
+  };
+}
+
+/** Compiles the demo model for this machine: the install step. @returns one line for the terminal */
+export async function prepareDemo(): Promise<string> {
+  const cpu = profileOf('native');
+  const build = await ensureBuilt(openModel(demoModel).shape, cpu);
+  return `kernels for ${cpu.isa} compiled by ${build.compiler.label}`;
 }

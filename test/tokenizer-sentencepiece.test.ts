@@ -100,10 +100,11 @@ describe('tokenizer SentencePiece vocabulary', () => {
       const library = new Library(form, { tokenizer_class: 'LlamaTokenizerFast' });
       for (const text of [...texts, 'the hello  othello', '[X]the', 'tthe']) {
         assert.deepEqual(plain(tokenizer, text), library.encode(text, { add_special_tokens: false }).ids, text);
+        // Metaspace puts no second space before one that is there: the text's own cannot be told from it afterwards.
+        if (at === 1 && text.startsWith(' ')) continue;
+        assert.deepEqual(plain(tokenizer, text), plain(reference, text), text);
         // A space is put before each stretch of text, after an added token too.
         assert.equal(tokenizer.decode(plain(tokenizer, text)), text.replace('[X]', '[X] '));
-        // Metaspace puts no second space before one that is there.
-        if (at === 0 || !text.startsWith(' ')) assert.deepEqual(plain(tokenizer, text), plain(reference, text), text);
       }
     }
   });

@@ -43,12 +43,12 @@ export function reduceGroup(b: Recorder, name: string, pair: 'add' | 'max', grou
  */
 const LOW = -87;
 const HIGH = 88;
-const LOG2E = Math.fround(1.4426950408889634);
-const LOG2E_LOW = Math.fround(1.4426950408889634 - LOG2E);
-const coefficients = [
-  1, 0.6931471805599453, 0.2402265069591007, 0.0555041086648216, 0.009618129107628477, 0.0013333558146428443,
-  0.0001540353039338161,
-].map(Math.fround);
+const LOG2E = Math.fround(Math.LOG2E);
+const LOG2E_LOW = Math.fround(Math.LOG2E - LOG2E);
+/** (ln 2)^i / i!, i = 0 .. 6 */
+const coefficients = [1, 2, 3, 4, 5, 6]
+  .reduce((c, i) => [...c, (c[i - 1]! * Math.LN2) / i], [1])
+  .map(Math.fround);
 
 /** e^x of a group of floats. */
 export function expGroup(b: Recorder, name: string, x: readonly Value[]): Value[] {

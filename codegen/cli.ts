@@ -1,0 +1,169 @@
+#!/usr/bin/env node
+/** bitnet-gen: generates the C library of a model for a CPU, with bindings and manifest, and compiles it. */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { copyFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { openModel } from '../runtime/formats/open.ts';
+import { createProgress } from '../runtime/progress.ts';
+import { createProgram, oneOf, run } from '../schemas/command.ts';
+import { ModelError, UsageError } from '../schemas/error.ts';
+import { demoModel, packageRoot } from '../schemas/files.ts';
+import type { CpuProfile, ModelShape } from '../schemas/types.ts';
+import { validate } from '../schemas/validate.ts';
+import { buildRoot } from './build.ts';
+import { compile, findCompiler, writeFiles } from './compile.ts';
+import { profileOf, readProfile } from './cpu.ts';
+import { emit, manifestOf } from './emit.ts';
+import { kernelSource } from './generate.ts';
+import { isaOf } from './isa/index.ts';
+import { kernelsOf, planOf } from './plan.ts';
+
+const shipped = () =>
+  readdirSync(path.join(packageRoot, 'schemas', 'models'))
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => path.basename(name, '.json'));
+
+const program = createProgram('bitnet-gen', 'Generates and compiles the C library of a ternary model for a CPU.')
+  .argument(
+    '[model]',
+    'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)',
+  )
+  .option('--target <name>', 'instruction set: native, avx512, avx2, neon, scalar', 'native')
+  .option('--cpu <file>', 'CPU profile (JSON, see schemas/cpus) instead of a target')
+  .option('--out <folder>', 'where to write (default: generated/<model>/<cpu>)')
+  .option('--no-compile', 'write the C only')
+  .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
+  .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
+  .option('--json', 'print one JSON object')
+  .addHelpText(
+    'after',
+    `
+Shipped shapes: ${shipped().join(', ')}
+
+Examples:
+  bitnet-gen                                   the demo model for this machine
+  bitnet-gen model.gguf --target avx2
+  bitnet-gen bitnet-2b-4t --target neon --no-compile
+  bitnet-gen shape.json --cpu schemas/cpus/zen4.json --out build/zen4
+  bitnet-gen bitnet-2b-4t --dump plan
+
+Exit code: 0 done, 1 failed, 2 wrong usage.`,
+  );
+
+interface Options {
+  target: string;
+  cpu?: string;
+  out?: string;
+  compile: boolean;
+  cc?: string;
+  dump?: 'plan' | 'program' | 'c';
+  json?: boolean;
+}
+
+function readShape(file: string): ModelShape {
+  let document: unknown;
+  try {
+    document = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new ModelError(`shape '${file}' is not JSON: ${(error as Error).message}`);
+  }
+  const problem = validate('model', document);
+  if (problem) throw new ModelError(`shape '${file}': ${problem}; see schemas/model.schema.json`);
+  const shape = document as ModelShape;
+  if (shape.heads % shape.kvHeads)
+    throw new ModelError(
+      `shape '${file}': ${shape.heads} heads are not a multiple of ${shape.kvHeads} key-value heads`,
+    );
+  if (shape.tiedEmbedding && shape.headType !== shape.embeddingType)
+    throw new ModelError(
+      `shape '${file}': a tied head has the embedding's type (${shape.embeddingType}), not ${shape.headType}`,
+    );
+  return shape;
+}
+
+/** The shape a user means: a shipped name, a shape file, or a model. */
+function shapeOf(model: string | undefined): ModelShape {
+  if (model === undefined) return { ...openModel(demoModel).shape };
+  const named = path.join(packageRoot, 'schemas', 'models', `${model}.json`);
+  if (!existsSync(model) && shipped().includes(model)) return readShape(named);
+  if (model.endsWith('.json') && existsSync(model)) return readShape(model);
+  if (!existsSync(model))
+    throw new ModelError(
+      `there is no model or shape '${model}'; give a folder, a GGUF file, a shape JSON or one of ${shipped().join(', ')}`,
+    );
+  return openModel(model).shape;
+}
+
+/** Refuses a folder that holds something else than an earlier generation. */
+function checkOut(out: string): void {
+  if (!existsSync(out)) return;
+  if (!statSync(out).isDirectory()) throw new UsageError(`--out '${out}' is not a folder`);
+  const names = readdirSync(out);
+  if (names.length && !(names.includes('manifest.json') && names.includes('plan.h')))
+    throw new UsageError(`--out '${out}' holds other files; choose an empty or new folder`);
+}
+
+program.action(async (model: string | undefined, o: Options, command) => {
+  if (o.cpu && command.getOptionValueSource('target') === 'cli')
+    throw new UsageError('give --target or --cpu, not both');
+  const shape = shapeOf(model);
+  const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
+  const plan = planOf(shape, cpu);
+  if (o.dump === 'plan') {
+    process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
+    return;
+  }
+  if (o.dump) {
+    const sources = [...kernelsOf(plan).values()].map(kernelSource);
+    const text =
+      o.dump === 'c'
+        ? sources.map((s) => s.text).join('\n')
+        : `${JSON.stringify(
+            sources.map((s) => s.program),
+            null,
+            1,
+          )}\n`;
+    process.stdout.write(text);
+    return;
+  }
+  const files = emit(plan);
+  const out = path.resolve(o.out ?? path.join('generated', shape.name, cpu.name));
+  checkOut(out);
+  const isa = isaOf(cpu.isa);
+  // The compiler is looked for before anything is written.
+  const compiler = o.compile ? await findCompiler(isa.family, o.cc) : undefined;
+  const progress = createProgress();
+  const build =
+    compiler &&
+    (await compile(files, isa, cpu.features, compiler, buildRoot(), {
+      onProgress: (done, total) => progress.update('compiling', done, total),
+    }).finally(() => progress.end()));
+  for (const stale of existsSync(path.join(out, 'kernels')) ? readdirSync(path.join(out, 'kernels')) : [])
+    if (!files.has(`kernels/${stale}`)) await rm(path.join(out, 'kernels', stale));
+  await writeFiles(files, out);
+  if (build)
+    for (const file of [build.library, build.driver]) await copyFile(file, path.join(out, path.basename(file)));
+  const manifest = manifestOf(plan);
+  const summary = {
+    model: shape.name,
+    target: cpu.isa,
+    cpu: cpu.name,
+    out,
+    files: [...files.keys()],
+    library: build ? path.join(out, path.basename(build.library)) : null,
+    driver: build ? path.join(out, path.basename(build.driver)) : null,
+    compiler: compiler?.label ?? null,
+    layout: manifest.layout.id,
+  };
+  if (o.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+  else {
+    const where = path.relative(process.cwd(), out) || '.';
+    process.stdout.write(
+      `${shape.name} for ${cpu.name}: ${files.size} files in ${where}${build ? `, compiled by ${compiler!.label}` : ''}\n`,
+    );
+    if (compiler?.label.startsWith('gcc'))
+      process.stdout.write('clang usually makes faster code: apt-get install clang\n');
+  }
+});
+
+await run(program);

@@ -1,0 +1,349 @@
+#!/usr/bin/env node
+/** bitnet-run: generates text with a model, building whatever is missing. */
+import { fstatSync } from 'node:fs';
+import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { describeModel, type Loaded, load } from '../index.ts';
+import { createProgram, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
+import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
+import { demoModel } from '../schemas/files.ts';
+import { clearCache, listCache } from './cache.ts';
+import type { Generation } from './engine.ts';
+import { createProgress } from './progress.ts';
+import { createSampler } from './sampler.ts';
+
+const DEMO_PROMPT = 'Once upon a time, there was a little girl named Lily. One day she';
+
+const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) language model.')
+  .argument('[model]', 'Hugging Face folder or GGUF file (default: the built-in demo model)')
+  .argument('[prompt]', 'text to continue (default: stdin if piped; the demo model has an opening of its own)')
+  .option('-p, --prompt <text>', 'text to continue')
+  .option('-f, --file <path>', 'read the prompt from a file (- for stdin)')
+  .option('-n, --n-predict <n>', 'tokens to generate; 0 only evaluates the prompt', wholeNumber(0), 128)
+  .option('-t, --threads <n>', 'threads (default: physical cores this process may use)', wholeNumber(1, 1024))
+  .option('--ctx <n>', "context size in tokens (default: the model's, at most 4096)", wholeNumber(1, 1 << 20))
+  .option('--seed <n>', 'seed of the sampler (default: random)', wholeNumber(0))
+  .option('--temp <x>', 'temperature; 0 is greedy', realNumber(0, 100), 0.8)
+  .option('--top-k <n>', 'keep the n most probable tokens; 0: all', wholeNumber(0), 40)
+  .option('--top-p <x>', 'keep the most probable tokens up to this sum; 1: all', realNumber(0, 1), 0.95)
+  .option('--min-p <x>', 'keep tokens this probable relative to the best; 0: all', realNumber(0, 1), 0.05)
+  .option('--repeat-penalty <x>', 'makes recent tokens less probable; 1: off', realNumber(0.01, 100), 1)
+  .option('--greedy', 'always the most probable token')
+  .option(
+    '--stop <text>',
+    'end at this text (may be given several times)',
+    (text, all: string[]) => [...all, text],
+    [] as string[],
+  )
+  .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
+  .option('--target <name>', 'instruction set: native, avx512, avx2, neon, scalar', 'native')
+  .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
+  .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
+  .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
+  .option('--quiet', 'print only the generated text')
+  .option('--json', 'print one JSON object instead of text')
+  .option('--info', 'describe the model and the chosen kernels, then end')
+  .option('--cache <what>', 'list or clear the cache of builds and packed weights, then end', oneOf('list', 'clear'))
+  .addHelpText(
+    'after',
+    `
+Examples:
+  bitnet-run                                        a story by the built-in demo model
+  bitnet-run models/2b4t "The capital of France is" -n 32 --greedy
+  bitnet-run model.gguf -f question.txt --threads 4 --seed 7
+  echo "Once upon a time" | bitnet-run model.gguf --json
+  bitnet-run model.gguf --info                      architecture, sizes, kernels and why
+  bitnet-run model.gguf --tokens 1,2,3 -n 0 --logits logits.f32
+
+Builds and packed weights are kept in $XDG_CACHE_HOME/bitnet-gen (default ~/.cache/bitnet-gen).
+Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
+  );
+
+interface Options {
+  prompt?: string;
+  file?: string;
+  nPredict: number;
+  threads?: number;
+  ctx?: number;
+  seed?: number;
+  temp: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  repeatPenalty: number;
+  greedy?: boolean;
+  stop: string[];
+  kv: 'f16' | 'f32';
+  target: string;
+  cc?: string;
+  tokens?: string;
+  logits?: string;
+  quiet?: boolean;
+  json?: boolean;
+  info?: boolean;
+  cache?: 'list' | 'clear';
+}
+
+const print = (text: string) => process.stdout.write(text);
+const printJson = (value: unknown) => print(`${JSON.stringify(value, null, 2)}\n`);
+
+async function readStdin(patience = Number.POSITIVE_INFINITY): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  const timer = Number.isFinite(patience) ? setTimeout(() => process.stdin.destroy(), patience) : undefined;
+  try {
+    for await (const chunk of process.stdin) {
+      clearTimeout(timer);
+      chunks.push(chunk);
+    }
+  } catch {
+    // Closed by the timer: nobody writes.
+  }
+  clearTimeout(timer);
+  return chunks.length ? Buffer.concat(chunks).toString('utf8') : undefined;
+}
+
+/** Is something piped or redirected into this program? */
+function stdinIsInput(): boolean {
+  try {
+    const s = fstatSync(0);
+    return s.isFIFO() || s.isFile() || s.isSocket();
+  } catch {
+    return false;
+  }
+}
+
+/** The prompt as text, from whichever source the user chose. */
+async function promptText(model: string | undefined, positional: string | undefined, o: Options): Promise<string> {
+  const given = [positional, o.prompt, o.file].filter((x) => x !== undefined);
+  if (given.length > 1) throw new UsageError('several prompts are given; use one of the argument, --prompt and --file');
+  if (o.prompt !== undefined) return o.prompt;
+  if (positional !== undefined) return positional;
+  if (o.file === '-') return (await readStdin()) ?? '';
+  if (o.file !== undefined)
+    return readFile(o.file, 'utf8').catch((error) => {
+      throw new UsageError(`cannot read the prompt file '${o.file}': ${error.message}`);
+    });
+  // A pipe that nobody writes to must not keep the demo waiting.
+  const piped = stdinIsInput() ? await readStdin(model === undefined ? 300 : undefined) : undefined;
+  if (piped !== undefined) return piped.replace(/\r?\n$/, '');
+  if (model === undefined) return DEMO_PROMPT;
+  throw new UsageError('there is no prompt; give one as an argument, with --prompt, --file or on stdin');
+}
+
+function parseTokens(text: string): number[] {
+  const parts = text.split(',').map((part) => part.trim());
+  const bad = parts.find((part) => !/^\d+$/.test(part));
+  if (bad !== undefined)
+    throw new UsageError(`--tokens: '${bad}' is not a token id; write whole numbers with commas: 1,2,3`);
+  return parts.map(Number);
+}
+
+function promptTokens(loaded: Loaded, text: string | undefined, o: Options): number[] {
+  if (o.tokens !== undefined) return parseTokens(o.tokens);
+  const { tokenizer, source } = loaded;
+  if (!tokenizer) throw new ModelError(`${source.path} has no tokenizer; give the prompt as token ids with --tokens`);
+  const ids = tokenizer.encode(text ?? '', { special: true });
+  const bos = source.addBos && source.bos !== undefined && ids[0] !== source.bos ? [source.bos] : [];
+  const tokens = [...bos, ...ids];
+  if (!tokens.length) throw new UsageError('the prompt is empty and this model has no start token; give a text');
+  return tokens;
+}
+
+/** Writes the logits of every prompt position, aside first; leaves the prompt evaluated except for its last token. */
+async function writeLogits(loaded: Loaded, tokens: readonly number[], file: string): Promise<void> {
+  const aside = `${file}.${process.pid}`;
+  const replaced = await stat(file).then(
+    (s) => s.size > 0,
+    () => false,
+  );
+  const out = await open(aside, 'wx').catch((error) => {
+    throw new UsageError(`cannot write logits to '${file}': ${error.message}`);
+  });
+  try {
+    for (let done = 0; done < tokens.length; done += 64) {
+      const logits = loaded.engine.evaluate(tokens.slice(done, done + 64), true);
+      await out.write(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+    }
+    await out.close();
+    await rename(aside, file);
+  } catch (error) {
+    await out.close().catch(() => undefined);
+    await rm(aside, { force: true });
+    throw error;
+  }
+  if (replaced) process.stderr.write(`bitnet-run: replaced ${file}\n`);
+}
+
+const rate = (tokens: number, ms: number) => (ms > 0 ? Math.round((tokens / ms) * 10000) / 10 : 0);
+
+function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: number): string {
+  const { engine, manifest, compiler } = loaded;
+  return [
+    path.basename(loaded.source.path),
+    manifest.cpu.isa,
+    compiler,
+    `${engine.threads} thread${engine.threads > 1 ? 's' : ''}`,
+    `seed ${seed}`,
+    `prompt ${promptCount} tokens, ${rate(promptCount, g.promptMs)} tok/s`,
+    `generated ${g.tokens.length} tokens, ${rate(Math.max(0, g.tokens.length - 1), g.generationMs)} tok/s`,
+    `stopped: ${g.stopReason}`,
+  ].join(' | ');
+}
+
+async function generate(model: string | undefined, positional: string | undefined, o: Options): Promise<void> {
+  const abort = new AbortController();
+  process.on('SIGINT', () => {
+    if (abort.signal.aborted) process.exit(130);
+    abort.abort();
+  });
+  const text = o.tokens === undefined ? await promptText(model, positional, o) : undefined;
+  if (o.tokens !== undefined) {
+    if (positional !== undefined || o.prompt !== undefined || o.file !== undefined)
+      throw new UsageError('--tokens is the prompt; do not give another one');
+    parseTokens(o.tokens);
+  }
+  const progress = createProgress();
+  const started = performance.now();
+  const loaded = await load(model ?? demoModel, {
+    target: o.target,
+    kv: o.kv === 'f32' ? 32 : 16,
+    signal: abort.signal,
+    onProgress: (what, done, total) =>
+      progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
+    ...(o.threads ? { threads: o.threads } : {}),
+    ...(o.ctx ? { context: o.ctx } : {}),
+    ...(o.cc ? { cc: o.cc } : {}),
+  });
+  const loadMs = performance.now() - started;
+  const { engine, tokenizer, source } = loaded;
+  try {
+    if (engine.context > source.shape.context && !o.quiet)
+      process.stderr.write(
+        `bitnet-run: the model was trained for ${source.shape.context} positions; text beyond them may be poor\n`,
+      );
+    const tokens = promptTokens(loaded, text, o);
+    const outside = tokens.find((id) => id >= source.shape.vocabulary);
+    if (outside !== undefined)
+      throw new LibraryError(`token ${outside} is not in the model's vocabulary of ${source.shape.vocabulary}`);
+    if (tokens.length > engine.context)
+      throw new LibraryError(
+        `the prompt has ${tokens.length} tokens, but the context holds ${engine.context}; shorten it or give --ctx ${tokens.length + o.nPredict}`,
+      );
+    if (o.logits !== undefined) {
+      await writeLogits(loaded, tokens, o.logits);
+      engine.rewind(0);
+    }
+    const seed = o.seed ?? Math.floor(Math.random() * 2 ** 32);
+    const sampler = createSampler({
+      temperature: o.greedy ? 0 : o.temp,
+      topK: o.topK,
+      topP: o.topP,
+      minP: o.minP,
+      repeatPenalty: o.repeatPenalty,
+      seed,
+    });
+    const live = !o.json;
+    const onText = (piece: string) => {
+      progress.end();
+      print(piece);
+    };
+    if (live && !o.quiet) print(text ?? '');
+    const g = await engine.generate(tokens, tokenizer, {
+      count: o.nPredict,
+      sampler,
+      stop: o.stop,
+      signal: abort.signal,
+      onPrompt: (done, total) => progress.update('reading the prompt', done, total),
+      ...(live ? { onText } : {}),
+    });
+    progress.end();
+    if (live && !tokenizer) print(g.tokens.join(','));
+    if (live) print('\n');
+    if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
+    if (o.json)
+      printJson({
+        model: path.basename(source.path),
+        target: loaded.manifest.cpu.isa,
+        compiler: loaded.compiler,
+        threads: engine.threads,
+        text: g.text,
+        prompt_tokens: tokens.length,
+        tokens: g.tokens,
+        stop_reason: g.stopReason,
+        seed,
+        context: engine.context,
+        kv: o.kv,
+        timings: {
+          load_ms: loadMs,
+          prompt_ms: g.promptMs,
+          prompt_tok_s: rate(tokens.length, g.promptMs),
+          generation_ms: g.generationMs,
+          generation_tok_s: rate(Math.max(0, g.tokens.length - 1), g.generationMs),
+        },
+      });
+    if (g.stopReason === 'interrupt') process.exitCode = 130;
+  } finally {
+    progress.end();
+    engine.dispose();
+  }
+}
+
+program.action(async (model: string | undefined, positional: string | undefined, o: Options) => {
+  if (o.cache) {
+    const entries = o.cache === 'list' ? listCache() : clearCache();
+    if (o.json) {
+      printJson(entries);
+      return;
+    }
+    for (const e of entries)
+      print(`${(e.bytes / 1e6).toFixed(1).padStart(9)} MB  ${e.changed.slice(0, 16)}  ${e.path}\n`);
+    const total = entries.reduce((sum, e) => sum + e.bytes, 0);
+    print(`${o.cache === 'clear' ? 'removed ' : ''}${entries.length} entries, ${(total / 1e6).toFixed(1)} MB\n`);
+    return;
+  }
+  if (o.info) {
+    const info = describeModel(model ?? demoModel, o.target);
+    print(o.json ? `${JSON.stringify(info, null, 2)}\n` : formatInfo(info));
+    return;
+  }
+  try {
+    await generate(model, positional, o);
+  } catch (error) {
+    if (!(error instanceof Error && error.name === 'AbortError')) throw error;
+    process.exitCode = 130;
+  }
+});
+
+function formatInfo(info: ReturnType<typeof describeModel>): string {
+  const s = info.shape;
+  const gigabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const lines: [string, string][] = [
+    ['model', info.model],
+    ['format', `${info.format}, ${info.quantisation}`],
+    [
+      'size',
+      `hidden ${s.hidden}, ${s.layers} layers, ${s.heads} heads / ${s.kvHeads} key-value heads of ${s.headSize}, intermediate ${s.intermediate}`,
+    ],
+    ['vocabulary', `${s.vocabulary}, ${s.tiedEmbedding ? 'tied' : 'separate head'}, ${s.embeddingType}`],
+    ['activation', `${s.activation}, ${s.subNorms ? 'with' : 'without'} sub-norms`],
+    ['context', String(s.context)],
+    [
+      'parameters',
+      `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,
+    ],
+    ['packed', gigabytes(info.packedBytes)],
+    [
+      'key-value cache',
+      `${gigabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,
+    ],
+    ['target', info.target],
+    ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [
+      slot,
+      `${m.gemv}\n${' '.repeat(18)}${m.gemm}\n${' '.repeat(18)}${m.why}`,
+    ]),
+    ...Object.entries(info.kernels).map(([role, name]): [string, string] => [role, name]),
+  ];
+  return lines.map(([key, value]) => `${key.padEnd(17)} ${value}\n`).join('');
+}
+
+await run(program);

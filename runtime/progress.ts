@@ -1,0 +1,28 @@
+/** A progress line on the terminal: shown only there, only when something takes long, and wiped when it is done. */
+
+/** Milliseconds before the first line appears. */
+const PATIENCE = 700;
+
+export interface Progress {
+  /** @param what in progress, e.g. `packing weights` */
+  update(what: string, done: number, total: number): void;
+  /** Wipes the line. */
+  end(): void;
+}
+
+export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
+  const started = performance.now();
+  let shown = 0;
+  return {
+    update(what, done, total) {
+      const now = performance.now();
+      if (!stream.isTTY || now - started < PATIENCE || (now - shown < 80 && done < total)) return;
+      shown = now;
+      stream.write(`\r\x1b[K${what}: ${done} of ${total} (${Math.floor((100 * done) / total)} %)`);
+    },
+    end() {
+      if (shown) stream.write('\r\x1b[K');
+      shown = 0;
+    },
+  };
+}
