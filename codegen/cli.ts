@@ -10,6 +10,7 @@ import { ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel, packageRoot } from '../schemas/files.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
+import { bindings } from './bindings.ts';
 import { buildRoot } from './build.ts';
 import { compile, findCompiler, writeFiles } from './compile.ts';
 import { profileOf, readProfile } from './cpu.ts';
@@ -140,6 +141,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
     }).finally(() => progress.end()));
   for (const stale of existsSync(path.join(out, 'kernels')) ? readdirSync(path.join(out, 'kernels')) : [])
     if (!files.has(`kernels/${stale}`)) await rm(path.join(out, 'kernels', stale));
+  files.set('bindings.ts', bindings(plan));
   await writeFiles(files, out);
   if (build)
     for (const file of [build.library, build.driver]) await copyFile(file, path.join(out, path.basename(file)));

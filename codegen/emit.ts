@@ -1,11 +1,10 @@
 /**
  * Everything that is generated for a plan, as a map from file name to text: one C file a kernel, the plan's constants and
- * tables, the templates, the manifest and the typed bindings. Same plan, same text, byte for byte.
+ * tables, the templates and the manifest. Same plan, same text, byte for byte.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
-import { bindings } from './bindings.ts';
 import { familyOf, kernelSource } from './generate.ts';
 import { layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
@@ -208,7 +207,6 @@ export function emit(plan: Plan): Map<string, string> {
   const programs = new Map(sources.map((s) => [s.name, s.program]));
   return new Map([
     ['manifest.json', `${JSON.stringify(manifest, null, 2)}\n`],
-    ['bindings.ts', bindings(plan)],
     ...templates(),
     ['plan.h', planHeader(plan, layout, programs)],
     ['plan.c', planTables(plan, layout, manifest)],

@@ -1,0 +1,218 @@
+/**
+ * What the tests of the whole engine share: the targets of this machine, compiled libraries for model shapes, the driver
+ * program (natively or under an emulator), packed weights, and a cache folder of their own.
+ */
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir, userInfo } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { ensureBuilt } from '../codegen/build.ts';
+import { findCompiler } from '../codegen/compile.ts';
+import { missingFeatures, profileOf } from '../codegen/cpu.ts';
+import { isaOf, isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
+import { Engine, type EngineOptions } from '../runtime/engine.ts';
+import { openModel } from '../runtime/formats/open.ts';
+import type { ModelSource } from '../runtime/formats/source.ts';
+import { type Library, openLibrary } from '../runtime/library.ts';
+import { openWeights } from '../runtime/weights.ts';
+import type { ModelShape } from '../schemas/types.ts';
+import { skip } from './fixtures.ts';
+
+export const demo = path.join(import.meta.dirname, '../models/demo');
+
+/** Names of all targets, and of those that this machine runs, best first. */
+export const targets: readonly string[] = Object.keys(isas);
+export const nativeTargets: readonly string[] = Object.values<Isa>(isas)
+  .filter((isa) => missingFeatures(isa).length === 0)
+  .map((isa) => isa.name);
+export const bestTarget = nativeTargets[0]!;
+
+/** Builds and objects outlive the tests: they are keyed by content, and compiling is what takes the time. */
+const shared = path.join(tmpdir(), `bitnet-gen-tests-${userInfo().uid}`);
+export const buildsRoot = path.join(shared, 'builds');
+const objectsRoot = path.join(shared, 'objects');
+
+/**
+ * Gives the tests of the enclosing suite a cache of their own (XDG_CACHE_HOME), whose builds are the shared ones.
+ * @returns a function that tells a temporary folder, beside the cache and removed with it
+ */
+export function useCache(): () => string {
+  let folder = '';
+  let before_: string | undefined;
+  before(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-test-'));
+    for (const needed of [buildsRoot, objectsRoot, path.join(folder, 'bitnet-gen')]) mkdirSync(needed, { recursive: true });
+    symlinkSync(buildsRoot, path.join(folder, 'bitnet-gen', 'builds'));
+    before_ = process.env.XDG_CACHE_HOME;
+    process.env.XDG_CACHE_HOME = folder;
+    process.env.BITNET_TEST_OBJECTS = objectsRoot;
+  });
+  after(() => {
+    if (before_ === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = before_;
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return () => folder;
+}
+
+const once = <K, V>(make: (key: K) => V): ((key: K) => V) => {
+  const made = new Map<K, V>();
+  return (key) => {
+    if (!made.has(key)) made.set(key, make(key));
+    return made.get(key)!;
+  };
+};
+
+/** The compiler for a processor family, behind cc-cache.sh. */
+const compilerOf = once(async (family: Isa['family']): Promise<string> => {
+  const { command } = await findCompiler(family);
+  const cached = path.join(import.meta.dirname, 'cc-cache.sh');
+  // A command is split at spaces.
+  return (/\s/.test(cached) ? command : ['sh', cached, ...command]).join(' ');
+});
+
+export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
+
+const buildOf = once(async (key: string): Promise<Built> => {
+  const { shape, target, extra, cc } = JSON.parse(key) as {
+    shape: ModelShape;
+    target: string;
+    extra: string[];
+    cc?: string;
+  };
+  const cpu = profileOf(target);
+  mkdirSync(objectsRoot, { recursive: true });
+  process.env.BITNET_TEST_OBJECTS = objectsRoot;
+  return ensureBuilt(shape, cpu, { root: buildsRoot, cc: cc ?? (await compilerOf(isaOf(cpu.isa).family)), extra });
+});
+
+/**
+ * The library for a shape. Name and number of positions are replaced by constants: the code does not depend on them, but its
+ * comments do, and models that differ in nothing else shall share one build.
+ */
+export const buildFor = (
+  shape: ModelShape,
+  target: string,
+  options: { extra?: readonly string[]; cc?: string } = {},
+): Promise<Built> => buildOf(JSON.stringify({ shape: { ...shape, name: 'test', context: 4096 }, target, ...options }));
+
+const libraryOf = once((file: string): Promise<Library> => openLibrary(file));
+
+/** The library of a build, loaded. */
+export const libraryFor = (built: Built): Promise<Library> => libraryOf(built.library);
+
+export interface Ready {
+  readonly source: ModelSource;
+  readonly built: Built;
+  readonly library: Library;
+  /** The library's number of the opened weights; the engine closes it. */
+  readonly model: number;
+  /** Path of the packed weights. */
+  readonly weights: string;
+}
+
+/** A model on disk, built for a native target, packed (once) and opened. */
+export async function prepare(modelPath: string, target = bestTarget, threads = 2): Promise<Ready> {
+  const source = openModel(modelPath);
+  const built = await buildFor(source.shape, target);
+  const library = await libraryFor(built);
+  const { model, file } = await openWeights(source, built.manifest.layout, library, threads);
+  return { source, built, library, model, weights: file };
+}
+
+/** Runs `use` with an engine for a model on a native target. */
+export async function withEngine<T>(
+  modelPath: string,
+  target: string,
+  options: EngineOptions,
+  use: (engine: Engine) => T | Promise<T>,
+): Promise<T> {
+  const { source, library, model } = await prepare(modelPath, target);
+  const engine = new Engine(source, library, model, options);
+  try {
+    return await use(engine);
+  } finally {
+    engine.dispose();
+  }
+}
+
+/** Why a target's programs cannot be run here, or the command before them (empty, or an emulator). */
+export const runnerOf = once((target: string): string | readonly string[] => {
+  const isa = isaOf(target);
+  const missing = missingFeatures(isa);
+  if (!missing.length) return [];
+  if (isa.family !== 'arm64' || process.arch === 'arm64') return `this machine lacks ${missing.join(', ')}`;
+  const command = ['qemu-aarch64', 'qemu-aarch64-static'].find((c) => spawnSync(c, ['--version']).status === 0);
+  return command ? [command, '-L', '/usr/aarch64-linux-gnu'] : `this machine lacks ${missing.join(', ')}, and qemu-aarch64`;
+});
+
+/** The command before a target's programs; skips the test, saying why, where they cannot be built or run. */
+export async function runnerFor(context: Mocha.Context, target: string): Promise<readonly string[]> {
+  const runner = runnerOf(target);
+  if (typeof runner === 'string') return skip(context, runner);
+  try {
+    await compilerOf(isaOf(target).family);
+  } catch (error) {
+    return skip(context, (error as Error).message);
+  }
+  return runner;
+}
+
+export interface DriverOptions {
+  readonly threads?: number;
+  readonly kv?: 16 | 32;
+  /** Tokens of one call; default: all. */
+  readonly chunk?: number;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a build's driver program. @returns logits [tokens, vocabulary] */
+export async function drive(
+  built: Built,
+  runner: readonly string[],
+  weights: string,
+  tokens: readonly number[],
+  { threads = 1, kv = 16, chunk = 0, env = {} }: DriverOptions = {},
+): Promise<Float32Array> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-driver-'));
+  try {
+    const input = path.join(folder, 'tokens');
+    const output = path.join(folder, 'logits');
+    writeFileSync(input, Int32Array.from(tokens));
+    const [command, ...args] = [...runner, built.driver, weights, input, output, `${threads}`, `${kv}`, `${chunk}`];
+    const result = await execa(command!, args, { reject: false, env });
+    assert.equal(result.exitCode, 0, `driver ended with ${result.exitCode ?? result.signal}: ${result.stderr}`);
+    return readFloats(output);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** A file of float32 numbers. */
+export function readFloats(file: string): Float32Array {
+  const bytes = readFileSync(file);
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
+
+/** Largest difference of two equally long vectors; NaN when one has a NaN. */
+export function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  assert.equal(a.length, b.length);
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
+
+/** Fails unless two vectors have the same bits, naming the first element that differs. */
+export function assertSameBits(actual: Float32Array, expected: Float32Array, what: string): void {
+  const bytes = (v: Float32Array) => Buffer.from(v.buffer, v.byteOffset, v.byteLength);
+  if (bytes(actual).equals(bytes(expected))) return;
+  assert.equal(actual.length, expected.length, what);
+  const at = actual.findIndex((value, i) => !Object.is(value, expected[i]));
+  assert.fail(`${what}: element ${at} is ${actual[at]}, not ${expected[at]}`);
+}
