@@ -11,6 +11,7 @@ import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
 import { isaOf } from './isa/index.ts';
 import { planOf } from './plan.ts';
+import { adviceFor } from './wisdom.ts';
 
 export interface BuildOptions {
   /** Compiler command; default: the best one found. */
@@ -35,9 +36,9 @@ export async function ensureBuilt(
   cpu: CpuProfile,
   options: BuildOptions = {},
 ): Promise<Build & { manifest: Manifest }> {
-  const plan = planOf(shape, cpu);
   const isa = isaOf(cpu.isa);
   const compiler = await findCompiler(isa.family, options.cc);
+  const plan = planOf(shape, cpu, adviceFor(cpu, compiler));
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

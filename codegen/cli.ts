@@ -1,15 +1,13 @@
 #!/usr/bin/env node
 /** bitnet-gen: generates the C library of a model for a CPU, with bindings and manifest, and compiles it. */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
 import { createProgram, oneOf, run } from '../schemas/command.ts';
-import { ModelError, UsageError } from '../schemas/error.ts';
-import { demoModel, packageRoot } from '../schemas/files.ts';
-import type { CpuProfile, ModelShape } from '../schemas/types.ts';
-import { validate } from '../schemas/validate.ts';
+import { UsageError } from '../schemas/error.ts';
+import type { CpuProfile } from '../schemas/types.ts';
 import { bindings } from './bindings.ts';
 import { buildRoot } from './build.ts';
 import { compile, findCompiler, writeFiles } from './compile.ts';
@@ -18,11 +16,7 @@ import { emit, manifestOf } from './emit.ts';
 import { kernelSource } from './generate.ts';
 import { isaOf } from './isa/index.ts';
 import { kernelsOf, planOf } from './plan.ts';
-
-const shipped = () =>
-  readdirSync(path.join(packageRoot, 'schemas', 'models'))
-    .filter((name) => name.endsWith('.json'))
-    .map((name) => path.basename(name, '.json'));
+import { shapeOf, shippedShapes } from './shape.ts';
 
 const program = createProgram('bitnet-gen', 'Generates and compiles the C library of a ternary model for a CPU.')
   .argument(
@@ -39,7 +33,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
   .addHelpText(
     'after',
     `
-Shipped shapes: ${shipped().join(', ')}
+Shipped shapes: ${shippedShapes().join(', ')}
 
 Examples:
   bitnet-gen                                   the demo model for this machine
@@ -61,40 +55,6 @@ interface Options {
   json?: boolean;
 }
 
-function readShape(file: string): ModelShape {
-  let document: unknown;
-  try {
-    document = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new ModelError(`shape '${file}' is not JSON: ${(error as Error).message}`);
-  }
-  const problem = validate('model', document);
-  if (problem) throw new ModelError(`shape '${file}': ${problem}; see schemas/model.schema.json`);
-  const shape = document as ModelShape;
-  if (shape.heads % shape.kvHeads)
-    throw new ModelError(
-      `shape '${file}': ${shape.heads} heads are not a multiple of ${shape.kvHeads} key-value heads`,
-    );
-  if (shape.tiedEmbedding && shape.headType !== shape.embeddingType)
-    throw new ModelError(
-      `shape '${file}': a tied head has the embedding's type (${shape.embeddingType}), not ${shape.headType}`,
-    );
-  return shape;
-}
-
-/** The shape a user means: a shipped name, a shape file, or a model. */
-function shapeOf(model: string | undefined): ModelShape {
-  if (model === undefined) return { ...openModel(demoModel).shape };
-  const named = path.join(packageRoot, 'schemas', 'models', `${model}.json`);
-  if (!existsSync(model) && shipped().includes(model)) return readShape(named);
-  if (model.endsWith('.json') && existsSync(model)) return readShape(model);
-  if (!existsSync(model))
-    throw new ModelError(
-      `there is no model or shape '${model}'; give a folder, a GGUF file, a shape JSON or one of ${shipped().join(', ')}`,
-    );
-  return openModel(model).shape;
-}
-
 /** Refuses a folder that holds something else than an earlier generation. */
 function checkOut(out: string): void {
   if (!existsSync(out)) return;
@@ -107,7 +67,7 @@ function checkOut(out: string): void {
 program.action(async (model: string | undefined, o: Options, command) => {
   if (o.cpu && command.getOptionValueSource('target') === 'cli')
     throw new UsageError('give --target or --cpu, not both');
-  const shape = shapeOf(model);
+  const shape = shapeOf(model, openModel);
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
   const plan = planOf(shape, cpu);
   if (o.dump === 'plan') {

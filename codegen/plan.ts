@@ -18,6 +18,7 @@ import { packings } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf } from './packings/packing.ts';
 import { candidates, firstLegal } from './space.ts';
+import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
@@ -43,11 +44,14 @@ export interface Plan {
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
-function chooseMatrix(cpu: CpuProfile, n: number, k: number): MatrixPlan {
+function chooseMatrix(cpu: CpuProfile, n: number, k: number, advice: Advice): MatrixPlan {
   let best: (MatrixPlan & { bytes: number }) | undefined;
   const refused: string[] = [];
+  const advised = advice('decode', n, k);
   for (const p of Object.values<Packing>(packings)) {
-    const gemv = firstLegal(candidates('decode', cpu, p, n, k));
+    const offered = candidates('decode', cpu, p, n, k);
+    const measured = offered.find((spec) => format(spec) === advised);
+    const gemv = firstLegal(measured ? [measured, ...offered] : offered);
     const gemm = firstLegal(candidates('prompt', cpu, p, n, k));
     if (typeof gemv === 'string' || typeof gemm === 'string') {
       refused.push(typeof gemv === 'string' ? gemv : (gemm as string));
@@ -56,7 +60,13 @@ function chooseMatrix(cpu: CpuProfile, n: number, k: number): MatrixPlan {
     const bytes = bytesOf(p, n, k);
     const bits = ((8 * bytes) / (n * k)).toFixed(2);
     if (!best || bytes < best.bytes)
-      best = { packing: p.token, gemv, gemm, bytes, why: `fewest bytes a token: ${p.token}, ${bits} bit/weight` };
+      best = {
+        packing: p.token,
+        gemv,
+        gemm,
+        bytes,
+        why: `fewest bytes a token: ${p.token}, ${bits} bit/weight; decode kernel ${gemv === measured ? 'measured fastest here' : 'by default'}`,
+      };
   }
   if (!best)
     throw new PlanError(`no packing has kernels for a ${n} x ${k} matrix on ${cpu.isa}: ${refused.join('; ')}`);
@@ -108,11 +118,11 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
   };
 }
 
-/** The default plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it */
-export function planOf(shape: ModelShape, cpu: CpuProfile): Plan {
+/** The plan of a model on a CPU. @param advice measured kernels (wisdom.ts) @throws PlanError when the CPU's ISA cannot run it */
+export function planOf(shape: ModelShape, cpu: CpuProfile, advice: Advice = () => undefined): Plan {
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k);
+    const plan = chooseMatrix(cpu, n, k, advice);
     for (const slot of slots) matrices[slot] = plan;
   }
   return Object.freeze({

@@ -109,8 +109,10 @@ class ChainSampler implements Sampler {
     if (repeatPenalty === 1 || repeatLastN === 0) return logits;
     if (this.penalised.length !== logits.length) this.penalised = new Float32Array(logits.length);
     this.penalised.set(logits);
-    for (const id of new Set(history.slice(-repeatLastN))) {
+    for (let i = Math.max(0, history.length - repeatLastN); i < history.length; i++) {
+      const id = history[i]!;
       const logit = logits[id];
+      // From the original logit, so that a token that occurs twice is penalised once.
       if (logit !== undefined) this.penalised[id] = logit > 0 ? logit / repeatPenalty : logit * repeatPenalty;
     }
     return this.penalised;
@@ -189,7 +191,8 @@ class ChainSampler implements Sampler {
       if (bucket < last && weights[id]! >= minP) ids[count++] = id;
       else if (bucket === last && !Number.isNaN(values[id]!)) edge.push(id);
     }
-    edge.sort((a, b) => values[b]! - values[a]! || a - b);
+    // By rising id so far, and sorting is stable: equal logits stay in that order.
+    edge.sort((a, b) => values[b]! - values[a]!);
     for (const id of edge) {
       if (weights[id]! < minP || sum >= topP * mass) break;
       sum += weights[id]!;

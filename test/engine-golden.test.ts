@@ -142,7 +142,12 @@ describe('engine: golden logits of the tiny models', () => {
     // its terms from a tie. The golden run rounded it up, float64 rounds it down: 2.9e-4 in that row, 1.5e-5 elsewhere.
     const tolerance = name.endsWith('q6_k') ? 4e-4 : 2e-4;
     await withEngine(model, target, { kv: 32, threads: 2 }, (engine) =>
-      reproduces(engine.evaluate(golden.prompt_ids, true), golden, fixture(context, `tiny/${file.split('/')[0]}`), tolerance),
+      reproduces(
+        engine.evaluate(golden.prompt_ids, true),
+        golden,
+        fixture(context, `tiny/${file.split('/')[0]}`),
+        tolerance,
+      ),
     );
   }
 

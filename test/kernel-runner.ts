@@ -20,6 +20,7 @@ import type { Cell } from '../codegen/ir/words.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
 import { CompileError } from '../schemas/error.ts';
 import { hostFeatures } from '../schemas/host.ts';
+import { bytesOf } from './kernel-inputs.ts';
 
 export type Buffers = Readonly<Record<string, Cell['array']>>;
 
@@ -252,7 +253,20 @@ function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
   return units.map(({ lines }) => `${lines.join('\n')}\n`);
 }
 
-const bytesOf = (array: Cell['array']) => Buffer.from(array.buffer, array.byteOffset, array.byteLength);
+/** At most one compilation for each CPU, however many runs are prepared at once. */
+let free = availableParallelism();
+const waiting: (() => void)[] = [];
+async function inTurn<T>(work: () => PromiseLike<T>): Promise<T> {
+  if (free > 0) free--;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  try {
+    return await work();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else free++;
+  }
+}
 
 function encode(calls: readonly Call[], programs: readonly Program[]): Buffer[] {
   const indices = new Map(programs.map((p, i) => [p.name, i]));
@@ -300,14 +314,23 @@ function decode(out: Buffer, calls: readonly Call[], programs: readonly Program[
   });
 }
 
-/** Compiles the kernels and makes all calls, in order. @throws when a call stops: an access outside, a precondition */
-export async function runKernels(isa: Isa, kernels: readonly Kernel[], calls: readonly Call[]): Promise<Outcome[]> {
+/** Compiled kernels. */
+export interface Runner {
+  /** Makes all calls, in order. @throws when a call stops: an access outside a buffer, a precondition */
+  readonly run: (calls: readonly Call[]) => Promise<Outcome[]>;
+  /** Removes the compiled program. */
+  readonly dispose: () => Promise<void>;
+}
+
+/** Compiles kernels for `unavailable(isa) === undefined`. */
+export async function compileKernels(isa: Isa, kernels: readonly Kernel[]): Promise<Runner> {
   const machine = await machineFor(isa.family);
   if (typeof machine === 'string') throw new Error(machine);
   const { compiler, run } = machine;
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-kernels-'));
+  const dispose = () => rm(folder, { recursive: true, force: true });
+  const programs = kernels.map((k) => k.program);
   try {
-    const programs = kernels.map((k) => k.program);
     await mkdir(path.join(folder, 'kernels'));
     for (const { program, text } of kernels) await writeFile(path.join(folder, 'kernels', `${program.name}.c`), text);
     const sources = [mainSource(programs), ...unitSources(kernels, isa)];
@@ -315,22 +338,36 @@ export async function runKernels(isa: Isa, kernels: readonly Kernel[], calls: re
     const [cc, ...first] = compiler.command as [string, ...string[]];
     const flags = [...FLAGS, ...isa.flags([...isa.requires, ...isa.optional.filter((f) => hostFeatures().has(f))])];
     // Warnings are the business of golden-text.test.ts.
-    const build = (args: readonly string[]) => execa(cc, [...first, ...flags, '-w', ...args], { cwd: folder });
-    const queue = [...sources.entries()];
-    const work = async () => {
-      for (let next = queue.shift(); next; next = queue.shift()) {
-        const [i, source] = next;
+    const build = (args: readonly string[]) =>
+      inTurn(() => execa(cc, [...first, ...flags, '-w', ...args], { cwd: folder }));
+    await Promise.all(
+      sources.map(async (source, i) => {
         await writeFile(path.join(folder, `unit${i}.c`), source);
         await build(['-DBN_DEBUG', '-c', `unit${i}.c`, '-o', objects[i]!]);
-      }
-    };
-    await Promise.all(Array.from({ length: availableParallelism() }, work));
+      }),
+    );
     await build(['-o', 'run', ...objects, '-lm']);
-    await writeFile(path.join(folder, 'calls'), Buffer.concat(encode(calls, programs)));
-    const [command, ...args] = [...run, path.join(folder, 'run')] as [string, ...string[]];
-    await execa(command, [...args, 'calls', 'results'], { cwd: folder });
-    return decode(await readFile(path.join(folder, 'results')), calls, programs);
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  return {
+    run: async (calls) => {
+      await writeFile(path.join(folder, 'calls'), Buffer.concat(encode(calls, programs)));
+      const [command, ...args] = [...run, path.join(folder, 'run'), 'calls', 'results'];
+      await execa(command!, args, { cwd: folder });
+      return decode(await readFile(path.join(folder, 'results')), calls, programs);
+    },
+    dispose,
+  };
+}
+
+/** Compiles kernels, makes all calls in order, and leaves nothing behind. */
+export async function runKernels(isa: Isa, kernels: readonly Kernel[], calls: readonly Call[]): Promise<Outcome[]> {
+  const runner = await compileKernels(isa, kernels);
+  try {
+    return await runner.run(calls);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await runner.dispose();
   }
 }

@@ -44,7 +44,8 @@ export function useCache(): () => string {
   let before_: string | undefined;
   before(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-test-'));
-    for (const needed of [buildsRoot, objectsRoot, path.join(folder, 'bitnet-gen')]) mkdirSync(needed, { recursive: true });
+    for (const needed of [buildsRoot, objectsRoot, path.join(folder, 'bitnet-gen')])
+      mkdirSync(needed, { recursive: true });
     symlinkSync(buildsRoot, path.join(folder, 'bitnet-gen', 'builds'));
     before_ = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
@@ -146,7 +147,9 @@ export const runnerOf = once((target: string): string | readonly string[] => {
   if (!missing.length) return [];
   if (isa.family !== 'arm64' || process.arch === 'arm64') return `this machine lacks ${missing.join(', ')}`;
   const command = ['qemu-aarch64', 'qemu-aarch64-static'].find((c) => spawnSync(c, ['--version']).status === 0);
-  return command ? [command, '-L', '/usr/aarch64-linux-gnu'] : `this machine lacks ${missing.join(', ')}, and qemu-aarch64`;
+  return command
+    ? [command, '-L', '/usr/aarch64-linux-gnu']
+    : `this machine lacks ${missing.join(', ')}, and qemu-aarch64`;
 });
 
 /** The command before a target's programs; skips the test, saying why, where they cannot be built or run. */

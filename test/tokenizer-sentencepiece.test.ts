@@ -111,6 +111,9 @@ describe('tokenizer SentencePiece vocabulary', () => {
   it('honours prepend_scheme and split', () => {
     const of = (more: object): Tokenizer => fromJson(json({ pre_tokenizer: { ...metaspace, ...more } }));
     assert.deepEqual(plain(of({ prepend_scheme: 'first' }), 'the[X]the'), ids('▁the', '[X]', 't', 'he'));
+    const first = { ...metaspace, prepend_scheme: 'first' };
+    const sequence = { type: 'Sequence', pretokenizers: [{ type: 'Split', pattern: { String: 'o' } }, first] };
+    assert.deepEqual(plain(fromJson(json({ pre_tokenizer: sequence })), 'theothe'), ids('▁the', 'o', 't', 'he'));
     assert.deepEqual(plain(of({ prepend_scheme: 'never' }), 'the'), ids('t', 'he'));
     assert.equal(of({ prepend_scheme: 'never' }).decode(ids('▁the')), ' the');
     assert.deepEqual(plain(of({ split: true }), 'a  t').slice(-2), ids('▁', '▁t'));

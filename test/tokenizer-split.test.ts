@@ -20,6 +20,9 @@ describe('tokenizer splitting', () => {
       const inverted = cutAt(/[^-]/gu, behavior as keyof typeof behaviors, true);
       if (behavior === 'Contiguous') assert.equal(inverted(['the-final--countdown'], true).join('|'), expected);
     });
+  it('makes no empty pieces', () => {
+    assert.deepEqual(cutAt(/x*/gu)(['abxxc', ''], true), ['a', 'b', 'xx', 'c']);
+  });
   it('reads Digits, Punctuation, Split on a text and NFC', () => {
     const ids = (pre: object[], text: string): number[] => {
       const json = demoJson();

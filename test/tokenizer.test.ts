@@ -5,6 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import fc from 'fast-check';
+import { readMerges } from '../runtime/tokenizer/merge-list.ts';
 import { byteCharacters } from '../runtime/tokenizer/spelling.ts';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
 import {
@@ -133,7 +134,7 @@ describe('tokenizer', () => {
     };
     it('are done in order, leftmost first, as by brute force', () => {
       // Each merge joins two tokens that exist when it is listed; few letters, so that merges overlap and compete.
-      const lists = fc.array(fc.tuple(fc.nat(), fc.nat()), { minLength: 1, maxLength: 12 }).map((picks) => {
+      const lists = fc.array(fc.tuple(fc.nat(), fc.nat()), { minLength: 1, maxLength: 16 }).map((picks) => {
         const known = ['a', 'b', 'c'];
         return picks.map(([i, j]) => {
           const merge = [known[i % known.length]!, known[j % known.length]!];
@@ -142,12 +143,12 @@ describe('tokenizer', () => {
         });
       });
       fc.assert(
-        fc.property(lists, fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 24 }), (merges, text) => {
+        fc.property(lists, fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 60 }), (merges, text) => {
           const json = jsonOf(merges);
           const ids = bruteForce(text, merges).map((part) => json.model.vocab[part]);
           assert.deepEqual(plain(loadTokenizer({ ...ggufOf(json), pre: 'default' }), text), ids);
         }),
-        { numRuns: 500, seed: 5 },
+        { numRuns: 3000, seed: 5 },
       );
     });
     it('are skipped for a whole piece that is a token, if the file says so', () => {
@@ -167,6 +168,17 @@ describe('tokenizer', () => {
         json.model.merges = [['a', 'b'], merge as string];
         refused(() => fromJson(json), /: merge 1, .*must be tokens of the vocabulary/);
       }
+    });
+    it('tell spellings apart that share a place in the hash table', () => {
+      // Runs of one letter differ by length alone, and 3,000 of them meet often.
+      const ids = new Map(Array.from({ length: 3000 }, (_, i) => ['a'.repeat(i + 1), i]));
+      const list = Array.from({ length: 2999 }, (_, i) => ['a'.repeat(i + 1), 'a']);
+      const table = readMerges(list, ids, '');
+      for (let i = 0; i < list.length; i++) {
+        assert.equal(table.find(i, 0, '', 0, 0), i);
+        assert.equal(table.results[i], i + 1);
+      }
+      assert.equal(table.find(0, 1, '', 0, 0), -1);
     });
     it('keep names that JavaScript objects have of their own', () => {
       const json = jsonOf([['_', '_']]);
@@ -256,6 +268,21 @@ describe('tokenizer', () => {
     it('match leftmost, the longest first', () => {
       const tokenizer = added({ content: '<a>' }, { content: '<a><b>' }, { content: '><' });
       assert.deepEqual(plain(tokenizer, '<a><a><b>><'), [4091, 4092, 4093]);
+    });
+    it('are printed as they are spelt, and so are tokens with characters that stand for no byte', () => {
+      assert.equal(added({ content: 'é Ġ' }).decode([4091]), 'é Ġ');
+      const json = demoJson();
+      Object.assign(json.model.vocab, { 日本: 4096, 'a b': 4097 });
+      assert.equal(fromJson(json).decode([4096, 4097]), '日本a b');
+    });
+    it('are not made from plain text if they are special, even where a whole piece is a token', () => {
+      const json = demoJson();
+      json.model.ignore_merges = true;
+      json.model.vocab['@|'] = 4091;
+      for (const special of [true, false]) {
+        json.added_tokens = [{ id: 4091, content: '@|', special }];
+        assert.equal(plain(fromJson(json), '@|').includes(4091), !special);
+      }
     });
     it('take white space along and keep out of words, if told', () => {
       const tokenizer = added(

@@ -46,9 +46,8 @@ const HIGH = 88;
 const LOG2E = Math.fround(Math.LOG2E);
 const LOG2E_LOW = Math.fround(Math.LOG2E - LOG2E);
 /** (ln 2)^i / i!, i = 0 .. 6 */
-const coefficients = [1, 2, 3, 4, 5, 6]
-  .reduce((c, i) => [...c, (c[i - 1]! * Math.LN2) / i], [1])
-  .map(Math.fround);
+const coefficients: number[] = [];
+for (let i = 0, c = 1; i <= 6; c = (c * Math.LN2) / ++i) coefficients.push(Math.fround(c));
 
 /** e^x of a group of floats. */
 export function expGroup(b: Recorder, name: string, x: readonly Value[]): Value[] {

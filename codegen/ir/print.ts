@@ -45,6 +45,7 @@ function printAddress({ base, offset }: Address): string {
 /** A float constant as C: hexadecimal, so that no digit is lost. */
 export function floatLiteral(x: number): string {
   const value = Math.fround(x);
+  if (Object.is(value, -0)) return '-0.0f';
   if (Number.isInteger(value) && Math.abs(value) < 1e6) return `${value}.0f`;
   const view = new DataView(new ArrayBuffer(4));
   view.setFloat32(0, value);
@@ -109,7 +110,11 @@ export function printFunction(program: Program, isa: Isa): string {
   const out: string[] = [`${printSignature(program)} {`];
   for (const p of program.params)
     if (p.kind === 'long') out.push(`  BN_ASSERT(${p.min} <= ${p.name} && ${p.name} <= ${p.max});`);
-  for (const s of program.body) printStatement(isa, s, '  ', out);
-  out.push('}');
+  const body: string[] = [];
+  for (const s of program.body) printStatement(isa, s, '  ', body);
+  // A family's signature is the same for all its kernels, so that some do not need all of it.
+  for (const { name } of program.params)
+    if (!body.some((line) => new RegExp(`\\b${name}\\b`).test(line))) out.push(`  (void)${name};`);
+  out.push(...body, '}');
   return `${out.join('\n')}\n`;
 }

@@ -217,7 +217,7 @@ export const words = {
   dot_next: {
     args: ['dots', 'bytes', 'bytes'],
     result: 'dots',
-    doc: 'adds u8 x s8 products to the partial sums; the partial sum must stay within the ISA limit',
+    doc: 'adds u8 x s8 products to the partial sums, u <= 127; the partial sum must stay within the ISA limit',
     meaning: (m, acc: V, u: B, s: B) => {
       const n = m.dot.products;
       return acc.map((a, i) => {
@@ -276,7 +276,7 @@ export const words = {
   round: {
     args: ['floats'],
     result: 'ints',
-    doc: 'float32 -> int32, ties to even; |x| < 2^31',
+    doc: 'float32 -> int32, ties to even; |x| <= 2^22',
     meaning: (m, a: F) => ints(m, (i) => roundHalfEven(a[i]!)),
   },
   constant: {
@@ -324,13 +324,13 @@ export const words = {
   max: {
     args: ['floats', 'floats'],
     result: 'floats',
-    doc: 'larger of a and b; no NaN',
+    doc: 'larger of a and b; no NaN; of two zeros either',
     meaning: (m, a: F, b: F) => floats(m, (i) => Math.max(a[i]!, b[i]!)),
   },
   min: {
     args: ['floats', 'floats'],
     result: 'floats',
-    doc: 'smaller of a and b; no NaN',
+    doc: 'smaller of a and b; no NaN; of two zeros either',
     meaning: (m, a: F, b: F) => floats(m, (i) => Math.min(a[i]!, b[i]!)),
   },
   abs: { args: ['floats'], result: 'floats', doc: '|a|', meaning: (m, a: F) => floats(m, (i) => Math.abs(a[i]!)) },

@@ -8,6 +8,7 @@
  * Source of the formulas: BitNet b1.58 as Hugging Face transformers runs it (BitLinear, ActQuant). Tile: 1 x 1 x 16 lanes.
  */
 import { laneSum, loadGroup, mapGroup, reduceGroup, storeGroup } from '../ir/lanes.ts';
+import type { Value } from '../ir/record.ts';
 import { at, times } from '../ir/record.ts';
 import { fmaf, roundHalfEven } from '../ir/words.ts';
 import type { KernelSpec } from '../name.ts';
@@ -60,7 +61,7 @@ export const norm: KernelFamily = {
     });
 
     const unroll = 4;
-    let r = b.let('one', 'number', 1);
+    let factor: Value | undefined;
     if (normed) {
       const squares = range(LANES / L).map((v) => b.variable(`squares_${v}`, 'constant', 0));
       b.unrolled('i', padded / LANES, unroll, (i, u, tag) => {
@@ -70,18 +71,13 @@ export const norm: KernelFamily = {
         });
       });
       const mean = b.let('mean', 'div1', reduceGroup(b, 'total', 'add', squares), b.let('count', 'number', k));
-      r = b.let(
-        'r',
-        'div1',
-        r,
-        b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>)),
-      );
+      const root = b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>));
+      factor = b.let('factor', 'splat', b.let('r', 'div1', b.let('one', 'number', 1), root));
     }
-    const factor = b.let('factor', 'splat', r);
     const peaks = quantised ? range(LANES / L).map((v) => b.variable(`peaks_${v}`, 'constant', 0)) : [];
     b.unrolled('j', padded / LANES, unroll, (i, u, tag) => {
       let value = loadGroup(b, L, `xn${tag}${u}`, 'load_floats', at(x, times(i, LANES)));
-      if (w) {
+      if (w && factor) {
         const ws = loadGroup(b, L, `w${tag}${u}`, 'load_floats', at(w, times(i, LANES)));
         value = mapGroup(b, `h${tag}${u}`, 'mul', mapGroup(b, `xr${tag}${u}`, 'mul', value, factor), ws);
       }

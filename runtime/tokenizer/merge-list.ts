@@ -79,9 +79,9 @@ class SpellingTable {
       const index = this.slots[slot]!;
       const text = this.texts[index]!;
       if (text.length !== aEnd - aStart + bEnd - bStart) continue;
+      // If the first half differs, the second cannot make up for it: `at` then ends short of the length.
       let at = 0;
       for (let i = aStart; i < aEnd && text.charCodeAt(at) === a.charCodeAt(i); i++) at++;
-      if (at < aEnd - aStart) continue;
       for (let i = bStart; i < bEnd && text.charCodeAt(at) === b.charCodeAt(i); i++) at++;
       if (at === text.length) return this.ids[index]!;
     }

@@ -147,7 +147,6 @@ export class PieceEncoder {
       this.following[count] = count + 1;
       at += width;
     }
-    if (count > 0) this.merge[count - 1] = -1;
     return count;
   }
 

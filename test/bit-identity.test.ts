@@ -1,0 +1,209 @@
+/**
+ * The promise that a result never depends on how it was computed: the same bits from every instruction set, number of threads,
+ * division of the text into calls, and foreign function interface; and one packed weights file for all of them.
+ */
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { execa } from 'execa';
+import type { Engine } from '../runtime/engine.ts';
+import { isAvailable } from '../runtime/ffi.ts';
+import { openModel } from '../runtime/formats/open.ts';
+import { encodings } from '../runtime/formats/source.ts';
+import { weightsFile } from '../runtime/weights.ts';
+import { skip } from './fixtures.ts';
+import {
+  assertSameBits,
+  bestTarget,
+  buildFor,
+  demo,
+  drive,
+  libraryFor,
+  nativeTargets,
+  prepare,
+  readFloats,
+  runnerFor,
+  targets,
+  useCache,
+  withEngine,
+} from './machine.ts';
+import { generator } from './oracle.ts';
+import { writeHuggingFace } from './write-huggingface.ts';
+import { randomModel, smallShape } from './write-model.ts';
+
+/** Crosses two borders of batches (64 tokens) and four of attention blocks (32 positions), and ends inside both. */
+const LENGTH = 150;
+
+/** Nothing here is a multiple of a vector: tails everywhere; SiLU, no sub-norms, a head of its own. */
+const oddShape = smallShape({
+  hidden: 308,
+  heads: 6,
+  kvHeads: 2,
+  headSize: 100,
+  intermediate: 620,
+  vocabulary: 283,
+  activation: 'silu',
+  subNorms: false,
+  tiedEmbedding: false,
+  context: 256,
+});
+
+for (const name of ['odd', 'demo'] as const) {
+  describe(`bit identity: ${name} model`, () => {
+    const cache = useCache();
+    // Larger, and slow under an emulator: with the 16-bit cache it shows nothing that the odd model does not show with 32 bits.
+    const sizes = name === 'odd' ? ([16, 32] as const) : ([16] as const);
+    let model = demo;
+    let tokens: readonly number[] = [];
+    /** One thread, scalar code, everything in one call. */
+    const expected: Record<16 | 32, Float32Array> = { 16: new Float32Array(0), 32: new Float32Array(0) };
+    let vocabulary = 0;
+
+    before(async () => {
+      if (name === 'odd') {
+        model = path.join(cache(), 'odd');
+        writeHuggingFace(model, randomModel(oddShape, 7), { weights: 'packed-divide' });
+      }
+      vocabulary = openModel(model).shape.vocabulary;
+      const random = generator(11);
+      tokens = Array.from({ length: LENGTH }, () => Math.floor(vocabulary * random()));
+      for (const kv of [16, 32] as const)
+        expected[kv] = await withEngine(model, 'scalar', { kv, threads: 1, context: LENGTH }, (e) =>
+          e.evaluate(tokens, true),
+        );
+    });
+
+    /** Evaluates the text from its beginning in calls of `chunk` tokens. */
+    const inChunks = (engine: Engine, chunk: number): Float32Array => {
+      const logits = new Float32Array(LENGTH * vocabulary);
+      engine.rewind(0);
+      for (let done = 0; done < LENGTH; done += chunk)
+        logits.set(engine.evaluate(tokens.slice(done, done + chunk), true), done * vocabulary);
+      return logits;
+    };
+
+    it('the two sizes of the key-value cache give different logits, so that the tests below can tell them apart', () => {
+      assert.equal(expected[16].length, LENGTH * vocabulary);
+      assert.notDeepEqual(expected[16], expected[32]);
+    });
+
+    for (const target of nativeTargets)
+      for (const kv of sizes) {
+        it(`${target}, ${kv}-bit cache: 1, 2, 3 and 7 threads`, async () => {
+          for (const threads of [1, 2, 3, 7])
+            await withEngine(model, target, { kv, threads, context: LENGTH }, (engine) =>
+              assertSameBits(engine.evaluate(tokens, true), expected[kv], `${threads} threads`),
+            );
+        });
+
+        it(`${target}, ${kv}-bit cache: calls of 1, 5, 64, 100 tokens`, async () => {
+          await withEngine(model, target, { kv, threads: 2, context: LENGTH }, (engine) => {
+            for (const chunk of [1, 5, 64, 100])
+              assertSameBits(inChunks(engine, chunk), expected[kv], `${chunk} tokens a call`);
+          });
+        });
+      }
+
+    for (const target of targets.filter((t) => !nativeTargets.includes(t)))
+      for (const kv of sizes)
+        it(`${target} program, ${kv}-bit cache: 1 and 3 threads, one call and calls of 5 tokens`, async function () {
+          const runner = await runnerFor(this, target);
+          const { source, weights, library, model: number } = await prepare(model);
+          library.close(number);
+          const built = await buildFor(source.shape, target);
+          for (const options of [{ threads: 1 }, { threads: 3, chunk: 5 }]) {
+            const actual = await drive(built, runner, weights, tokens, { ...options, kv });
+            assertSameBits(actual, expected[kv], JSON.stringify(options));
+          }
+        });
+
+    it('step, prompt and evaluate of the last token give the same as all logits at once', async () => {
+      const row = (t: number) => expected[16].subarray(t * vocabulary, (t + 1) * vocabulary);
+      await withEngine(model, bestTarget, { kv: 16, threads: 2, context: LENGTH }, async (engine) => {
+        for (const [t, token] of tokens.entries()) assertSameBits(engine.step(token), row(t), `step ${t}`);
+        engine.rewind(0);
+        assertSameBits(engine.evaluate(tokens.slice(0, 130)), row(129), 'evaluate');
+        engine.rewind(0);
+        assertSameBits(await engine.prompt(tokens), row(LENGTH - 1), 'prompt');
+        assert.equal(engine.position, LENGTH);
+      });
+    });
+
+    it('a rewound context has forgotten what came after', async () => {
+      await withEngine(model, bestTarget, { kv: 16, threads: 2, context: LENGTH }, (engine) => {
+        for (const position of [149, 97, 64, 33, 32, 1]) {
+          engine.rewind(0);
+          // Other tokens behind `position`, up to the end.
+          engine.evaluate([...tokens.slice(0, position), ...tokens.slice(position).reverse()]);
+          engine.rewind(position);
+          assertSameBits(
+            engine.evaluate(tokens.slice(position), true),
+            expected[16].subarray(position * vocabulary),
+            `from position ${position}`,
+          );
+        }
+      });
+    });
+
+    it('two contexts of one model do not disturb each other', async () => {
+      await withEngine(model, bestTarget, { kv: 16, threads: 2, context: LENGTH }, async (first) => {
+        await withEngine(model, bestTarget, { kv: 16, threads: 1, context: LENGTH }, (second) => {
+          const half = Math.floor(LENGTH / 2);
+          const parts = [first.evaluate(tokens.slice(0, half), true)];
+          assertSameBits(second.evaluate(tokens, true), expected[16], 'second context');
+          parts.push(first.evaluate(tokens.slice(half), true));
+          const all = new Float32Array(LENGTH * vocabulary);
+          all.set(parts[0]!);
+          all.set(parts[1]!, half * vocabulary);
+          assertSameBits(all, expected[16], 'first context');
+        });
+      });
+    });
+
+    for (const ffi of ['ffi-napi', 'koffi'] as const)
+      it(`${ffi}`, async function () {
+        if (!isAvailable(ffi)) skip(this, `${ffi} does not load here`);
+        const { built, weights, library, model: number } = await prepare(model);
+        library.close(number);
+        const output = path.join(cache(), `${ffi}.logits`);
+        const child = await execa(
+          process.execPath,
+          [...process.execArgv, path.join(import.meta.dirname, 'evaluate-child.ts'), built.library, weights, output],
+          { input: JSON.stringify(tokens), env: { BITNET_FFI: ffi } },
+        );
+        assert.equal(child.stdout, ffi);
+        assertSameBits(readFloats(output), expected[16], ffi);
+      });
+
+    it('all targets pack the same file', async () => {
+      const source = openModel(model);
+      const files = await Promise.all(
+        targets.map(async (target) => {
+          const cpu = await buildFor(source.shape, target).catch(() => undefined);
+          return cpu && { target, built: cpu };
+        }),
+      );
+      const best = await prepare(model);
+      best.library.close(best.model);
+      const bytes = readFileSync(weightsFile(source, best.built.manifest.layout));
+      let compared = 0;
+      for (const { target, built } of files.filter((f) => f !== undefined)) {
+        assert.equal(built.manifest.layout.id, best.built.manifest.layout.id, target);
+        if (!nativeTargets.includes(target)) continue;
+        const library = await libraryFor(built);
+        const file = path.join(cache(), `${target}.bnw`);
+        // Another number of threads each time.
+        library.packBegin(file, 1 + compared++);
+        for (const [i, { name: tensor }] of built.manifest.layout.tensors.entries()) {
+          const t = source.tensors.get(tensor)!;
+          const { scale = 0, factor = 1, permutedHeads = 0 } = t;
+          const encoding = encodings[t.encoding];
+          library.packTensor(i, t.file, t.offset, t.bytes, encoding, t.rows, t.cols, scale, factor, permutedHeads);
+        }
+        library.packEnd(true);
+        assert.ok(readFileSync(file).equals(bytes), `${target} packs other bytes`);
+      }
+      assert.equal(compared, nativeTargets.length);
+    });
+  });
+}

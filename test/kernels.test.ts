@@ -1,0 +1,108 @@
+/**
+ * Every kernel family on every instruction set: the recorded program, simulated, and the compiled C give exactly the bits of the
+ * family's reference(), on random and on extreme data, for every sample of the registry; nothing outside the buffers is touched.
+ */
+import { strict as assert } from 'node:assert';
+import { setImmediate } from 'node:timers/promises';
+import { kernelSource, programOf } from '../codegen/generate.ts';
+import type { Param } from '../codegen/ir/record.ts';
+import type { Arguments } from '../codegen/ir/simulate.ts';
+import { simulate } from '../codegen/ir/simulate.ts';
+import type { Cell } from '../codegen/ir/words.ts';
+import { isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
+import { kernels } from '../codegen/kernels/index.ts';
+import type { KernelFamily } from '../codegen/kernels/kernel.ts';
+import { format } from '../codegen/name.ts';
+import { skip } from './fixtures.ts';
+import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
+import type { Call, Runner } from './kernel-runner.ts';
+import { compileKernels, unavailable } from './kernel-runner.ts';
+
+/** Bytes of arguments from which on a sample is large, and is called and simulated less often. */
+const LARGE = 1 << 16;
+
+interface Checked extends Call {
+  readonly title: string;
+  readonly expected: Arguments;
+  /** By the simulator, where the call is simulated. */
+  readonly simulated: Arguments | undefined;
+  readonly params: readonly Param[];
+}
+
+/** The calls of a family's samples; compilers go on working in between. */
+async function callsOf(family: KernelFamily, isa: Isa): Promise<Checked[]> {
+  const calls: Checked[] = [];
+  for (const spec of family.samples(isa)) {
+    const program = programOf(spec);
+    const random = randomOf(program.name);
+    for (const [i, kind] of ['random', 'extreme', 'random again', 'random a third time'].entries()) {
+      const args = dirtied(program.params, family.example(spec, random, kind === 'extreme'));
+      const size = Object.values(args).reduce<number>((sum, v) => sum + (typeof v === 'number' ? 8 : v.byteLength), 0);
+      if (size > LARGE && i > 1) break;
+      const expected = cloned(args);
+      family.reference(spec, expected);
+      let simulated: Arguments | undefined;
+      if (i === 0 || (i === 1 && size <= LARGE)) {
+        simulated = cloned(args);
+        simulate(program, isa, simulated);
+      }
+      const title = `${program.name}, ${kind}`;
+      calls.push({ kernel: program.name, title, args, expected, simulated, params: program.params });
+      await setImmediate();
+    }
+  }
+  return calls;
+}
+
+/** Every result bit for bit; what a scratch buffer holds in the end is nobody's business. */
+function assertSame(call: Checked, what: string, actual: Arguments): void {
+  for (const p of call.params) {
+    if (p.kind !== 'pointer' || p.access === 'scratch') continue;
+    const [a, e] = [actual[p.name], call.expected[p.name]] as [Cell['array'], Cell['array']];
+    if (!bytesOf(a).compare(bytesOf(e))) continue;
+    const i = a.findIndex((v, j) => !Object.is(v, e[j]));
+    assert.fail(`${call.title}: ${what} ${p.name}[${i}] is ${a[i]}, reference ${e[i]}`);
+  }
+}
+
+describe('kernels', () => {
+  const families = Object.entries<KernelFamily>(kernels);
+  /** Compiled kernels by ISA and family, or why they cannot run. All are compiled at once, while this process simulates. */
+  const runners = new Map<string, Promise<Runner | string>>();
+  const key = (isa: Isa, op: string) => `${isa.name} ${op}`;
+  const prepare = async (isa: Isa, op: string, family: KernelFamily): Promise<Runner | string> => {
+    const specs = family.samples(isa);
+    assert.ok(specs.length > 0 && specs.every((spec) => spec.op === op && spec.isa === isa.name));
+    assert.equal(new Set(specs.map(format)).size, specs.length, `${op} has a sample twice`);
+    return (await unavailable(isa)) ?? compileKernels(isa, specs.map(kernelSource));
+  };
+
+  before(() => {
+    for (const isa of Object.values<Isa>(isas))
+      for (const [op, family] of families) {
+        const runner = prepare(isa, op, family);
+        runner.catch(() => undefined); // reported by the test that waits for it
+        runners.set(key(isa, op), runner);
+      }
+  });
+
+  after(async () => {
+    for (const runner of await Promise.allSettled(runners.values()))
+      if (runner.status === 'fulfilled' && typeof runner.value !== 'string') await runner.value.dispose();
+  });
+
+  for (const isa of Object.values<Isa>(isas))
+    for (const [op, family] of families)
+      it(`${op} on ${isa.name}`, async function () {
+        const calls = await callsOf(family, isa);
+        for (const call of calls) if (call.simulated) assertSame(call, 'simulated', call.simulated);
+        const runner = await runners.get(key(isa, op))!;
+        if (typeof runner === 'string') skip(this, `only simulated: ${runner}`);
+        const outcomes = await runner.run(calls);
+        calls.forEach((call, i) => {
+          assert.deepEqual(outcomes[i]!.damage, [], call.title);
+          assertSame(call, 'compiled', outcomes[i]!.buffers);
+        });
+      });
+});
