@@ -256,9 +256,9 @@ function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
 /** At most one compilation for each CPU, however many runs are prepared at once. */
 let free = availableParallelism();
 const waiting: (() => void)[] = [];
-async function inTurn<T>(work: () => PromiseLike<T>): Promise<T> {
+async function inTurn<T>(work: () => PromiseLike<T>, urgent = false): Promise<T> {
   if (free > 0) free--;
-  else await new Promise<void>((resolve) => waiting.push(resolve));
+  else await new Promise<void>((resolve) => (urgent ? waiting.unshift(resolve) : waiting.push(resolve)));
   try {
     return await work();
   } finally {
@@ -338,15 +338,15 @@ export async function compileKernels(isa: Isa, kernels: readonly Kernel[]): Prom
     const [cc, ...first] = compiler.command as [string, ...string[]];
     const flags = [...FLAGS, ...isa.flags([...isa.requires, ...isa.optional.filter((f) => hostFeatures().has(f))])];
     // Warnings are the business of golden-text.test.ts.
-    const build = (args: readonly string[]) =>
-      inTurn(() => execa(cc, [...first, ...flags, '-w', ...args], { cwd: folder }));
+    const build = (args: readonly string[], urgent?: boolean) =>
+      inTurn(() => execa(cc, [...first, ...flags, '-w', ...args], { cwd: folder }), urgent);
     await Promise.all(
       sources.map(async (source, i) => {
         await writeFile(path.join(folder, `unit${i}.c`), source);
         await build(['-DBN_DEBUG', '-c', `unit${i}.c`, '-o', objects[i]!]);
       }),
     );
-    await build(['-o', 'run', ...objects, '-lm']);
+    await build(['-o', 'run', ...objects, '-lm'], true);
   } catch (error) {
     await dispose();
     throw error;

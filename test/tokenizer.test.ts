@@ -270,7 +270,7 @@ describe('tokenizer', () => {
       assert.deepEqual(plain(tokenizer, '<a><a><b>><'), [4091, 4092, 4093]);
     });
     it('are printed as they are spelt, and so are tokens with characters that stand for no byte', () => {
-      assert.equal(added({ content: 'é Ġ' }).decode([4091]), 'é Ġ');
+      assert.equal(added({ content: 'éĠ' }).decode([4091]), 'éĠ');
       const json = demoJson();
       Object.assign(json.model.vocab, { 日本: 4096, 'a b': 4097 });
       assert.equal(fromJson(json).decode([4096, 4097]), '日本a b');

@@ -54,7 +54,10 @@ export function pressure(body: readonly Statement[]): number {
 }
 
 /** @returns the reasons why the program is refused, each one line; empty when it is fine */
-export function check(program: Program, isa: Isa): string[] {
+export const check = (program: Program, isa: Isa): string[] => analyse(program, isa).problems;
+
+/** What `check` finds, and the largest magnitude that a partial sum can reach (0: there is none). */
+export function analyse(program: Program, isa: Isa): { problems: string[]; largestSum: number } {
   const problems: string[] = [];
   const params = new Map(program.params.map((p) => [p.name, p]));
   const variables = new Map<string, Range>();
@@ -107,5 +110,5 @@ export function check(program: Program, isa: Isa): string[] {
   for (const [name, sum] of sums)
     if (sum > isa.dot.limit)
       problems.push(`partial sum '${name}' may reach ${sum}, past ${isa.dot.limit} (${isa.name}); flush it earlier`);
-  return problems;
+  return { problems, largestSum: Math.max(0, ...sums.values()) };
 }

@@ -9,7 +9,7 @@
  *
  * Cache layouts: keys [block of 16 positions][d][16 positions], so that a lane is a position and no horizontal sum is needed;
  * values [position][d rounded up to 16]. Both float32 or binary16, initialised, finite.
- * Tile: query heads x positions (16) x value dims of one register tile.
+ * Tile: query heads x positions of a score x value dims of one register tile.
  */
 import { exp, expGroup, laneTree, loadGroup, mapGroup, reduceGroup, storeGroup } from '../ir/lanes.ts';
 import type { Address, Affine, AffineLike, Value } from '../ir/record.ts';
@@ -33,15 +33,18 @@ const LOWEST = -3e38;
 export function attentionTile(isa: Isa, g: number): [number, number, number] {
   const heads = Math.min(g, 4);
   const room = Math.min(isa.registers, 32) - 1;
+  // Scores: an accumulator for every head and position; all 32 positions of a block at once where they fit.
+  const positions = (heads + 1) * (BLOCK / isa.lanes) <= room ? BLOCK : LANES;
   let dims = 64;
   while (dims > LANES && (heads + 1) * (dims / isa.lanes) > room) dims /= 2;
-  return [heads, LANES, dims];
+  return [heads, positions, dims];
 }
 
 /** Floats of scratch that one call needs: scores, running maximum and sum, block maximum and sum, fold factors. */
 export const attentionScratch = (g: number): number => g * BLOCK + 6 * roundUp(g, LANES);
 
 export const attention: KernelFamily = {
+  source: 'attention.ts',
   formula: 'o[g][d] = softmax(scale q[g] . K) . V over the positions of one key-value head',
   needs: [
     'load_floats',
@@ -68,7 +71,7 @@ export const attention: KernelFamily = {
     const stride = headStride(d);
     const states = roundUp(g, LANES);
     const type = floatTypes[spec.weight as 'f32' | 'f16'];
-    const [tileHeads, , tileDims] = spec.tile as [number, number, number];
+    const [tileHeads, tilePositions, tileDims] = spec.tile as [number, number, number];
     const positions = MOST_BLOCKS * BLOCK;
 
     const q = b.pointer('q', {
@@ -114,39 +117,36 @@ export const attention: KernelFamily = {
     b.loop('clear', 0, g * padded, L, (i) => b.do('store_floats', at(o, i), zero));
 
     const scores = (block: Affine, id: string) =>
-      eachTile(g, tileHeads, (h0, heads) => {
-        for (let group = 0; group < BLOCK / LANES; group++) {
-          const tag = `${id}_h${h0}_p${group}`;
+      eachTile(g, tileHeads, (h0, heads) =>
+        eachTile(BLOCK, tilePositions, (p0, positionsAtOnce) => {
+          const tag = `${id}_h${h0}_p${p0}`;
+          const groups = range(positionsAtOnce / LANES);
           const acc = range(heads).map((h) =>
-            range(groupOf(isa)).map((v) => b.variable(`s${tag}_${h}_${v}`, 'constant', 0)),
+            groups.map((p) => range(groupOf(isa)).map((v) => b.variable(`s${tag}_${h}_${p}_${v}`, 'constant', 0))),
           );
           b.unrolled(`i${tag}`, d, 4, (i, u, more) => {
             const name = `${tag}${more}_u${u}`;
-            const k = loadGroup(
-              b,
-              L,
-              `k${name}`,
-              type.load,
-              at(keys, times(block, BLOCK * d), group * LANES * d, times(i, LANES)),
-            );
-            acc.forEach((sum, h) => {
+            const k = groups.map((p) => {
+              const from = at(keys, times(block, BLOCK * d), (p0 + p * LANES) * d, times(i, LANES));
+              return loadGroup(b, L, `k${name}_${p}`, type.load, from);
+            });
+            acc.forEach((sums, h) => {
               const qi = b.let(`q${name}_${h}`, 'splat', b.let(`q1${name}_${h}`, 'get', at(q, (h0 + h) * stride, i)));
-              sum.forEach((a, v) => {
-                b.set(a, 'fma', k[v]!, qi, a);
+              sums.forEach((sum, p) => {
+                sum.forEach((a, v) => {
+                  b.set(a, 'fma', k[p]![v]!, qi, a);
+                });
               });
             });
           });
-          acc.forEach((sum, h) => {
-            storeGroup(
-              b,
-              L,
-              'store_floats',
-              score(h0 + h, group * LANES),
-              mapGroup(b, `scaled${tag}_${h}`, 'mul', sum, scale),
-            );
+          acc.forEach((sums, h) => {
+            sums.forEach((sum, p) => {
+              const scaled = mapGroup(b, `scaled${tag}_${h}_${p}`, 'mul', sum, scale);
+              storeGroup(b, L, 'store_floats', score(h0 + h, p0 + p * LANES), scaled);
+            });
           });
-        }
-      });
+        }),
+      );
 
     const softmax = (id: string, valid?: Affine) => {
       for (const h of range(g)) {
@@ -238,7 +238,7 @@ export const attention: KernelFamily = {
       fold(id);
       weigh(block, id, valid);
     };
-    b.loop('block', 0, blocks, 1, (block) => blockOf(block, 'w'));
+    b.loop('block', 0, blocks, 1, (block) => blockOf(block, ''));
     b.loop('once', 0, tail, 1, () => blockOf(blocks, 't', rest));
     for (const h of range(g)) {
       const sum = b.let(`sum_h${h}`, 'splat', b.let(`sum1_h${h}`, 'get', state(SUM, h)));

@@ -56,6 +56,7 @@ interface Step {
 function family(op: string, step: Step): KernelFamily {
   const outType = (spec: KernelSpec) => floatTypes[spec.out as 'f32' | 'f16'];
   return {
+    source: 'elementwise.ts',
     formula: step.formula,
     needs: step.needs,
     record: (b: Recorder, spec: KernelSpec, isa: Isa) => {

@@ -39,6 +39,7 @@ function gemmTile(isa: Isa, p: Packing): [number, number, number] {
 }
 
 export const gemm: KernelFamily = {
+  source: 'gemm.ts',
   formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
   needs: [
     'load_bytes',

@@ -17,6 +17,7 @@ import { range, roundUp } from './kernel.ts';
 import { dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
 
 export const gemv: KernelFamily = {
+  source: 'gemv.ts',
   formula: 'y[n] = W[n][k] . x[k], exact int32',
   needs: [
     'load_bytes',

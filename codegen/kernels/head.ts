@@ -23,6 +23,7 @@ export function headTile(isa: Isa, tokens: number): [number, number, number] {
 }
 
 export const head: KernelFamily = {
+  source: 'head.ts',
   formula: 'y[t][n] = W[n][k] . x[t][k], float32',
   needs: ['load_floats', 'load_halves', 'load_bfloats', 'fma', 'add', 'sum'],
 

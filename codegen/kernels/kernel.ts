@@ -21,6 +21,8 @@ export interface Product {
 }
 
 export interface KernelFamily {
+  /** File name of the algorithm, for the banner. */
+  readonly source: string;
   /** Present in families for ternary products. */
   readonly product?: Product;
   /** What it computes, with shapes: the banner's first line. */

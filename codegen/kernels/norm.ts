@@ -16,6 +16,7 @@ import type { KernelFamily } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
 
 export const norm: KernelFamily = {
+  source: 'norm.ts',
   formula: 'h = rmsnorm(x) * w; q = round(h * 127 / max|h|)',
   needs: [
     'load_floats',

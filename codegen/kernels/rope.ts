@@ -17,6 +17,7 @@ import { LANES, range, roundUp } from './kernel.ts';
 export const headStride = (d: number): number => roundUp(d / 2 + roundUp(d / 2, LANES), LANES);
 
 export const rope: KernelFamily = {
+  source: 'rope.ts',
   formula: 'o = rotate(y * f) by the angles of one position',
   needs: ['load_ints', 'to_floats', 'mul', 'add', 'sub', 'splat', 'load_floats', 'store_floats'],
 
