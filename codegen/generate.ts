@@ -17,7 +17,7 @@ import type { Packing } from './packings/packing.ts';
 
 /** The kernel family of a spec. */
 export function familyOf(spec: KernelSpec): KernelFamily {
-  const found = (kernels as Record<string, KernelFamily>)[spec.op];
+  const found = Object.hasOwn(kernels, spec.op) && (kernels as Record<string, KernelFamily>)[spec.op];
   if (!found) throw new PlanError(`unknown kernel '${spec.op}'; known kernels: ${Object.keys(kernels).join(', ')}`);
   return found;
 }
@@ -55,7 +55,7 @@ function numbers(program: Program, isa: Isa): string[] {
   const counted = Object.entries({ dot_next: 'dot step', fma: 'multiply-add', broadcast4: 'broadcast', field: 'field' })
     .filter(([word]) => words[word])
     .map(([word, what]) => plural(words[word]!, what));
-  const cost = `Innermost loop: ${[plural(loaded, 'byte') + ' loaded', ...counted].join(', ')}; ${live} live vector values of ${isa.registers} registers.`;
+  const cost = `Innermost loop: ${[plural(loaded, 'byte') + ' loaded', ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
   const step = isa.dot.products * 2 * 127;
   return [

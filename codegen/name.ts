@@ -35,7 +35,7 @@ export function format(s: KernelSpec): string {
     .map(([letter, size]) => letter + size)
     .join('');
   const name = `${s.op}_${s.act}_${s.weight}_${s.out}__${shape}__${s.tile.join('x')}_${s.isa}${s.variant ? `_${s.variant}` : ''}`;
-  if (!grammar.test(name)) throw new Error(`'${name}' does not follow the naming grammar`);
+  if (!grammar.test(name)) throw new PlanError(`'${name}' does not follow the naming grammar`);
   return name;
 }
 
@@ -45,7 +45,7 @@ export function parse(name: string): KernelSpec {
   if (!m)
     throw new PlanError(`'${name}' is not a kernel name; the grammar is op_act_weight_out__shape__tile_isa[_variant]`);
   const [, op, act, weight, out, shape, tile, isa, variant] = m as unknown as string[];
-  return {
+  const spec: KernelSpec = {
     op: op!,
     act: act!,
     weight: weight!,
@@ -55,4 +55,7 @@ export function parse(name: string): KernelSpec {
     isa: isa!,
     ...(variant ? { variant } : {}),
   };
+  // A letter twice, a leading zero: a second spelling of another kernel's name.
+  if (format(spec) !== name) throw new PlanError(`'${name}' is not a kernel name; did you mean '${format(spec)}'?`);
+  return spec;
 }

@@ -1,7 +1,8 @@
 /*
- * The interface of a generated library: one model shape on one CPU. Models and contexts are small integers, so that a foreign
- * function interface needs only numbers, strings and buffers. Every call that can fail returns a negative number and leaves a
- * message in bn_error(); nothing aborts. A context belongs to one caller at a time; different contexts are independent.
+ * The interface of a generated library: one model shape on one CPU. Models and contexts are small integers, so that a
+ * foreign function interface needs only numbers, strings and buffers. Every call that can fail returns a negative
+ * number and leaves a message in bn_error(); nothing aborts. A context belongs to one caller at a time; different
+ * contexts are independent.
  */
 #ifndef BITNET_H
 #define BITNET_H
@@ -26,15 +27,16 @@ BN_API int32_t bn_open(const char *path);
 BN_API int32_t bn_close(int32_t model);
 
 /*
- * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 16 or 32 bits an element),
- * work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning. -> context
+ * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 16 or 32 bits an
+ * element), work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning.
+ * -> context
  */
 BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin);
 /* Frees it and ends its threads. -> 0 */
 BN_API int32_t bn_release(int32_t context);
 /*
- * Evaluates n tokens after those already evaluated. logits: float32 [vocabulary] (BN_WANT_LAST), [n][vocabulary] (BN_WANT_ALL)
- * or ignored. -> the number of positions now filled
+ * Evaluates n tokens after those already evaluated. logits: float32 [vocabulary] (BN_WANT_LAST), [n][vocabulary]
+ * (BN_WANT_ALL) or ignored. -> the number of positions now filled
  */
 BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits);
 /* Forgets all positions from `position` on. -> position */
@@ -43,12 +45,12 @@ BN_API int32_t bn_rewind(int32_t context, int32_t position);
 /* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time. -> 0 */
 BN_API int32_t bn_pack_begin(const char *path, int32_t threads);
 /*
- * Packs tensor number `tensor` of the library's table from `bytes` bytes at `offset` of `file`, a [rows, cols] matrix in one of
- * the encodings of decode.h. scale: w = scale * t, or 0 when the data itself tells; factor: multiplies the scale; heads: rows
- * lie in the interleaved rotary order of this many heads, or 0. -> 0
+ * Packs tensor number `tensor` of the library's table from `bytes` bytes at `offset` of `file`, a [rows, cols] matrix
+ * in one of the encodings of decode.h. scale: w = scale * t, or 0 when the data itself tells; factor: multiplies the
+ * scale; heads: rows lie in the interleaved rotary order of this many heads, or 0. -> 0
  */
-BN_API int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding, int32_t rows,
-                              int32_t cols, double scale, double factor, int32_t heads);
+BN_API int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding,
+                              int32_t rows, int32_t cols, double scale, double factor, int32_t heads);
 /* Writes checksum and header; with keep = 0 removes the file. -> 0 */
 BN_API int32_t bn_pack_end(int32_t keep);
 

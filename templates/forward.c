@@ -1,8 +1,8 @@
 /*
- * The forward pass: embedding, layers, head. All threads run the same program and meet at barriers, ten a layer. A step's work
- * is divided by tokens (norms, activation function), by row tiles (products), by heads (rotary embedding) or by token and
- * key-value head (attention). Whatever the division, each result is computed in the same order, so the logits do not depend
- * on threads or batches.
+ * The forward pass: embedding, layers, head. All threads run the same program and meet at barriers, ten a layer. A
+ * step's work is divided by tokens (norms, activation function), by row tiles (products), by heads (rotary embedding)
+ * or by token and key-value head (attention). Whatever the division, each result is computed in the same order, so the
+ * logits do not depend on threads or batches.
  *
  *   h  = x + o_proj(quantise([norm](attention(rope(q), rope(k), v))))       q, k, v = products of quantise(norm(x))
  *   x' = h + down(quantise([norm](act(gate) * up)))                        gate, up = products of quantise(norm(h))
@@ -10,21 +10,28 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "internal.h"
 
 enum {
   LANES = 16,
   GROUP = BN_HEADS / BN_KV_HEADS, /* query heads that share a key-value head */
   HALF = BN_HEAD_SIZE / 2,
-  ANGLES = (HALF + LANES - 1) / LANES * LANES, /* cosines of one position */
+  ANGLES = (HALF + LANES - 1) / LANES * LANES,            /* cosines of one position */
   Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
   V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
-  SLACK = 64, /* kernels may read this many elements past a head */
+  SLACK = 64,     /* kernels may read this many elements past a head */
   HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
-  BLOCK = 32 /* positions of an attention block */
+  BLOCK = 32      /* positions of an attention block */
 };
 #define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+enum {
+  LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
+  /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
+  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
+};
 
 /* Quantised activations of a batch: the input of one or more products. */
 typedef struct {
@@ -45,46 +52,63 @@ struct bn_state {
   /* buffers [BN_BATCH][...] */
   float *x, *normed, *rotated, *attended;
   quantised hidden, mixed, inner; /* inputs of q k v gate up; of o; of down */
-  int32_t *y[BN_SLOTS]; /* products, by matrix */
+  int32_t *y[BN_SLOTS];           /* products, by matrix */
   /* buffers of one thread each */
-  float *rows;     /* [threads][scratch_floats] */
+  float *rows;     /* [threads][SCRATCH] */
   uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
   /* tables and cache */
-  float *cosine, *sine; /* [positions][ANGLES] */
+  float *cosine, *sine;   /* [positions][ANGLES] */
   uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
   size_t head_bytes_k, head_bytes_v;
-  size_t scratch_floats;
+  void *memory; /* everything above */
+  size_t bytes;
 };
 
-/* ---- memory */
+/* ---- memory: one zeroed mapping for everything, so that a long context costs only the pages it comes to use */
 
-static void *zeroed(size_t bytes, int *failed) {
-  void *p = NULL;
-  if (posix_memalign(&p, 64, bytes + 64)) {
-    *failed = 1;
-    return NULL;
-  }
-  return memset(p, 0, bytes + 64);
+typedef struct {
+  uint8_t *base; /* NULL while sizes are added up */
+  size_t used;
+} arena;
+
+static void *take(arena *a, size_t bytes) {
+  void *p = a->base ? a->base + a->used : NULL;
+  a->used += (bytes + 63) / 64 * 64 + 64;
+  return p;
 }
 
-static quantised quantised_create(int matrix, int *failed) {
-  const int stride = bn_matrices[matrix].x_stride;
-  return (quantised){
-      .q = zeroed((size_t)BN_BATCH * (size_t)stride, failed),
-      .inverse = zeroed(BN_BATCH * sizeof(float), failed),
-      .sum = zeroed(BN_BATCH * sizeof(int32_t), failed),
-      .stride = stride,
-  };
+static void take_quantised(arena *a, quantised *q, int matrix) {
+  q->stride = bn_matrices[matrix].x_stride;
+  q->q = take(a, (size_t)BN_BATCH * (size_t)q->stride);
+  q->inverse = take(a, BN_BATCH * sizeof(float));
+  q->sum = take(a, BN_BATCH * sizeof(int32_t));
 }
 
-static void quantised_destroy(quantised *a) {
-  free(a->q);
-  free(a->inverse);
-  free(a->sum);
+/* Gives every buffer its place. */
+static void lay_out(bn_state *s, arena *a, int threads) {
+  const size_t blocks = ((size_t)s->positions + BLOCK - 1) / BLOCK, rows = blocks * BLOCK, element = (size_t)s->kv / 8;
+  s->x = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
+  s->normed = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
+  s->rotated = take(a, (size_t)BN_BATCH * BN_HEADS * Q_STRIDE * sizeof(float));
+  s->attended = take(a, (size_t)BN_BATCH * PADDED(ATTENDED) * sizeof(float));
+  take_quantised(a, &s->hidden, BN_ATTN_Q);
+  take_quantised(a, &s->mixed, BN_ATTN_OUTPUT);
+  take_quantised(a, &s->inner, BN_FFN_DOWN);
+  for (int m = 0; m < BN_SLOTS; m++)
+    if (bn_matrices[m].tiles)
+      s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
+  s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
+  s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
+  s->cosine = take(a, rows * ANGLES * sizeof(float));
+  s->sine = take(a, rows * ANGLES * sizeof(float));
+  s->head_bytes_k = rows * BN_HEAD_SIZE * element;
+  s->head_bytes_v = rows * V_STRIDE * element;
+  s->keys = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_k);
+  s->values = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_v);
 }
 
-/* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series in
- * double; the C library's functions differ between machines. |angle| < 2^20 keeps the reduction exact to 1e-10. */
+/* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series
+ * in double; the C library's functions differ between machines. |angle| < 2^20 keeps the reduction exact to 1e-10. */
 
 static void sincos_of(double x, float *sine, float *cosine) {
   const double half_pi_high = 0x1.921fb544p+0, half_pi_low = 0x1.0b4611a626331p-34;
@@ -97,10 +121,18 @@ static void sincos_of(double x, float *sine, float *cosine) {
   }
   s *= r;
   switch ((int64_t)turns & 3) {
-  case 0: *sine = (float)s, *cosine = (float)c; break;
-  case 1: *sine = (float)c, *cosine = (float)-s; break;
-  case 2: *sine = (float)-s, *cosine = (float)-c; break;
-  default: *sine = (float)-c, *cosine = (float)s; break;
+  case 0:
+    *sine = (float)s, *cosine = (float)c;
+    break;
+  case 1:
+    *sine = (float)c, *cosine = (float)-s;
+    break;
+  case 2:
+    *sine = (float)-s, *cosine = (float)-c;
+    break;
+  default:
+    *sine = (float)-c, *cosine = (float)s;
+    break;
   }
 }
 
@@ -110,46 +142,27 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
     bn_fail("out of memory");
     return NULL;
   }
-  int failed = 0;
-  const size_t blocks = ((size_t)positions + BLOCK - 1) / BLOCK, rows = blocks * BLOCK, element = (size_t)kv / 8;
   s->positions = positions;
   s->kv = kv;
-  s->x = zeroed((size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float), &failed);
-  s->normed = zeroed((size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float), &failed);
-  s->rotated = zeroed((size_t)BN_BATCH * BN_HEADS * Q_STRIDE * sizeof(float), &failed);
-  s->attended = zeroed((size_t)BN_BATCH * PADDED(ATTENDED) * sizeof(float), &failed);
-  s->hidden = quantised_create(BN_ATTN_Q, &failed);
-  s->mixed = quantised_create(BN_ATTN_OUTPUT, &failed);
-  s->inner = quantised_create(BN_FFN_DOWN, &failed);
- for (int m = 0; m < BN_SLOTS; m++)
-    if (bn_matrices[m].tiles)
-    s->y[m] = zeroed(((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t), &failed);
-  /* one thread's floats: the longest vector twice (activation function and norm), or attention */
-  size_t longest = PADDED(BN_HIDDEN);
-  if (longest < PADDED(ATTENDED)) longest = PADDED(ATTENDED);
-  if (longest < PADDED(BN_INTERMEDIATE)) longest = PADDED(BN_INTERMEDIATE);
-  s->scratch_floats = 2 * longest + Q_STRIDE + 2 * V_STRIDE;
-  if (s->scratch_floats < (size_t)GROUP * V_STRIDE + BN_ATTENTION_SCRATCH)
-    s->scratch_floats = (size_t)GROUP * V_STRIDE + BN_ATTENTION_SCRATCH;
-  s->scratch_floats = PADDED(s->scratch_floats);
-  s->rows = zeroed((size_t)threads * s->scratch_floats * sizeof(float), &failed);
-  s->panels = zeroed((size_t)threads * BN_PANEL_BYTES, &failed);
-  s->cosine = zeroed(rows * ANGLES * sizeof(float), &failed);
-  s->sine = zeroed(rows * ANGLES * sizeof(float), &failed);
-  s->head_bytes_k = rows * BN_HEAD_SIZE * element;
-  s->head_bytes_v = rows * V_STRIDE * element;
-  s->keys = zeroed((size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_k, &failed);
-  s->values = zeroed((size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_v, &failed);
-  if (!failed)
-    for (int p = 0; p < positions; p++)
-      for (int i = 0; i < HALF; i++)
-        sincos_of((float)p * bn_inverse_frequencies[i], &s->sine[(size_t)p * ANGLES + i], &s->cosine[(size_t)p * ANGLES + i]);
-  if (failed)
-    bn_fail("out of memory for a context of %d positions; ask for fewer", positions);
-  else if (!(s->pool = bn_pool_create(threads, spin)))
-    failed = 1, bn_fail("cannot start %d threads", threads);
-  if (failed) {
+  arena sizes = {NULL, 0};
+  lay_out(s, &sizes, threads);
+  s->bytes = sizes.used;
+  s->memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (s->memory == MAP_FAILED) {
+    free(s);
+    bn_fail("out of memory: a context of %d positions needs %zu MB; ask for fewer", positions, sizes.used >> 20);
+    return NULL;
+  }
+  arena places = {s->memory, 0};
+  lay_out(s, &places, threads);
+  for (int p = 0; p < positions; p++)
+    for (int i = 0; i < HALF; i++)
+      sincos_of((float)p * bn_inverse_frequencies[i], &s->sine[(size_t)p * ANGLES + i],
+                &s->cosine[(size_t)p * ANGLES + i]);
+  s->pool = bn_pool_create(threads, spin);
+  if (!s->pool) {
     bn_state_destroy(s);
+    bn_fail("cannot start %d threads", threads);
     return NULL;
   }
   s->model = model;
@@ -158,30 +171,36 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
 
 void bn_state_destroy(bn_state *s) {
   bn_pool_destroy(s->pool);
-  void *buffers[] = {s->x, s->normed, s->rotated, s->attended, s->rows, s->panels, s->cosine, s->sine, s->keys, s->values};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) free(buffers[i]);
-  for (int m = 0; m < BN_SLOTS; m++) free(s->y[m]);
-  quantised_destroy(&s->hidden);
-  quantised_destroy(&s->mixed);
-  quantised_destroy(&s->inner);
-  if (s->model) bn_model_release(s->model);
+  munmap(s->memory, s->bytes);
+  if (s->model)
+    bn_model_release(s->model);
   free(s);
 }
 
-int bn_state_position(const bn_state *s) { return s->position; }
-int bn_state_capacity(const bn_state *s) { return s->positions; }
-void bn_state_rewind(bn_state *s, int position) { s->position = position; }
+int bn_state_position(const bn_state *s) {
+  return s->position;
+}
+int bn_state_capacity(const bn_state *s) {
+  return s->positions;
+}
+void bn_state_rewind(bn_state *s, int position) {
+  s->position = position;
+}
 
 /* ---- steps; each is run by all threads, for the whole batch */
 
-static int tensor_of(int layer, int slot) { return BN_FIRST_LAYER + layer * BN_SLOTS + slot; }
+static int tensor_of(int layer, int slot) {
+  return BN_FIRST_LAYER + layer * BN_SLOTS + slot;
+}
 static const float *vector_of(const bn_state *s, int layer, int slot) {
   return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
 }
 static float scale_of(const bn_state *s, int layer, int matrix) {
   return bn_tensor_scale(s->model, tensor_of(layer, matrix));
 }
-static float *scratch_of(const bn_state *s, int thread) { return s->rows + (size_t)thread * s->scratch_floats; }
+static float *scratch_of(const bn_state *s, int thread) {
+  return s->rows + (size_t)thread * SCRATCH;
+}
 
 /* y = W q for one matrix of a layer, by row tiles. */
 static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
@@ -189,19 +208,21 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
   bn_span(m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
-  if (t0 == t1) return;
+  if (t0 == t1)
+    return;
   if (s->n == 1) {
     m->gemv(w, a->q, a->sum[0], s->y[matrix], t0, t1);
   } else {
-    const long tokens = (s->n + m->tokens - 1) / m->tokens * m->tokens, whole = t0 + (t1 - t0) / m->panel_tiles * m->panel_tiles;
+    const long tokens = (s->n + m->tokens - 1) / m->tokens * m->tokens,
+               whole = t0 + (t1 - t0) / m->panel_tiles * m->panel_tiles;
     m->gemm(w, a->q, a->sum, s->y[matrix], s->panels + (size_t)thread * BN_PANEL_BYTES, tokens, t0, whole, t1);
   }
 }
 
 /* x += y * scales, the end of a sub-layer, for one token. */
 static void add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
-  bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride, a->inverse[t] * scale_of(s, layer, matrix),
-              s->x + (size_t)t * PADDED(BN_HIDDEN));
+  bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
+              a->inverse[t] * scale_of(s, layer, matrix), s->x + (size_t)t * PADDED(BN_HIDDEN));
 }
 
 static void embed(bn_state *s, int t) {
@@ -230,15 +251,16 @@ static void enter(bn_state *s, int thread, int layer, int slot) {
 static void rotate(bn_state *s, int thread, int layer) {
   float *scratch = scratch_of(s, thread);
   const int heads = BN_HEADS + BN_KV_HEADS;
-  const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K), fv = scale_of(s, layer, BN_ATTN_V);
+  const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K),
+              fv = scale_of(s, layer, BN_ATTN_V);
   long u0, u1;
   bn_span((long)s->n * heads, thread, bn_pool_threads(s->pool), &u0, &u1);
   for (long u = u0; u < u1; u++) {
     const size_t t = (size_t)(u / heads), h = (size_t)(u % heads), p = (size_t)s->position + t;
     const float *cosine = s->cosine + p * ANGLES, *sine = s->sine + p * ANGLES, inverse = s->hidden.inverse[t];
     if (h < BN_HEADS) {
-      bn_rope(s->y[BN_ATTN_Q] + t * (size_t)bn_matrices[BN_ATTN_Q].y_stride + h * BN_HEAD_SIZE, inverse * fq, cosine, sine,
-              s->rotated + (t * BN_HEADS + h) * Q_STRIDE);
+      bn_rope(s->y[BN_ATTN_Q] + t * (size_t)bn_matrices[BN_ATTN_Q].y_stride + h * BN_HEAD_SIZE, inverse * fq, cosine,
+              sine, s->rotated + (t * BN_HEADS + h) * Q_STRIDE);
       continue;
     }
     const size_t kv = h - BN_HEADS, cache = (size_t)layer * BN_KV_HEADS + kv;
@@ -248,12 +270,14 @@ static void rotate(bn_state *s, int thread, int layer) {
     const size_t first = p / LANES * LANES * BN_HEAD_SIZE + p % LANES; /* [p / 16][d][p % 16] */
     bn_rope(k, inverse * fk, cosine, sine, scratch);
     if (s->kv == 32) {
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((float *)(void *)keys)[first + d * LANES] = scratch[d];
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++)
+        ((float *)(void *)keys)[first + d * LANES] = scratch[d];
       bn_scale_f32(v, inverse * fv, (float *)(void *)values + p * V_STRIDE);
     } else {
       uint16_t *half = (uint16_t *)(scratch + Q_STRIDE);
       bn_narrow(scratch, half);
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++)
+        ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
       bn_scale_f16(v, inverse * fv, (uint16_t *)(void *)values + p * V_STRIDE);
     }
   }
@@ -266,7 +290,8 @@ static void attend(bn_state *s, int thread, int layer) {
   long u0, u1;
   bn_span((long)s->n * BN_KV_HEADS, thread, bn_pool_threads(s->pool), &u0, &u1);
   for (long u = u0; u < u1; u++) {
-    const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS), cache = (size_t)layer * BN_KV_HEADS + kv;
+    const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS),
+                 cache = (size_t)layer * BN_KV_HEADS + kv;
     const long count = s->position + (long)t + 1, blocks = count / BLOCK, rest = count % BLOCK;
     const float *q = s->rotated + (t * BN_HEADS + kv * GROUP) * Q_STRIDE;
     const void *keys = s->keys + cache * s->head_bytes_k, *values = s->values + cache * s->head_bytes_v;
@@ -317,8 +342,8 @@ static void leave(bn_state *s, int thread, int first) {
   bn_span(s->n - first, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = first + t0; t < first + t1; t++) {
     add_residual(s, (int)t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
-    bn_norm_output(s->x + (size_t)t * PADDED(BN_HIDDEN), (const float *)bn_tensor_data(s->model, BN_OUTPUT_NORM), BN_NORM_EPS,
-                   s->normed + (size_t)(t - first) * PADDED(BN_HIDDEN));
+    bn_norm_output(s->x + (size_t)t * PADDED(BN_HIDDEN), (const float *)bn_tensor_data(s->model, BN_OUTPUT_NORM),
+                   BN_NORM_EPS, s->normed + (size_t)(t - first) * PADDED(BN_HIDDEN));
   }
 }
 
@@ -367,7 +392,8 @@ static void evaluate(void *argument, int thread, int threads) {
     product(s, thread, layer, BN_FFN_DOWN, &s->inner);
     bn_pool_barrier(s->pool);
   }
-  if (s->want == BN_WANT_NONE) return;
+  if (s->want == BN_WANT_NONE)
+    return;
   const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
   leave(s, thread, first);
   bn_pool_barrier(s->pool);

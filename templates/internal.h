@@ -1,4 +1,5 @@
-/* What the library's own files share: the weights file, the tables that the generator prints (plan.c), pool and errors. */
+/* What the library's own files share: the weights file, the tables that the generator prints (plan.c), pool and errors.
+ */
 #ifndef BN_INTERNAL_H
 #define BN_INTERNAL_H
 #include <stddef.h>
@@ -12,11 +13,11 @@ int32_t bn_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* --- weights file: this header, padded to BN_HEADER_BYTES, then the tensors at the offsets of bn_tensors */
 enum { BN_HEADER_BYTES = 4096 };
 typedef struct {
-  char magic[8];      /* "BNPACK1" */
-  char layout[64];    /* BN_LAYOUT of the library that wrote it */
-  uint64_t size;      /* of the file, bytes */
-  uint64_t data;      /* checksum of everything after BN_HEADER_BYTES */
-  uint64_t header;    /* checksum of the fields above */
+  char magic[8];   /* "BNPACK1" */
+  char layout[64]; /* BN_LAYOUT of the library that wrote it */
+  uint64_t size;   /* of the file, bytes */
+  uint64_t data;   /* checksum of everything after BN_HEADER_BYTES */
+  uint64_t header; /* checksum of the fields above */
 } bn_header;
 uint64_t bn_checksum(const void *data, size_t bytes);
 
@@ -33,7 +34,8 @@ typedef struct {
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;
 
-/* Where weight (row, k) of a line goes: byte place[2 * (row * line_k + k)], grown by factor place[... + 1] times w + 1. */
+/* Where weight (row, k) of a line goes: byte place[2 * (row * line_k + k)], grown by factor place[... + 1] times w + 1.
+ */
 typedef struct {
   const char *token;
   int rows, line_k, line_bytes;
@@ -42,9 +44,10 @@ typedef struct {
 extern const bn_packing bn_packings[];
 
 typedef void bn_gemv(const uint8_t *w, const int8_t *x, int32_t sum, int32_t *y, long t0, long t1);
-typedef void bn_gemm(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, uint8_t *panel, long tokens, long t0,
-                     long whole, long t1);
-/* One kind of ternary matrix: its kernels and the strides they are specialised to. Indexed by slot: BN_ATTN_Q ... BN_FFN_DOWN. */
+typedef void bn_gemm(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, uint8_t *panel, long tokens,
+                     long t0, long whole, long t1);
+/* One kind of ternary matrix: its kernels and the strides they are specialised to. Indexed by slot: BN_ATTN_Q ...
+ * BN_FFN_DOWN. */
 typedef struct {
   bn_gemv *gemv;
   bn_gemm *gemm;

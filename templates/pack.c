@@ -1,6 +1,7 @@
 /*
- * Packing: tensors in a model file's encoding -> the packed weights file of this library's layout, in threads, row tile by row
- * tile. The space is reserved before anything is written, so a full disk is an error here and not a signal later.
+ * Packing: tensors in a model file's encoding -> the packed weights file of this library's layout, in threads, row tile
+ * by row tile. The space is reserved before anything is written, so a full disk is an error here and not a signal
+ * later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,21 +21,27 @@ static struct {
 } packing;
 
 int32_t bn_pack_begin(const char *path, int32_t threads) {
-  if (packing.out) return bn_fail("another packing is in progress");
-  if (strlen(path) >= sizeof packing.path) return bn_fail("path of %zu characters is too long", strlen(path));
-  if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
+  if (packing.out)
+    return bn_fail("another packing is in progress");
+  if (strlen(path) >= sizeof packing.path)
+    return bn_fail("path of %zu characters is too long", strlen(path));
+  if (threads < 1 || threads > 1024)
+    return bn_fail("%d threads: must be 1 to 1024", threads);
   const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0) return bn_fail("cannot create '%s': %s", path, strerror(errno));
+  if (fd < 0)
+    return bn_fail("cannot create '%s': %s", path, strerror(errno));
   int error = posix_fallocate(fd, 0, bn_file_bytes);
   void *out = MAP_FAILED;
   if (!error) {
     out = mmap(NULL, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (out == MAP_FAILED) error = errno;
+    if (out == MAP_FAILED)
+      error = errno;
   }
   close(fd);
   bn_pool *pool = error ? NULL : bn_pool_create(threads, 0);
   if (!pool) {
-    if (out != MAP_FAILED) munmap(out, (size_t)bn_file_bytes);
+    if (out != MAP_FAILED)
+      munmap(out, (size_t)bn_file_bytes);
     unlink(path);
     if (error)
       return bn_fail("cannot reserve %lld bytes for '%s': %s", (long long)bn_file_bytes, path, strerror(error));
@@ -59,7 +66,8 @@ typedef struct {
 
 /* Row of the source that holds output row r: Llama GGUFs store row h d + j d/2 + i of a head at h d + 2 i + j. */
 static int64_t source_row(const work *w, int64_t r) {
-  if (!w->heads) return r;
+  if (!w->heads)
+    return r;
   const int64_t d = w->source.rows / w->heads, half = d / 2, within = r % d;
   return r - within + 2 * (within % half) + within / half;
 }
@@ -75,8 +83,10 @@ static void pack_tiles(void *argument, int thread, int threads) {
   for (long tile = t0; tile < t1; tile++) {
     for (int r = 0; r < p->rows; r++) {
       const int64_t row = tile * p->rows + r, from = source_row(w, row);
-      const int result = row < rows ? bn_decode_trits(&w->source, &w->rule, from, from + 1, trits + r * cols) : BN_DECODE_OK;
-      if (row >= rows) memset(trits + r * cols, 0, (size_t)cols);
+      const int result =
+          row < rows ? bn_decode_trits(&w->source, &w->rule, from, from + 1, trits + r * cols) : BN_DECODE_OK;
+      if (row >= rows)
+        memset(trits + r * cols, 0, (size_t)cols);
       if (result) {
         atomic_store(&w->result, result);
         return;
@@ -94,7 +104,9 @@ static void pack_tiles(void *argument, int thread, int threads) {
   }
 }
 
-static size_t element_bytes(int type) { return type == BN_F32 ? 4 : 2; }
+static size_t element_bytes(int type) {
+  return type == BN_F32 ? 4 : 2;
+}
 
 static void pack_rows(void *argument, int thread, int threads) {
   work *w = argument;
@@ -116,8 +128,10 @@ static int32_t pack(work *w, double scale, double factor) {
   if (w->tensor->kind == BN_TERNARY) {
     const size_t tile = (size_t)(bn_packings[w->tensor->type].rows * w->source.cols);
     int result = bn_decode_scale(&w->source, &w->rule);
-    if (!result && !(w->trits = malloc((size_t)threads * tile))) return bn_fail("out of memory while packing '%s'", w->tensor->name);
-    if (result) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
+    if (!result && !(w->trits = malloc((size_t)threads * tile)))
+      return bn_fail("out of memory while packing '%s'", w->tensor->name);
+    if (result)
+      return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
     bn_pool_run(packing.pool, pack_tiles, w);
     free(w->trits);
     const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
@@ -131,8 +145,10 @@ static int32_t pack(work *w, double scale, double factor) {
 
 int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding, int32_t rows,
                        int32_t cols, double scale, double factor, int32_t heads) {
-  if (!packing.out) return bn_fail("no packing in progress");
-  if (tensor < 0 || tensor >= BN_TENSORS) return bn_fail("there is no tensor %d", tensor);
+  if (!packing.out)
+    return bn_fail("no packing in progress");
+  if (tensor < 0 || tensor >= BN_TENSORS)
+    return bn_fail("there is no tensor %d", tensor);
   const bn_tensor *t = &bn_tensors[tensor];
   if (rows != t->rows || cols != t->cols)
     return bn_fail("tensor '%s' is %d x %d, but the library was generated for %lld x %lld", t->name, rows, cols,
@@ -141,7 +157,8 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
     return bn_fail("tensor '%s' has encoding %d, but the library was generated for %d", t->name, encoding, t->type);
   struct stat s;
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
+  if (fd < 0)
+    return bn_fail("cannot open '%s': %s", file, strerror(errno));
   if (fstat(fd, &s) || offset < 0 || bytes < 1 || offset + bytes > (double)s.st_size) {
     close(fd);
     return bn_fail("tensor '%s' does not lie within '%s'", t->name, file);
@@ -150,10 +167,15 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
   const size_t length = (size_t)((int64_t)offset - start + (int64_t)bytes);
   uint8_t *data = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, start);
   close(fd);
-  if (data == MAP_FAILED) return bn_fail("cannot map '%s': %s", file, strerror(errno));
+  if (data == MAP_FAILED)
+    return bn_fail("cannot map '%s': %s", file, strerror(errno));
   work w = {
       .tensor = t,
-      .source = {.data = data + ((int64_t)offset - start), .bytes = (int64_t)bytes, .encoding = encoding, .rows = rows, .cols = cols},
+      .source = {.data = data + ((int64_t)offset - start),
+                 .bytes = (int64_t)bytes,
+                 .encoding = encoding,
+                 .rows = rows,
+                 .cols = cols},
       .heads = heads,
       .out = packing.out + t->offset,
   };
@@ -163,7 +185,8 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
 }
 
 int32_t bn_pack_end(int32_t keep) {
-  if (!packing.out) return bn_fail("no packing in progress");
+  if (!packing.out)
+    return bn_fail("no packing in progress");
   int32_t result = 0;
   if (keep) {
     bn_header h = {.magic = "BNPACK1", .size = (uint64_t)bn_file_bytes};
@@ -175,7 +198,8 @@ int32_t bn_pack_end(int32_t keep) {
       result = bn_fail("cannot write '%s': %s", packing.path, strerror(errno));
   }
   munmap(packing.out, (size_t)bn_file_bytes);
-  if (!keep || result) unlink(packing.path);
+  if (!keep || result)
+    unlink(packing.path);
   bn_pool_destroy(packing.pool);
   packing.out = NULL;
   packing.pool = NULL;

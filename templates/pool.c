@@ -1,10 +1,11 @@
 /*
- * A thread pool for one context. All threads run the same job and meet at barriers. A waiting thread spins for a while, since
- * the next step usually comes within microseconds, and then sleeps; with spin = 0 (more threads than CPUs) it sleeps at once.
+ * A thread pool for one context. All threads run the same job and meet at barriers. A waiting thread spins for a while,
+ * since the next step usually comes within microseconds, and then sleeps; with spin = 0 (more threads than CPUs) it
+ * sleeps at once.
  *
- * Sleeping without lost wake-ups: the waiter announces itself in `sleepers` before it looks at the counter a last time under the
- * lock; whoever changes the counter afterwards looks at `sleepers` and takes the lock to wake it. Both accesses are sequentially
- * consistent, so at least one of the two sees the other.
+ * Sleeping without lost wake-ups: the waiter announces itself in `sleepers` before it looks at the counter a last time
+ * under the lock; whoever changes the counter afterwards looks at `sleepers` and takes the lock to wake it. Both
+ * accesses are sequentially consistent, so at least one of the two sees the other.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -41,7 +42,8 @@ typedef struct {
 
 /* After a counter changed. */
 static void wake(bn_pool *p) {
-  if (atomic_load(&p->sleepers) == 0) return;
+  if (atomic_load(&p->sleepers) == 0)
+    return;
   pthread_mutex_lock(&p->lock);
   pthread_cond_broadcast(&p->changed);
   pthread_mutex_unlock(&p->lock);
@@ -51,12 +53,14 @@ static void wake(bn_pool *p) {
 static unsigned await_change(bn_pool *p, counter *c, unsigned old) {
   unsigned now;
   for (int i = 0; i < p->spins; i++) {
-    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old) return now;
+    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old)
+      return now;
     BN_PAUSE();
   }
   pthread_mutex_lock(&p->lock);
   atomic_fetch_add(&p->sleepers, 1);
-  while ((now = atomic_load(&c->value)) == old) pthread_cond_wait(&p->changed, &p->lock);
+  while ((now = atomic_load(&c->value)) == old)
+    pthread_cond_wait(&p->changed, &p->lock);
   atomic_fetch_sub(&p->sleepers, 1);
   pthread_mutex_unlock(&p->lock);
   return now;
@@ -69,7 +73,8 @@ static void *work(void *argument) {
   unsigned epoch = 0;
   for (;;) {
     epoch = await_change(p, &p->epoch, epoch);
-    if (atomic_load(&p->stop)) return NULL;
+    if (atomic_load(&p->stop))
+      return NULL;
     p->job(p->argument, s.thread, p->threads);
     atomic_fetch_add(&p->finished.value, 1);
     wake(p);
@@ -78,31 +83,36 @@ static void *work(void *argument) {
 
 bn_pool *bn_pool_create(int threads, int spin) {
   bn_pool *p = aligned_alloc(64, sizeof *p);
-  if (!p) return NULL;
+  if (!p)
+    return NULL;
   *p = (bn_pool){.threads = threads, .spins = spin ? SPINS : 0};
   pthread_mutex_init(&p->lock, NULL);
   pthread_cond_init(&p->changed, NULL);
   p->workers = calloc((size_t)threads, sizeof *p->workers);
   for (int t = 1; p->workers && t < threads; t++) {
     start *s = malloc(sizeof *s);
-    if (s) *s = (start){p, t};
+    if (s)
+      *s = (start){p, t};
     if (!s || pthread_create(&p->workers[t], NULL, work, s)) {
       free(s);
       break;
     }
     p->started++;
   }
-  if (p->started == threads - 1) return p;
+  if (p->started == threads - 1)
+    return p;
   bn_pool_destroy(p);
   return NULL;
 }
 
 void bn_pool_destroy(bn_pool *p) {
-  if (!p) return;
+  if (!p)
+    return;
   atomic_store(&p->stop, 1);
   atomic_fetch_add(&p->epoch.value, 1);
   wake(p);
-  for (int t = 1; t <= p->started; t++) pthread_join(p->workers[t], NULL);
+  for (int t = 1; t <= p->started; t++)
+    pthread_join(p->workers[t], NULL);
   pthread_cond_destroy(&p->changed);
   pthread_mutex_destroy(&p->lock);
   free(p->workers);
@@ -116,11 +126,13 @@ void bn_pool_run(bn_pool *p, bn_job *job, void *argument) {
   atomic_fetch_add(&p->epoch.value, 1);
   wake(p);
   job(argument, 0, p->threads);
-  for (unsigned done = 0; done < (unsigned)p->threads - 1;) done = await_change(p, &p->finished, done);
+  for (unsigned done = 0; done < (unsigned)p->threads - 1;)
+    done = await_change(p, &p->finished, done);
 }
 
 void bn_pool_barrier(bn_pool *p) {
-  if (p->threads == 1) return;
+  if (p->threads == 1)
+    return;
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived.value, 1) + 1 == (unsigned)p->threads) {
     atomic_store(&p->arrived.value, 0);
@@ -131,7 +143,9 @@ void bn_pool_barrier(bn_pool *p) {
   }
 }
 
-int bn_pool_threads(const bn_pool *p) { return p->threads; }
+int bn_pool_threads(const bn_pool *p) {
+  return p->threads;
+}
 
 void bn_span(long n, int thread, int threads, long *first, long *end) {
   *first = n * thread / threads;

@@ -5,7 +5,6 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { execa } from 'execa';
 import type { Engine } from '../runtime/engine.ts';
 import { isAvailable } from '../runtime/ffi.ts';
 import { openModel } from '../runtime/formats/open.ts';
@@ -18,6 +17,7 @@ import {
   buildFor,
   demo,
   drive,
+  inChild,
   libraryFor,
   nativeTargets,
   prepare,
@@ -166,12 +166,7 @@ for (const name of ['odd', 'demo'] as const) {
         const { built, weights, library, model: number } = await prepare(model);
         library.close(number);
         const output = path.join(cache(), `${ffi}.logits`);
-        const child = await execa(
-          process.execPath,
-          [...process.execArgv, path.join(import.meta.dirname, 'evaluate-child.ts'), built.library, weights, output],
-          { input: JSON.stringify(tokens), env: { BITNET_FFI: ffi } },
-        );
-        assert.equal(child.stdout, ffi);
+        await inChild(ffi, 'evaluate', [built.library, weights, output], JSON.stringify(tokens));
         assertSameBits(readFloats(output), expected[16], ffi);
       });
 

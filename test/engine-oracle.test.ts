@@ -1,12 +1,13 @@
 /**
  * The engine against the float64 oracle, on seeded random models in every form that model files come in: Hugging Face folders
  * and GGUF files, all weight and embedding encodings, all families. The prompts keep away from rounding ties (oracle.ts), so a
- * careful float32 engine must come within 2e-4 of logits that reach 10 to 60; one flipped rounding would show as 0.1 or more.
+ * careful float32 engine comes close to logits that reach 8 to 38: the largest difference seen was 7e-6; one flipped rounding
+ * would show as 0.1 or more.
  */
 import { strict as assert } from 'node:assert';
 import path from 'node:path';
 import type { ModelShape } from '../schemas/types.ts';
-import { largestDifference, nativeTargets, useCache, withEngine } from './machine.ts';
+import { largestDifference, nativeTargets, smallestShape, useCache, withEngine } from './machine.ts';
 import { type OracleModel, safePrompt } from './oracle.ts';
 import { type GgufOptions, writeGguf } from './write-gguf.ts';
 import { type HuggingFaceOptions, writeHuggingFace } from './write-huggingface.ts';
@@ -14,7 +15,7 @@ import { randomModel, smallShape } from './write-model.ts';
 
 /** Crosses a border of attention blocks (32 positions). */
 const LENGTH = 40;
-const TOLERANCE = 2e-4;
+const TOLERANCE = 5e-5;
 
 interface Family {
   readonly shape: ModelShape;
@@ -125,30 +126,23 @@ const families: Readonly<Record<string, Family>> = {
   },
   // Smaller than every tile.
   smallest: {
-    shape: smallShape({
-      hidden: 36,
-      heads: 8,
-      kvHeads: 2,
-      headSize: 20,
-      intermediate: 44,
-      vocabulary: 77,
-      layers: 3,
-      embeddingType: 'f16',
-    }),
-    huggingFace: [{ weights: 'packed' }, { weights: 'ternary-f16' }],
+    shape: { ...smallestShape, layers: 3 },
+    huggingFace: [{ weights: 'packed' }, { weights: 'ternary-f16', embedding: 'bf16' }],
   },
 };
 
 for (const [f, [name, family]] of Object.entries(families).entries()) {
   // Each family on another instruction set: that all of them agree is bit-identity.test.ts's business.
   const target = nativeTargets[f % nativeTargets.length]!;
+  // clang needs 30 s for scalar attention with -O3, and 8 s with -O1; the other tests of the engine take -O3.
+  const extra = target === 'scalar' ? ['-O1'] : [];
 
   describe(`engine: ${name} against the oracle on ${target}`, () => {
     const cache = useCache();
 
     const check = async (model: string, held: OracleModel, seed: number): Promise<void> => {
       const prompt = safePrompt(held, seed, LENGTH);
-      await withEngine(model, target, { kv: 32, threads: 2, context: LENGTH }, (engine) => {
+      await withEngine(model, target, { kv: 32, threads: 2, context: LENGTH, extra }, (engine) => {
         const difference = largestDifference(engine.evaluate(prompt.tokens, true), prompt.logits);
         if (process.env.SHOW)
           console.log(

@@ -20,6 +20,7 @@ import { type Library, openLibrary } from '../runtime/library.ts';
 import { openWeights } from '../runtime/weights.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
+import { smallShape } from './write-model.ts';
 
 export const demo = path.join(import.meta.dirname, '../models/demo');
 
@@ -115,23 +116,50 @@ export interface Ready {
   readonly weights: string;
 }
 
-/** A model on disk, built for a native target, packed (once) and opened. */
-export async function prepare(modelPath: string, target = bestTarget, threads = 2): Promise<Ready> {
+/** A model on disk, built for a native target, packed (once) and opened. @param extra compiler flags */
+export async function prepare(modelPath: string, target = bestTarget, extra: readonly string[] = []): Promise<Ready> {
   const source = openModel(modelPath);
-  const built = await buildFor(source.shape, target);
+  const built = await buildFor(source.shape, target, { extra });
   const library = await libraryFor(built);
-  const { model, file } = await openWeights(source, built.manifest.layout, library, threads);
+  const { model, file } = await openWeights(source, built.manifest.layout, library, 2);
   return { source, built, library, model, weights: file };
 }
+
+/** Runs native-child.ts with an interface. @returns what it measured */
+export async function inChild(
+  ffi: 'ffi-napi' | 'koffi',
+  mode: 'evaluate' | 'calls' | 'objects' | 'idle',
+  args: readonly string[],
+  input = '',
+): Promise<unknown> {
+  const script = path.join(import.meta.dirname, 'native-child.ts');
+  const child = await execa(process.execPath, [...process.execArgv, script, mode, ...args], {
+    input,
+    env: { BITNET_FFI: ffi },
+  });
+  const { interface: used, result } = JSON.parse(child.stdout) as { interface: string; result: unknown };
+  assert.equal(used, ffi);
+  return result;
+}
+
+/** A shape below every tile, whose library compiles and runs fastest. */
+export const smallestShape: ModelShape = smallShape({
+  hidden: 36,
+  heads: 8,
+  kvHeads: 2,
+  headSize: 20,
+  intermediate: 44,
+  vocabulary: 77,
+});
 
 /** Runs `use` with an engine for a model on a native target. */
 export async function withEngine<T>(
   modelPath: string,
   target: string,
-  options: EngineOptions,
+  options: EngineOptions & { readonly extra?: readonly string[] },
   use: (engine: Engine) => T | Promise<T>,
 ): Promise<T> {
-  const { source, library, model } = await prepare(modelPath, target);
+  const { source, library, model } = await prepare(modelPath, target, options.extra);
   const engine = new Engine(source, library, model, options);
   try {
     return await use(engine);

@@ -200,6 +200,10 @@ describe('tokenizer', () => {
       const ids = [0, 1, 5, 6, 7, 8, 9, 10, 255].map((i) => 259 + i);
       assert.deepEqual(tokenizer.encode(names + more, { special: true }), ids);
     });
+    it('join the lower rank first', () => {
+      const tokenizer = fromRanks([...byteLines, line('bc', 256), line('ab', 257)].join('\n'));
+      assert.deepEqual(plain(tokenizer, 'abcab'), [97, 256, 257]);
+    });
     it('accept CRLF and no final line end', () => {
       assert.deepEqual(plain(fromRanks(byteLines.join('\r\n')), 'hé'), [104, 0xc3, 0xa9]);
     });

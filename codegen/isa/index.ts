@@ -15,7 +15,7 @@ export const isas = {
 
 /** The instruction set with this name. @throws PlanError */
 export function isaOf(name: string): Isa {
-  const found = (isas as Record<string, Isa>)[name];
+  const found = Object.hasOwn(isas, name) && (isas as Record<string, Isa>)[name];
   if (!found) throw new PlanError(`unknown target '${name}'; known targets: ${Object.keys(isas).join(', ')}, native`);
   return found;
 }
