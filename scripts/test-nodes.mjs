@@ -1,10 +1,11 @@
 // Runs the tests on Node 20, 22 and 24. The binaries are those that the npm package `node` installs (node-<platform>-<arch>); a
-// version that cannot be had is skipped with its reason.   usage: node scripts/test-nodes.mjs [mocha arguments]
+// version that cannot be had is skipped with its reason.   usage: node scripts/test-nodes.mjs [test files]
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
+const files = process.argv.length > 2 ? process.argv.slice(2) : ['test/**/*.test.ts'];
 const root = path.resolve(import.meta.dirname, '..');
 const mocha = path.join(root, 'node_modules', 'mocha', 'bin', 'mocha.js');
 const binary = `node-${process.platform}-${process.arch}`;
@@ -27,7 +28,7 @@ for (const major of [20, 22, 24]) {
   const version = spawnSync(node, ['--version'], { encoding: 'utf8' }).stdout.trim();
   console.log(`\n=== Node ${version} ===`);
   const env = { ...process.env, PATH: `${path.dirname(node)}${path.delimiter}${process.env.PATH}` };
-  const run = spawnSync(node, [mocha, ...process.argv.slice(2)], { cwd: root, env, stdio: 'inherit' });
+  const run = spawnSync(node, [mocha, ...files], { cwd: root, env, stdio: 'inherit' });
   if (run.status !== 0) failed++;
 }
 console.log(`\nNode versions: ${3 - failed - skipped} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);

@@ -108,9 +108,11 @@ static size_t element_bytes(int type) {
   return type == BN_F32 ? 4 : 2;
 }
 
+static int type_of(const bn_tensor *t) { return t->kind == BN_VECTOR ? BN_F32 : t->type; }
+
 static void pack_rows(void *argument, int thread, int threads) {
   work *w = argument;
-  const int type = w->tensor->kind == BN_VECTOR ? BN_F32 : w->tensor->type;
+  const int type = type_of(w->tensor);
   const size_t cols = (size_t)w->source.cols, stride = (cols + 15) / 16 * 16 * element_bytes(type);
   long r0, r1;
   bn_span(w->source.rows, thread, threads, &r0, &r1);
@@ -137,6 +139,10 @@ static int32_t pack(work *w, double scale, double factor) {
     const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
     memcpy(w->out + w->tensor->bytes, &final, sizeof final);
   } else {
+    /* Rows of the right type are copied, not decoded, so nothing else looks at their size. */
+    const int type = type_of(w->tensor);
+    if (w->source.encoding == type && w->source.bytes != w->source.rows * w->source.cols * (int64_t)element_bytes(type))
+      return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(BN_DECODE_SIZE));
     bn_pool_run(packing.pool, pack_rows, w);
   }
   const int result = atomic_load(&w->result);

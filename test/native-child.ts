@@ -4,7 +4,7 @@
  *
  *     native-child.ts evaluate LIBRARY WEIGHTS LOGITS    tokens: JSON on standard input; logits go to a file
  *     native-child.ts calls    LIBRARY WEIGHTS           growth in bytes over 100,000 calls of bn_eval and of bn_rewind
- *     native-child.ts objects  LIBRARY WEIGHTS           growth in bytes over 1,000 models and contexts, and threads left
+ *     native-child.ts objects  LIBRARY WEIGHTS           growth in bytes over 300 models and contexts, and threads left
  *     native-child.ts idle     LIBRARY WEIGHTS SPIN      CPU milliseconds of half a second with an idle context of 7 threads
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -56,15 +56,15 @@ const modes: Record<string, () => unknown | Promise<unknown>> = {
     const repeat = (times: number) => {
       for (let i = 0; i < times; i++) {
         const model = library.open(weights);
-        const context = library.context(model, 32, 3, 32, true);
+        const context = library.context(model, 32, 3, 32, false);
         library.evaluate(context, token, 1, want.last, logits);
         library.release(context);
         library.close(model);
       }
     };
-    repeat(100);
+    repeat(50);
     const [bytes, count] = [process.memoryUsage.rss(), threads()];
-    repeat(1000);
+    repeat(300);
     return { bytes: process.memoryUsage.rss() - bytes, threads: threads() - count };
   },
   async idle() {

@@ -85,7 +85,18 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       const name = built.manifest.layout.tensors[index]!.name;
       const t = { ...source.tensors.get(name)!, ...changes };
       const encoding = typeof t.encoding === 'number' ? t.encoding : encodings[t.encoding];
-      library.packTensor(index, t.file, t.offset, t.bytes, encoding, t.rows, t.cols, t.scale ?? 0, 1, 0);
+      library.packTensor(
+        index,
+        t.file,
+        t.offset,
+        t.bytes,
+        encoding,
+        t.rows,
+        t.cols,
+        t.scale ?? 0,
+        1,
+        t.permutedHeads ?? 0,
+      );
     };
     const indexOf = (name: string) => built.manifest.layout.tensors.findIndex((t) => t.name === name);
 
@@ -304,6 +315,8 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
         }
         refuses(() => packTensor(matrix, { encoding: 99 }), /tensor 'blk\.0\.attn_q' cannot be packed/);
         refuses(() => packTensor(vector, { encoding: 36 }), /tensor 'output_norm' cannot be packed/);
+        for (const permutedHeads of [-1, 7, 160, 2 ** 31 - 1])
+          refuses(() => packTensor(matrix, { permutedHeads }), /has 160 rows: they are not the interleaved halves of/);
         // Two-bit code 3 is no ternary digit.
         const file = path.join(cache(), 'codes');
         writeFileSync(file, Buffer.alloc(40 * 36, 0xff));
@@ -318,7 +331,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.ok(bytes < 20e6, `the process grew by ${bytes} bytes`);
     });
 
-    it('1,000 models and contexts leak neither memory nor threads', async () => {
+    it('300 models and contexts leak neither memory nor threads', async () => {
       const { bytes, threads } = (await inChild(ffi, 'objects', [built.library, weights])) as {
         bytes: number;
         threads: number;

@@ -101,8 +101,8 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
       if (s.kind === 'do') continue;
       if (s.word === 'dot_zero') sums.set(s.value.name, 0);
       if (s.word === 'dot_next') {
-        const codes = s.args[1] as Value;
-        sums.set(s.value.name, (sums.get(s.value.name) ?? 0) + isa.dot.products * (codes.bound ?? 255) * 127);
+        const [before, codes] = s.args as [Value, Value];
+        sums.set(s.value.name, (sums.get(before.name) ?? 0) + isa.dot.products * (codes.bound ?? 255) * 127);
       }
     }
   };
