@@ -9,13 +9,10 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin) {
   if (positions < 1 || positions > 1 << 20)
     return bn_fail("context of %d positions: must be 1 to %d", positions, 1 << 20);
-  if (threads < 1 || threads > 1024)
-    return bn_fail("%d threads: must be 1 to 1024", threads);
-  if (kv != 16 && kv != 32)
-    return bn_fail("key-value cache of %d bits: must be 16 or 32", kv);
+  if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
+  if (kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 16 or 32", kv);
   bn_model *m = bn_model_acquire(model);
-  if (!m)
-    return -1;
+  if (!m) return -1;
   bn_state *state = bn_state_create(m, positions, threads, kv, spin);
   if (!state) {
     bn_model_release(m);
@@ -23,13 +20,10 @@ int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv
   }
   int32_t slot = 0;
   pthread_mutex_lock(&lock);
-  while (slot < CONTEXTS && contexts[slot])
-    slot++;
-  if (slot < CONTEXTS)
-    contexts[slot] = state;
+  while (slot < CONTEXTS && contexts[slot]) slot++;
+  if (slot < CONTEXTS) contexts[slot] = state;
   pthread_mutex_unlock(&lock);
-  if (slot < CONTEXTS)
-    return slot;
+  if (slot < CONTEXTS) return slot;
   bn_state_destroy(state);
   return bn_fail("%d contexts exist already; release one first", CONTEXTS);
 }
@@ -39,33 +33,26 @@ static bn_state *find(int32_t context, int forget) {
   pthread_mutex_lock(&lock);
   if (context >= 0 && context < CONTEXTS) {
     state = contexts[context];
-    if (forget)
-      contexts[context] = NULL;
+    if (forget) contexts[context] = NULL;
   }
   pthread_mutex_unlock(&lock);
-  if (!state)
-    bn_fail("there is no context %d", context);
+  if (!state) bn_fail("there is no context %d", context);
   return state;
 }
 
 int32_t bn_release(int32_t context) {
   bn_state *state = find(context, 1);
-  if (!state)
-    return -1;
+  if (!state) return -1;
   bn_state_destroy(state);
   return 0;
 }
 
 int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
   bn_state *state = find(context, 0);
-  if (!state)
-    return -1;
-  if (n < 1)
-    return bn_fail("%d tokens to evaluate: must be at least 1", n);
-  if (want < BN_WANT_NONE || want > BN_WANT_ALL)
-    return bn_fail("unknown choice of logits %d", want);
-  if (want != BN_WANT_NONE && !logits)
-    return bn_fail("logits are wanted, but there is no buffer for them");
+  if (!state) return -1;
+  if (n < 1) return bn_fail("%d tokens to evaluate: must be at least 1", n);
+  if (want < BN_WANT_NONE || want > BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
+  if (want != BN_WANT_NONE && !logits) return bn_fail("logits are wanted, but there is no buffer for them");
   const int position = bn_state_position(state), capacity = bn_state_capacity(state);
   if (n > capacity - position)
     return bn_fail("%d tokens do not fit: %d of %d positions are filled", n, position, capacity);
@@ -78,8 +65,7 @@ int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want,
 
 int32_t bn_rewind(int32_t context, int32_t position) {
   bn_state *state = find(context, 0);
-  if (!state)
-    return -1;
+  if (!state) return -1;
   if (position < 0 || position > bn_state_position(state))
     return bn_fail("cannot rewind to position %d: %d are filled", position, bn_state_position(state));
   bn_state_rewind(state, position);

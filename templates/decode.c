@@ -58,10 +58,8 @@ uint16_t bn_f32_to_f16(float value) {
   const uint32_t bits = f32_to_bits(value);
   const uint32_t magnitude = bits & 0x7fffffffu;
   const uint16_t sign = (uint16_t)((bits >> 16) & 0x8000u);
-  if (magnitude > 0x7f800000u)
-    return sign | 0x7e00u; /* NaN */
-  if (magnitude >= 0x477ff000u)
-    return sign | 0x7c00u; /* 65520, half way from the largest half to 2^16, and above */
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;  /* NaN */
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u; /* 65520, half way from the largest half to 2^16, and above */
   if (magnitude < 0x38800000u) {
     /* Below 2^-14: adding 0.5 makes 2^-24, the step of subnormal halves, the last place of the sum, so that the
      * addition itself rounds half to even and leaves the result in the low bits. */
@@ -74,8 +72,7 @@ uint16_t bn_f32_to_f16(float value) {
 
 uint16_t bn_f32_to_bf16(float value) {
   const uint32_t bits = f32_to_bits(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u)
-    return (uint16_t)((bits >> 16) | 0x40u); /* NaN, kept quiet */
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u); /* NaN, kept quiet */
   return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
@@ -97,8 +94,7 @@ static block_size block_of(int encoding) {
       {BN_Q8_0, 32, 34}, {BN_Q6_K, 256, 210}, {BN_TQ1_0, 256, 54}, {BN_TQ2_0, 256, 66},
   };
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-    if (sizes[i].encoding == encoding)
-      return sizes[i];
+    if (sizes[i].encoding == encoding) return sizes[i];
   }
   return (block_size){encoding, 0, 0};
 }
@@ -107,18 +103,15 @@ static block_size block_of(int encoding) {
 static int check_size(const bn_source *source) {
   /* Products of rows, cols and 210 bytes stay below 2^63. */
   const int64_t limit = (int64_t)1 << 27;
-  if (source->rows < 1 || source->cols < 1 || source->rows >= limit || source->cols >= limit)
-    return BN_DECODE_SIZE;
+  if (source->rows < 1 || source->cols < 1 || source->rows >= limit || source->cols >= limit) return BN_DECODE_SIZE;
   const int64_t elements = source->rows * source->cols;
   const block_size block = block_of(source->encoding);
   int64_t needed;
   if (block.elements) {
-    if (source->cols % block.elements != 0)
-      return BN_DECODE_SIZE;
+    if (source->cols % block.elements != 0) return BN_DECODE_SIZE;
     needed = elements / block.elements * block.bytes;
   } else if (source->encoding == BN_I2_S) {
-    if (elements % 128 != 0)
-      return BN_DECODE_SIZE;
+    if (elements % 128 != 0) return BN_DECODE_SIZE;
     needed = elements / 4 + 32;
   } else if (source->encoding == BN_HF_U8) {
     needed = (source->rows + 3) / 4 * source->cols;
@@ -135,11 +128,9 @@ static void read_floats(int encoding, const uint8_t *data, int64_t n, float *out
   if (encoding == BN_F32) {
     memcpy(out, data, (size_t)n * sizeof *out);
   } else if (encoding == BN_F16) {
-    for (int64_t i = 0; i < n; i++)
-      out[i] = half_to_float(load16(data + 2 * i));
+    for (int64_t i = 0; i < n; i++) out[i] = half_to_float(load16(data + 2 * i));
   } else {
-    for (int64_t i = 0; i < n; i++)
-      out[i] = bfloat_to_float(load16(data + 2 * i));
+    for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(load16(data + 2 * i));
   }
 }
 
@@ -158,8 +149,7 @@ static void read_q4_0(const uint8_t *data, int64_t n, float *out) {
 static void read_q8_0(const uint8_t *data, int64_t n, float *out) {
   for (int64_t i = 0; i < n; i += 32, data += 34, out += 32) {
     const float d = half_to_float(load16(data));
-    for (int j = 0; j < 32; j++)
-      out[j] = (float)(int8_t)data[2 + j] * d;
+    for (int j = 0; j < 32; j++) out[j] = (float)(int8_t)data[2 + j] * d;
   }
 }
 
@@ -186,13 +176,10 @@ static void read_q6_k(const uint8_t *data, int64_t n, float *out) {
 
 int bn_decode_floats(const bn_source *source, int64_t row, float *out) {
   const int checked = check_size(source);
-  if (checked)
-    return checked;
-  if (row < 0 || row >= source->rows)
-    return BN_DECODE_RANGE;
+  if (checked) return checked;
+  if (row < 0 || row >= source->rows) return BN_DECODE_RANGE;
   const block_size block = block_of(source->encoding);
-  if (!block.elements)
-    return BN_DECODE_ENCODING;
+  if (!block.elements) return BN_DECODE_ENCODING;
   const uint8_t *data = source->data + row * (source->cols / block.elements) * block.bytes;
   if (is_float(source->encoding)) {
     read_floats(source->encoding, data, source->cols, out);
@@ -230,15 +217,13 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
   const int64_t n = source->rows * source->cols;
   double sum[LANES] = {0};
   uint32_t most[LANES] = {0}, least[LANES];
-  for (int lane = 0; lane < LANES; lane++)
-    least[lane] = UINT32_MAX;
+  for (int lane = 0; lane < LANES; lane++) least[lane] = UINT32_MAX;
 
   float chunk[CHUNK];
   for (int64_t start = 0; start < n; start += CHUNK) {
     const int64_t count = n - start < CHUNK ? n - start : CHUNK;
     read_floats(source->encoding, source->data + start * element, count, chunk);
-    for (int64_t i = count; i < CHUNK; i++)
-      chunk[i] = 0; /* zeros change neither sum nor bounds */
+    for (int64_t i = count; i < CHUNK; i++) chunk[i] = 0; /* zeros change neither sum nor bounds */
     for (int i = 0; i < CHUNK; i += LANES) {
       for (int lane = 0; lane < LANES; lane++) {
         const uint32_t magnitude = f32_to_bits(chunk[i + lane]) & 0x7fffffffu;
@@ -251,26 +236,19 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
   }
   for (int lane = 1; lane < LANES; lane++) {
     sum[0] += sum[lane];
-    if (most[lane] > most[0])
-      most[0] = most[lane];
-    if (least[lane] < least[0])
-      least[0] = least[lane];
+    if (most[lane] > most[0]) most[0] = most[lane];
+    if (least[lane] < least[0]) least[0] = least[lane];
   }
 
-  if (most[0] >= 0x7f800000u)
-    return BN_DECODE_VALUE;
+  if (most[0] >= 0x7f800000u) return BN_DECODE_VALUE;
   *rule = (bn_ternary){.scale = bits_to_f32(most[0]), .inverse = 0, .masters = 0};
-  if (most[0] == 0 || most[0] - (least[0] + 1u) <= tolerance)
-    return BN_DECODE_OK;
+  if (most[0] == 0 || most[0] - (least[0] + 1u) <= tolerance) return BN_DECODE_OK;
 
   float scale = (float)(sum[0] / (double)n);
-  if (scale < 1e-5f)
-    scale = 1e-5f;
+  if (scale < 1e-5f) scale = 1e-5f;
   *rule = (bn_ternary){.scale = scale, .inverse = 1.0f / scale, .masters = 1};
-  if (source->encoding == BN_F16)
-    rule->scale = half_to_float(bn_f32_to_f16(scale));
-  if (source->encoding == BN_BF16)
-    rule->scale = bfloat_to_float(bn_f32_to_bf16(scale));
+  if (source->encoding == BN_F16) rule->scale = half_to_float(bn_f32_to_f16(scale));
+  if (source->encoding == BN_BF16) rule->scale = bfloat_to_float(bn_f32_to_bf16(scale));
   return BN_DECODE_OK;
 }
 
@@ -285,34 +263,24 @@ static int block_rule(const bn_source *source, bn_ternary *rule) {
   uint32_t most = 0, least = UINT32_MAX;
   for (int64_t i = 0; i < blocks; i++) {
     const uint32_t d = load16(source->data + (i + 1) * block.bytes - 2);
-    if ((d & 0x7fffu) == 0)
-      continue;
-    if (d >= 0x7c00u)
-      return BN_DECODE_VALUE; /* infinity, NaN or negative */
-    if (d > most)
-      most = d;
-    if (d < least)
-      least = d;
+    if ((d & 0x7fffu) == 0) continue;
+    if (d >= 0x7c00u) return BN_DECODE_VALUE; /* infinity, NaN or negative */
+    if (d > most) most = d;
+    if (d < least) least = d;
   }
-  if (most != 0 && most - least > 1)
-    return BN_DECODE_SCALES;
+  if (most != 0 && most - least > 1) return BN_DECODE_SCALES;
   *rule = (bn_ternary){.scale = half_to_float((uint16_t)most), .inverse = 0, .masters = 0};
   return BN_DECODE_OK;
 }
 
 int bn_decode_scale(const bn_source *source, bn_ternary *rule) {
   const int checked = check_size(source);
-  if (checked)
-    return checked;
-  if (is_float(source->encoding))
-    return float_rule(source, rule);
-  if (source->encoding == BN_TQ1_0 || source->encoding == BN_TQ2_0)
-    return block_rule(source, rule);
+  if (checked) return checked;
+  if (is_float(source->encoding)) return float_rule(source, rule);
+  if (source->encoding == BN_TQ1_0 || source->encoding == BN_TQ2_0) return block_rule(source, rule);
   *rule = (bn_ternary){.scale = 1, .inverse = 0, .masters = 0};
-  if (source->encoding == BN_HF_U8)
-    return BN_DECODE_OK;
-  if (source->encoding != BN_I2_S)
-    return BN_DECODE_ENCODING;
+  if (source->encoding == BN_HF_U8) return BN_DECODE_OK;
+  if (source->encoding != BN_I2_S) return BN_DECODE_ENCODING;
   memcpy(&rule->scale, source->data + source->bytes - 32, sizeof rule->scale);
   return rule->scale >= 0 && isfinite(rule->scale) ? BN_DECODE_OK : BN_DECODE_VALUE;
 }
@@ -330,8 +298,7 @@ static inline int8_t digit(unsigned code) {
  */
 static void float_trits(const float *values, int64_t n, const bn_ternary *rule, int8_t *out) {
   if (!rule->masters) {
-    for (int64_t i = 0; i < n; i++)
-      out[i] = (int8_t)((values[i] > 0) - (values[i] < 0));
+    for (int64_t i = 0; i < n; i++) out[i] = (int8_t)((values[i] > 0) - (values[i] < 0));
     return;
   }
   const float inverse = rule->inverse;
@@ -369,15 +336,13 @@ static int i2s_row(const bn_source *source, int64_t row, int8_t *out) {
     if (within == 0 && left >= 128) {
       for (int group = 0; group < 4; group++) {
         const int shift = 6 - 2 * group;
-        for (int p = 0; p < 32; p++)
-          out[32 * group + p] = digit((unsigned)block[p] >> shift);
+        for (int p = 0; p < 32; p++) out[32 * group + p] = digit((unsigned)block[p] >> shift);
       }
       element += 128, out += 128, left -= 128;
     } else {
       const int shift = 6 - 2 * (int)(within / 32);
       const int64_t p = within % 32, count = 32 - p < left ? 32 - p : left;
-      for (int64_t i = 0; i < count; i++)
-        out[i] = digit((unsigned)block[p + i] >> shift);
+      for (int64_t i = 0; i < count; i++) out[i] = digit((unsigned)block[p + i] >> shift);
       element += count, out += count, left -= count;
     }
   }
@@ -406,8 +371,7 @@ static int tq2_block(const uint8_t *qs, int8_t *out) {
 static int8_t *tq1_digits(const uint8_t *qs, int n, int digits, int8_t *out) {
   unsigned power = 1;
   for (int k = 0; k < digits; k++, power *= 3, out += n) {
-    for (int m = 0; m < n; m++)
-      out[m] = (int8_t)((int)(((qs[m] * power & 255u) * 3) >> 8) - 1);
+    for (int m = 0; m < n; m++) out[m] = (int8_t)((int)(((qs[m] * power & 255u) * 3) >> 8) - 1);
   }
   return out;
 }
@@ -438,10 +402,8 @@ static int tq_row(const bn_source *source, int64_t row, int8_t *out) {
 
 int bn_decode_trits(const bn_source *source, const bn_ternary *rule, int64_t row0, int64_t row1, int8_t *out) {
   const int checked = check_size(source);
-  if (checked)
-    return checked;
-  if (row0 < 0 || row1 < row0 || row1 > source->rows)
-    return BN_DECODE_RANGE;
+  if (checked) return checked;
+  if (row0 < 0 || row1 < row0 || row1 > source->rows) return BN_DECODE_RANGE;
   const int64_t cols = source->cols;
 
   if (is_float(source->encoding)) {
@@ -458,21 +420,13 @@ int bn_decode_trits(const bn_source *source, const bn_ternary *rule, int64_t row
   for (int64_t row = row0; row < row1; row++, out += cols) {
     int result = BN_DECODE_OK;
     switch (source->encoding) {
-    case BN_HF_U8:
-      result = hf_row(source, row, out);
-      break;
-    case BN_I2_S:
-      i2s_row(source, row, out);
-      break;
+    case BN_HF_U8: result = hf_row(source, row, out); break;
+    case BN_I2_S: i2s_row(source, row, out); break;
     case BN_TQ1_0:
-    case BN_TQ2_0:
-      result = tq_row(source, row, out);
-      break;
-    default:
-      return BN_DECODE_ENCODING;
+    case BN_TQ2_0: result = tq_row(source, row, out); break;
+    default: return BN_DECODE_ENCODING;
     }
-    if (result)
-      return result;
+    if (result) return result;
   }
   return BN_DECODE_OK;
 }

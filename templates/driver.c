@@ -17,27 +17,21 @@ static int complain(const char *what) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 4)
-    return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk]");
+  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk]");
   const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 16;
   FILE *in = fopen(argv[2], "rb");
-  if (!in)
-    return complain("cannot open the tokens");
+  if (!in) return complain("cannot open the tokens");
   static int32_t tokens[1 << 16];
   const int n = (int)fread(tokens, sizeof *tokens, sizeof tokens / sizeof *tokens, in);
   fclose(in);
-  if (n < 1)
-    return complain("there are no tokens");
+  if (n < 1) return complain("there are no tokens");
   const int chunk = argc > 6 && atoi(argv[6]) > 0 ? atoi(argv[6]) : n;
   const int32_t model = bn_open(argv[1]);
-  if (model < 0)
-    return complain(bn_error());
+  if (model < 0) return complain(bn_error());
   const int32_t context = bn_context(model, n, threads, kv, 0);
-  if (context < 0)
-    return complain(bn_error());
+  if (context < 0) return complain(bn_error());
   float *logits = malloc((size_t)n * BN_VOCABULARY * sizeof *logits);
-  if (!logits)
-    return complain("out of memory");
+  if (!logits) return complain("out of memory");
   for (int done = 0; done < n; done += chunk) {
     const int count = n - done < chunk ? n - done : chunk;
     if (bn_eval(context, tokens + done, count, BN_WANT_ALL, logits + (size_t)done * BN_VOCABULARY) < 0)
@@ -47,7 +41,6 @@ int main(int argc, char **argv) {
   if (!out || fwrite(logits, BN_VOCABULARY * sizeof *logits, (size_t)n, out) != (size_t)n || fclose(out))
     return complain("cannot write the logits");
   free(logits);
-  if (bn_release(context) || bn_close(model))
-    return complain(bn_error());
+  if (bn_release(context) || bn_close(model)) return complain(bn_error());
   return 0;
 }

@@ -8,186 +8,10 @@
  *   x' = h + down(quantise([norm](act(gate) * up)))                        gate, up = products of quantise(norm(h))
  */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include "internal.h"
+#include "state.h"
 
-enum {
-  LANES = 16,
-  GROUP = BN_HEADS / BN_KV_HEADS, /* query heads that share a key-value head */
-  HALF = BN_HEAD_SIZE / 2,
-  ANGLES = (HALF + LANES - 1) / LANES * LANES,            /* cosines of one position */
-  Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
-  V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
-  ATTENDED = BN_HEADS * BN_HEAD_SIZE,
-  SLACK = 64,     /* kernels may read this many elements past a head */
-  HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
-  BLOCK = 32      /* positions of an attention block */
-};
-#define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-enum {
-  LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
-  /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
-  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
-};
-
-/* Quantised activations of a batch: the input of one or more products. */
-typedef struct {
-  int8_t *q;      /* [BN_BATCH][x_stride], zero beyond the input's length */
-  float *inverse; /* [BN_BATCH] max|h| / 127 */
-  int32_t *sum;   /* [BN_BATCH] sum of q */
-  int stride;
-} quantised;
-
-struct bn_state {
-  bn_model *model;
-  bn_pool *pool;
-  int positions, position, kv;
-  /* the batch being evaluated */
-  const int32_t *tokens;
-  float *logits;
-  int n, want;
-  /* buffers [BN_BATCH][...] */
-  float *x, *normed, *rotated, *attended;
-  quantised hidden, mixed, inner; /* inputs of q k v gate up; of o; of down */
-  int32_t *y[BN_SLOTS];           /* products, by matrix */
-  /* buffers of one thread each */
-  float *rows;     /* [threads][SCRATCH] */
-  uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
-  /* tables and cache */
-  float *cosine, *sine;   /* [positions][ANGLES] */
-  uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
-  size_t head_bytes_k, head_bytes_v;
-  void *memory; /* everything above */
-  size_t bytes;
-};
-
-/* ---- memory: one zeroed mapping for everything, so that a long context costs only the pages it comes to use */
-
-typedef struct {
-  uint8_t *base; /* NULL while sizes are added up */
-  size_t used;
-} arena;
-
-static void *take(arena *a, size_t bytes) {
-  void *p = a->base ? a->base + a->used : NULL;
-  a->used += (bytes + 63) / 64 * 64 + 64;
-  return p;
-}
-
-static void take_quantised(arena *a, quantised *q, int matrix) {
-  q->stride = bn_matrices[matrix].x_stride;
-  q->q = take(a, (size_t)BN_BATCH * (size_t)q->stride);
-  q->inverse = take(a, BN_BATCH * sizeof(float));
-  q->sum = take(a, BN_BATCH * sizeof(int32_t));
-}
-
-/* Gives every buffer its place. */
-static void lay_out(bn_state *s, arena *a, int threads) {
-  const size_t blocks = ((size_t)s->positions + BLOCK - 1) / BLOCK, rows = blocks * BLOCK, element = (size_t)s->kv / 8;
-  s->x = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
-  s->normed = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
-  s->rotated = take(a, (size_t)BN_BATCH * BN_HEADS * Q_STRIDE * sizeof(float));
-  s->attended = take(a, (size_t)BN_BATCH * PADDED(ATTENDED) * sizeof(float));
-  take_quantised(a, &s->hidden, BN_ATTN_Q);
-  take_quantised(a, &s->mixed, BN_ATTN_OUTPUT);
-  take_quantised(a, &s->inner, BN_FFN_DOWN);
-  for (int m = 0; m < BN_SLOTS; m++)
-    if (bn_matrices[m].tiles)
-      s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
-  s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
-  s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
-  s->cosine = take(a, rows * ANGLES * sizeof(float));
-  s->sine = take(a, rows * ANGLES * sizeof(float));
-  s->head_bytes_k = rows * BN_HEAD_SIZE * element;
-  s->head_bytes_v = rows * V_STRIDE * element;
-  s->keys = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_k);
-  s->values = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_v);
-}
-
-/* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series
- * in double; the C library's functions differ between machines. |angle| < 2^20 keeps the reduction exact to 1e-10. */
-
-static void sincos_of(double x, float *sine, float *cosine) {
-  const double half_pi_high = 0x1.921fb544p+0, half_pi_low = 0x1.0b4611a626331p-34;
-  const double turns = (double)(int64_t)(x * 0x1.45f306dc9c883p-1 + 0.5); /* angles are not negative */
-  const double r = (x - turns * half_pi_high) - turns * half_pi_low, r2 = r * r;
-  double s = 1, c = 1;
-  for (int i = 18; i >= 2; i -= 2) {
-    s = 1 - s * r2 / (i * (i + 1)); /* sin r / r = 1 - r^2/3! + r^4/5! - ... */
-    c = 1 - c * r2 / (i * (i - 1)); /* cos r     = 1 - r^2/2! + r^4/4! - ... */
-  }
-  s *= r;
-  switch ((int64_t)turns & 3) {
-  case 0:
-    *sine = (float)s, *cosine = (float)c;
-    break;
-  case 1:
-    *sine = (float)c, *cosine = (float)-s;
-    break;
-  case 2:
-    *sine = (float)-s, *cosine = (float)-c;
-    break;
-  default:
-    *sine = (float)-c, *cosine = (float)s;
-    break;
-  }
-}
-
-bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin) {
-  bn_state *s = calloc(1, sizeof *s);
-  if (!s) {
-    bn_fail("out of memory");
-    return NULL;
-  }
-  s->positions = positions;
-  s->kv = kv;
-  arena sizes = {NULL, 0};
-  lay_out(s, &sizes, threads);
-  s->bytes = sizes.used;
-  s->memory = mmap(NULL, s->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (s->memory == MAP_FAILED) {
-    free(s);
-    bn_fail("out of memory: a context of %d positions needs %zu MB; ask for fewer", positions, sizes.used >> 20);
-    return NULL;
-  }
-  arena places = {s->memory, 0};
-  lay_out(s, &places, threads);
-  for (int p = 0; p < positions; p++)
-    for (int i = 0; i < HALF; i++)
-      sincos_of((float)p * bn_inverse_frequencies[i], &s->sine[(size_t)p * ANGLES + i],
-                &s->cosine[(size_t)p * ANGLES + i]);
-  s->pool = bn_pool_create(threads, spin);
-  if (!s->pool) {
-    bn_state_destroy(s);
-    bn_fail("cannot start %d threads", threads);
-    return NULL;
-  }
-  s->model = model;
-  return s;
-}
-
-void bn_state_destroy(bn_state *s) {
-  bn_pool_destroy(s->pool);
-  munmap(s->memory, s->bytes);
-  if (s->model)
-    bn_model_release(s->model);
-  free(s);
-}
-
-int bn_state_position(const bn_state *s) {
-  return s->position;
-}
-int bn_state_capacity(const bn_state *s) {
-  return s->positions;
-}
-void bn_state_rewind(bn_state *s, int position) {
-  s->position = position;
-}
-
-/* ---- steps; each is run by all threads, for the whole batch */
+/* Steps: each is run by all threads, for the whole batch */
 
 static int tensor_of(int layer, int slot) {
   return BN_FIRST_LAYER + layer * BN_SLOTS + slot;
@@ -208,8 +32,7 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
   bn_span(m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
-  if (t0 == t1)
-    return;
+  if (t0 == t1) return;
   if (s->n == 1) {
     m->gemv(w, a->q, a->sum[0], s->y[matrix], t0, t1);
   } else {
@@ -270,14 +93,12 @@ static void rotate(bn_state *s, int thread, int layer) {
     const size_t first = p / LANES * LANES * BN_HEAD_SIZE + p % LANES; /* [p / 16][d][p % 16] */
     bn_rope(k, inverse * fk, cosine, sine, scratch);
     if (s->kv == 32) {
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++)
-        ((float *)(void *)keys)[first + d * LANES] = scratch[d];
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((float *)(void *)keys)[first + d * LANES] = scratch[d];
       bn_scale_f32(v, inverse * fv, (float *)(void *)values + p * V_STRIDE);
     } else {
       uint16_t *half = (uint16_t *)(scratch + Q_STRIDE);
       bn_narrow(scratch, half);
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++)
-        ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
+      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
       bn_scale_f16(v, inverse * fv, (uint16_t *)(void *)values + p * V_STRIDE);
     }
   }
@@ -392,8 +213,7 @@ static void evaluate(void *argument, int thread, int threads) {
     product(s, thread, layer, BN_FFN_DOWN, &s->inner);
     bn_pool_barrier(s->pool);
   }
-  if (s->want == BN_WANT_NONE)
-    return;
+  if (s->want == BN_WANT_NONE) return;
   const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
   leave(s, thread, first);
   bn_pool_barrier(s->pool);

@@ -43,11 +43,9 @@ uint64_t bn_checksum(const void *data, size_t bytes) {
       lane[l] = (lane[l] ^ word) * prime;
       lane[l] = lane[l] << 29 | lane[l] >> 35;
     }
-  for (; i < bytes; i++)
-    lane[i % 4] = (lane[i % 4] ^ p[i]) * prime;
+  for (; i < bytes; i++) lane[i % 4] = (lane[i % 4] ^ p[i]) * prime;
   uint64_t h = bytes;
-  for (int l = 0; l < 4; l++)
-    h = ((h ^ lane[l]) * prime) ^ (lane[l] >> 32);
+  for (int l = 0; l < 4; l++) h = ((h ^ lane[l]) * prime) ^ (lane[l] >> 32);
   return h;
 }
 
@@ -65,17 +63,12 @@ enum { CHECKED_BYTES = 64 << 20 };
 
 static const char *damage(const uint8_t *data, int64_t size) {
   bn_header h;
-  if (size < BN_HEADER_BYTES)
-    return "it is too short";
+  if (size < BN_HEADER_BYTES) return "it is too short";
   memcpy(&h, data, sizeof h);
-  if (memcmp(h.magic, "BNPACK1", 8))
-    return "it is not a packed weights file";
-  if (h.header != bn_checksum(&h, offsetof(bn_header, header)))
-    return "its header is damaged";
-  if (memcmp(h.layout, BN_LAYOUT, sizeof h.layout))
-    return "it was packed for another model or layout";
-  if (h.size != (uint64_t)size || size != bn_file_bytes)
-    return "its size is wrong";
+  if (memcmp(h.magic, "BNPACK1", 8)) return "it is not a packed weights file";
+  if (h.header != bn_checksum(&h, offsetof(bn_header, header))) return "its header is damaged";
+  if (memcmp(h.layout, BN_LAYOUT, sizeof h.layout)) return "it was packed for another model or layout";
+  if (h.size != (uint64_t)size || size != bn_file_bytes) return "its size is wrong";
   if (size <= CHECKED_BYTES && h.data != bn_checksum(data + BN_HEADER_BYTES, (size_t)(size - BN_HEADER_BYTES)))
     return "its data is damaged";
   return NULL;
@@ -86,14 +79,12 @@ int32_t bn_open(const char *path) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0 || fstat(fd, &s)) {
     const int error = errno;
-    if (fd >= 0)
-      close(fd);
+    if (fd >= 0) close(fd);
     return bn_fail("cannot open weights '%s': %s", path, strerror(error));
   }
   uint8_t *data = s.st_size > 0 ? mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
   close(fd);
-  if (data == MAP_FAILED)
-    return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
+  if (data == MAP_FAILED) return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
   const char *reason = damage(data, s.st_size);
   if (reason) {
     munmap(data, (size_t)s.st_size);
@@ -101,13 +92,10 @@ int32_t bn_open(const char *path) {
   }
   int32_t slot = 0;
   pthread_mutex_lock(&lock);
-  while (slot < MODELS && models[slot].users)
-    slot++;
-  if (slot < MODELS)
-    models[slot] = (bn_model){data, 1};
+  while (slot < MODELS && models[slot].users) slot++;
+  if (slot < MODELS) models[slot] = (bn_model){data, 1};
   pthread_mutex_unlock(&lock);
-  if (slot < MODELS)
-    return slot;
+  if (slot < MODELS) return slot;
   munmap(data, (size_t)s.st_size);
   return bn_fail("%d models are open already; close one first", MODELS);
 }
@@ -115,11 +103,9 @@ int32_t bn_open(const char *path) {
 bn_model *bn_model_acquire(int32_t model) {
   bn_model *m = NULL;
   pthread_mutex_lock(&lock);
-  if (model >= 0 && model < MODELS && models[model].users)
-    (m = &models[model])->users++;
+  if (model >= 0 && model < MODELS && models[model].users) (m = &models[model])->users++;
   pthread_mutex_unlock(&lock);
-  if (!m)
-    bn_fail("there is no open model %d", model);
+  if (!m) bn_fail("there is no open model %d", model);
   return m;
 }
 
@@ -131,15 +117,13 @@ void bn_model_release(bn_model *m) {
 
 int32_t bn_close(int32_t model) {
   bn_model *m = bn_model_acquire(model);
-  if (!m)
-    return -1;
+  if (!m) return -1;
   pthread_mutex_lock(&lock);
   const int contexts = m->users - 2;
   const uint8_t *data = m->data;
   m->users = contexts ? m->users - 1 : 0;
   pthread_mutex_unlock(&lock);
-  if (contexts)
-    return bn_fail("model %d is in use by %d contexts; release them first", model, contexts);
+  if (contexts) return bn_fail("model %d is in use by %d contexts; release them first", model, contexts);
   munmap((void *)data, (size_t)bn_file_bytes);
   return 0;
 }

@@ -21,27 +21,21 @@ static struct {
 } packing;
 
 int32_t bn_pack_begin(const char *path, int32_t threads) {
-  if (packing.out)
-    return bn_fail("another packing is in progress");
-  if (strlen(path) >= sizeof packing.path)
-    return bn_fail("path of %zu characters is too long", strlen(path));
-  if (threads < 1 || threads > 1024)
-    return bn_fail("%d threads: must be 1 to 1024", threads);
+  if (packing.out) return bn_fail("another packing is in progress");
+  if (strlen(path) >= sizeof packing.path) return bn_fail("path of %zu characters is too long", strlen(path));
+  if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
   const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0)
-    return bn_fail("cannot create '%s': %s", path, strerror(errno));
+  if (fd < 0) return bn_fail("cannot create '%s': %s", path, strerror(errno));
   int error = posix_fallocate(fd, 0, bn_file_bytes);
   void *out = MAP_FAILED;
   if (!error) {
     out = mmap(NULL, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (out == MAP_FAILED)
-      error = errno;
+    if (out == MAP_FAILED) error = errno;
   }
   close(fd);
   bn_pool *pool = error ? NULL : bn_pool_create(threads, 0);
   if (!pool) {
-    if (out != MAP_FAILED)
-      munmap(out, (size_t)bn_file_bytes);
+    if (out != MAP_FAILED) munmap(out, (size_t)bn_file_bytes);
     unlink(path);
     if (error)
       return bn_fail("cannot reserve %lld bytes for '%s': %s", (long long)bn_file_bytes, path, strerror(error));
@@ -66,8 +60,7 @@ typedef struct {
 
 /* Row of the source that holds output row r: Llama GGUFs store row h d + j d/2 + i of a head at h d + 2 i + j. */
 static int64_t source_row(const work *w, int64_t r) {
-  if (!w->heads)
-    return r;
+  if (!w->heads) return r;
   const int64_t d = w->source.rows / w->heads, half = d / 2, within = r % d;
   return r - within + 2 * (within % half) + within / half;
 }
@@ -85,8 +78,7 @@ static void pack_tiles(void *argument, int thread, int threads) {
       const int64_t row = tile * p->rows + r, from = source_row(w, row);
       const int result =
           row < rows ? bn_decode_trits(&w->source, &w->rule, from, from + 1, trits + r * cols) : BN_DECODE_OK;
-      if (row >= rows)
-        memset(trits + r * cols, 0, (size_t)cols);
+      if (row >= rows) memset(trits + r * cols, 0, (size_t)cols);
       if (result) {
         atomic_store(&w->result, result);
         return;
@@ -108,7 +100,9 @@ static size_t element_bytes(int type) {
   return type == BN_F32 ? 4 : 2;
 }
 
-static int type_of(const bn_tensor *t) { return t->kind == BN_VECTOR ? BN_F32 : t->type; }
+static int type_of(const bn_tensor *t) {
+  return t->kind == BN_VECTOR ? BN_F32 : t->type;
+}
 
 static void pack_rows(void *argument, int thread, int threads) {
   work *w = argument;
@@ -132,8 +126,7 @@ static int32_t pack(work *w, double scale, double factor) {
     int result = bn_decode_scale(&w->source, &w->rule);
     if (!result && !(w->trits = malloc((size_t)threads * tile)))
       return bn_fail("out of memory while packing '%s'", w->tensor->name);
-    if (result)
-      return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
+    if (result) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
     bn_pool_run(packing.pool, pack_tiles, w);
     free(w->trits);
     const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
@@ -151,20 +144,19 @@ static int32_t pack(work *w, double scale, double factor) {
 
 int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding, int32_t rows,
                        int32_t cols, double scale, double factor, int32_t heads) {
-  if (!packing.out)
-    return bn_fail("no packing in progress");
-  if (tensor < 0 || tensor >= BN_TENSORS)
-    return bn_fail("there is no tensor %d", tensor);
+  if (!packing.out) return bn_fail("no packing in progress");
+  if (tensor < 0 || tensor >= BN_TENSORS) return bn_fail("there is no tensor %d", tensor);
   const bn_tensor *t = &bn_tensors[tensor];
   if (rows != t->rows || cols != t->cols)
     return bn_fail("tensor '%s' is %d x %d, but the library was generated for %lld x %lld", t->name, rows, cols,
                    (long long)t->rows, (long long)t->cols);
   if (t->kind == BN_ROWS && t->type != BN_F32 && t->type != encoding)
     return bn_fail("tensor '%s' has encoding %d, but the library was generated for %d", t->name, encoding, t->type);
+  if (heads < 0 || (heads && rows % (2 * (int64_t)heads)))
+    return bn_fail("tensor '%s' has %d rows: they are not the interleaved halves of %d heads", t->name, rows, heads);
   struct stat s;
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return bn_fail("cannot open '%s': %s", file, strerror(errno));
+  if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
   if (fstat(fd, &s) || offset < 0 || bytes < 1 || offset + bytes > (double)s.st_size) {
     close(fd);
     return bn_fail("tensor '%s' does not lie within '%s'", t->name, file);
@@ -173,8 +165,7 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
   const size_t length = (size_t)((int64_t)offset - start + (int64_t)bytes);
   uint8_t *data = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, start);
   close(fd);
-  if (data == MAP_FAILED)
-    return bn_fail("cannot map '%s': %s", file, strerror(errno));
+  if (data == MAP_FAILED) return bn_fail("cannot map '%s': %s", file, strerror(errno));
   work w = {
       .tensor = t,
       .source = {.data = data + ((int64_t)offset - start),
@@ -191,8 +182,7 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
 }
 
 int32_t bn_pack_end(int32_t keep) {
-  if (!packing.out)
-    return bn_fail("no packing in progress");
+  if (!packing.out) return bn_fail("no packing in progress");
   int32_t result = 0;
   if (keep) {
     bn_header h = {.magic = "BNPACK1", .size = (uint64_t)bn_file_bytes};
@@ -204,8 +194,7 @@ int32_t bn_pack_end(int32_t keep) {
       result = bn_fail("cannot write '%s': %s", packing.path, strerror(errno));
   }
   munmap(packing.out, (size_t)bn_file_bytes);
-  if (!keep || result)
-    unlink(packing.path);
+  if (!keep || result) unlink(packing.path);
   bn_pool_destroy(packing.pool);
   packing.out = NULL;
   packing.pool = NULL;

@@ -42,8 +42,7 @@ typedef struct {
 
 /* After a counter changed. */
 static void wake(bn_pool *p) {
-  if (atomic_load(&p->sleepers) == 0)
-    return;
+  if (atomic_load(&p->sleepers) == 0) return;
   pthread_mutex_lock(&p->lock);
   pthread_cond_broadcast(&p->changed);
   pthread_mutex_unlock(&p->lock);
@@ -53,14 +52,12 @@ static void wake(bn_pool *p) {
 static unsigned await_change(bn_pool *p, counter *c, unsigned old) {
   unsigned now;
   for (int i = 0; i < p->spins; i++) {
-    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old)
-      return now;
+    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old) return now;
     BN_PAUSE();
   }
   pthread_mutex_lock(&p->lock);
   atomic_fetch_add(&p->sleepers, 1);
-  while ((now = atomic_load(&c->value)) == old)
-    pthread_cond_wait(&p->changed, &p->lock);
+  while ((now = atomic_load(&c->value)) == old) pthread_cond_wait(&p->changed, &p->lock);
   atomic_fetch_sub(&p->sleepers, 1);
   pthread_mutex_unlock(&p->lock);
   return now;
@@ -73,8 +70,7 @@ static void *work(void *argument) {
   unsigned epoch = 0;
   for (;;) {
     epoch = await_change(p, &p->epoch, epoch);
-    if (atomic_load(&p->stop))
-      return NULL;
+    if (atomic_load(&p->stop)) return NULL;
     p->job(p->argument, s.thread, p->threads);
     atomic_fetch_add(&p->finished.value, 1);
     wake(p);
@@ -83,36 +79,31 @@ static void *work(void *argument) {
 
 bn_pool *bn_pool_create(int threads, int spin) {
   bn_pool *p = aligned_alloc(64, sizeof *p);
-  if (!p)
-    return NULL;
+  if (!p) return NULL;
   *p = (bn_pool){.threads = threads, .spins = spin ? SPINS : 0};
   pthread_mutex_init(&p->lock, NULL);
   pthread_cond_init(&p->changed, NULL);
   p->workers = calloc((size_t)threads, sizeof *p->workers);
   for (int t = 1; p->workers && t < threads; t++) {
     start *s = malloc(sizeof *s);
-    if (s)
-      *s = (start){p, t};
+    if (s) *s = (start){p, t};
     if (!s || pthread_create(&p->workers[t], NULL, work, s)) {
       free(s);
       break;
     }
     p->started++;
   }
-  if (p->started == threads - 1)
-    return p;
+  if (p->started == threads - 1) return p;
   bn_pool_destroy(p);
   return NULL;
 }
 
 void bn_pool_destroy(bn_pool *p) {
-  if (!p)
-    return;
+  if (!p) return;
   atomic_store(&p->stop, 1);
   atomic_fetch_add(&p->epoch.value, 1);
   wake(p);
-  for (int t = 1; t <= p->started; t++)
-    pthread_join(p->workers[t], NULL);
+  for (int t = 1; t <= p->started; t++) pthread_join(p->workers[t], NULL);
   pthread_cond_destroy(&p->changed);
   pthread_mutex_destroy(&p->lock);
   free(p->workers);
@@ -126,13 +117,11 @@ void bn_pool_run(bn_pool *p, bn_job *job, void *argument) {
   atomic_fetch_add(&p->epoch.value, 1);
   wake(p);
   job(argument, 0, p->threads);
-  for (unsigned done = 0; done < (unsigned)p->threads - 1;)
-    done = await_change(p, &p->finished, done);
+  for (unsigned done = 0; done < (unsigned)p->threads - 1;) done = await_change(p, &p->finished, done);
 }
 
 void bn_pool_barrier(bn_pool *p) {
-  if (p->threads == 1)
-    return;
+  if (p->threads == 1) return;
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived.value, 1) + 1 == (unsigned)p->threads) {
     atomic_store(&p->arrived.value, 0);

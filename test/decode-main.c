@@ -14,21 +14,18 @@
 
 static uint8_t *load(const char *path, int64_t *bytes) {
   FILE *file = fopen(path, "rb");
-  if (!file || fseek(file, 0, SEEK_END))
-    exit(3);
+  if (!file || fseek(file, 0, SEEK_END)) exit(3);
   *bytes = ftell(file);
   rewind(file);
   /* One byte in front: the data are never aligned, and a sanitizer sees the first byte read past the end. */
   uint8_t *data = malloc((size_t)*bytes + 1);
-  if (!data || fread(data + 1, 1, (size_t)*bytes, file) != (size_t)*bytes)
-    exit(3);
+  if (!data || fread(data + 1, 1, (size_t)*bytes, file) != (size_t)*bytes) exit(3);
   fclose(file);
   return data;
 }
 
 static void put(const void *data, size_t size, int64_t count) {
-  if (fwrite(data, size, (size_t)count, stdout) != (size_t)count)
-    exit(3);
+  if (fwrite(data, size, (size_t)count, stdout) != (size_t)count) exit(3);
 }
 
 static double now(void) {
@@ -65,8 +62,7 @@ static int halves(void) {
 static int speed(bn_source source, int64_t bytes) {
   uint8_t *data = calloc((size_t)bytes, 1);
   int8_t *out = malloc((size_t)source.cols * 64);
-  if (!data || !out)
-    return 3;
+  if (!data || !out) return 3;
   for (int64_t i = 0; i < bytes; i++)
     data[i] = source.encoding == BN_BF16 ? (uint8_t)(i & 1 ? 0x3c : i * 37) : (uint8_t)(i % 2 ? 0x24 : 0x11);
   source.data = data;
@@ -87,15 +83,11 @@ static int speed(bn_source source, int64_t bytes) {
 }
 
 int main(int argc, char **argv) {
-  if (argc == 2 && !strcmp(argv[1], "halves"))
-    return halves();
-  if (argc == 3 && !strcmp(argv[1], "narrow"))
-    return narrow(argv[2]);
-  if (argc < 5)
-    return 2;
+  if (argc == 2 && !strcmp(argv[1], "halves")) return halves();
+  if (argc == 3 && !strcmp(argv[1], "narrow")) return narrow(argv[2]);
+  if (argc < 5) return 2;
   bn_source source = {.encoding = atoi(argv[2]), .rows = atoll(argv[3]), .cols = atoll(argv[4])};
-  if (!strcmp(argv[1], "speed"))
-    return speed(source, atoll(argv[5]));
+  if (!strcmp(argv[1], "speed")) return speed(source, atoll(argv[5]));
 
   uint8_t *data = load(argv[5], &source.bytes);
   source.data = data + 1;
@@ -103,10 +95,8 @@ int main(int argc, char **argv) {
     float *out = malloc((size_t)source.cols * sizeof *out);
     for (int64_t row = 0; row < source.rows; row++) {
       const int result = bn_decode_floats(&source, row, out);
-      if (row == 0)
-        put(&result, sizeof result, 1);
-      if (result)
-        break;
+      if (row == 0) put(&result, sizeof result, 1);
+      if (result) break;
       put(out, sizeof *out, source.cols);
     }
     free(out);
@@ -117,15 +107,13 @@ int main(int argc, char **argv) {
     const int64_t size = source.rows * source.cols;
     int8_t *out = malloc(size > 0 && size < 1 << 28 ? (size_t)size : 1);
     for (int64_t row = 0, step = 1; !result && row < source.rows; row += step, step = step % 7 + 1) {
-      if (row + step > source.rows)
-        step = source.rows - row;
+      if (row + step > source.rows) step = source.rows - row;
       result = bn_decode_trits(&source, &rule, row, row + step, out + row * source.cols);
     }
     put(&result, sizeof result, 1);
     put(&rule.scale, sizeof rule.scale, 1);
     put(&rule.masters, sizeof rule.masters, 1);
-    if (!result)
-      put(out, 1, size);
+    if (!result) put(out, 1, size);
     free(out);
   }
   free(data);

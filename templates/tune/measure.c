@@ -41,8 +41,7 @@ static void read_all(void *file, const char *path, size_t bytes) {
 static void multiply(void *kernel, int thread, int threads) {
   long t0, t1;
   bn_span(TILES, thread, threads, &t0, &t1);
-  for (long c = 0; c < copies; c++)
-    (*(bn_gemv **)kernel)(arena + (size_t)c * MATRIX_BYTES, x, sum, y, t0, t1);
+  for (long c = 0; c < copies; c++) (*(bn_gemv **)kernel)(arena + (size_t)c * MATRIX_BYTES, x, sum, y, t0, t1);
 }
 
 /* 64 bytes as the compiler's own vector type: an ordinary loop over words may be turned into gathers. */
@@ -64,26 +63,22 @@ static void read_plain(void *unused, int thread, int threads) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 7)
-    return 1;
+  if (argc != 7) return 1;
   const int rounds = atoi(argv[5]) < MAX_ROUNDS ? atoi(argv[5]) : MAX_ROUNDS, threads = atoi(argv[6]);
   copies = ARENA_BYTES / MATRIX_BYTES > 0 ? ARENA_BYTES / MATRIX_BYTES : 1;
   arena = aligned_alloc(64, (size_t)copies * MATRIX_BYTES + 65536);
   x = calloc(1, X_BYTES);
   y = calloc(ROWS, sizeof *y);
   int32_t *expected = calloc(ROWS, sizeof *expected);
-  if (!arena || !x || !y || !expected)
-    return 1;
+  if (!arena || !x || !y || !expected) return 1;
   read_all(arena, argv[1], MATRIX_BYTES);
-  for (long c = 1; c < copies; c++)
-    memcpy(arena + (size_t)c * MATRIX_BYTES, arena, MATRIX_BYTES);
+  for (long c = 1; c < copies; c++) memcpy(arena + (size_t)c * MATRIX_BYTES, arena, MATRIX_BYTES);
   read_all(x, argv[2], X_BYTES);
   read_all(expected, argv[3], ROWS * sizeof *expected);
   sum = atoi(argv[4]);
 
   bn_pool *pool = bn_pool_create(threads, 1);
-  if (!pool)
-    return 1;
+  if (!pool) return 1;
   static double seconds[CANDIDATES + 1][MAX_ROUNDS];
   static int exact[CANDIDATES];
   for (int k = 0; k < CANDIDATES; k++) {
@@ -94,8 +89,7 @@ int main(int argc, char **argv) {
   for (int round = 0; round < rounds; round++)
     for (int i = 0; i <= CANDIDATES; i++) {
       const int k = (i + round) % (CANDIDATES + 1);
-      if (k < CANDIDATES && !exact[k])
-        continue;
+      if (k < CANDIDATES && !exact[k]) continue;
       const double start = now();
       if (k < CANDIDATES)
         bn_pool_run(pool, multiply, &candidates[k].kernel);
@@ -105,10 +99,8 @@ int main(int argc, char **argv) {
     }
   for (int k = 0; k <= CANDIDATES; k++) {
     printf("%s", k < CANDIDATES ? candidates[k].name : "read");
-    if (k < CANDIDATES && !exact[k])
-      printf(" inexact");
-    for (int round = 0; round < rounds && (k == CANDIDATES || exact[k]); round++)
-      printf(" %.9f", seconds[k][round]);
+    if (k < CANDIDATES && !exact[k]) printf(" inexact");
+    for (int round = 0; round < rounds && (k == CANDIDATES || exact[k]); round++) printf(" %.9f", seconds[k][round]);
     printf("\n");
   }
   bn_pool_destroy(pool);

@@ -1,0 +1,60 @@
+/*
+ * What the forward pass works on: the buffers of a batch, the rotary tables and the key-value cache of one context.
+ * Private to state.c, which makes it, and forward.c, which uses it.
+ */
+#ifndef BN_STATE_H
+#define BN_STATE_H
+#include "internal.h"
+
+enum {
+  LANES = 16,
+  GROUP = BN_HEADS / BN_KV_HEADS, /* query heads that share a key-value head */
+  HALF = BN_HEAD_SIZE / 2,
+  ANGLES = (HALF + LANES - 1) / LANES * LANES,            /* cosines of one position */
+  Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
+  V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
+  ATTENDED = BN_HEADS * BN_HEAD_SIZE,
+  SLACK = 64,     /* kernels may read this many elements past a head */
+  HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
+  BLOCK = 32      /* positions of an attention block */
+};
+#define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+enum {
+  LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
+  /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
+  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
+};
+
+/* Quantised activations of a batch: the input of one or more products. */
+typedef struct {
+  int8_t *q;      /* [BN_BATCH][x_stride], zero beyond the input's length */
+  float *inverse; /* [BN_BATCH] max|h| / 127 */
+  int32_t *sum;   /* [BN_BATCH] sum of q */
+  int stride;
+} quantised;
+
+struct bn_state {
+  bn_model *model;
+  bn_pool *pool;
+  int positions, position, kv;
+  /* the batch being evaluated */
+  const int32_t *tokens;
+  float *logits;
+  int n, want;
+  /* buffers [BN_BATCH][...] */
+  float *x, *normed, *rotated, *attended;
+  quantised hidden, mixed, inner; /* inputs of q k v gate up; of o; of down */
+  int32_t *y[BN_SLOTS];           /* products, by matrix */
+  /* buffers of one thread each */
+  float *rows;     /* [threads][SCRATCH] */
+  uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
+  /* tables and cache */
+  float *cosine, *sine;   /* [positions][ANGLES] */
+  uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
+  size_t head_bytes_k, head_bytes_v;
+  void *memory; /* everything above */
+  size_t bytes;
+};
+
+#endif
