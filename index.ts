@@ -5,16 +5,16 @@
  *     import { load } from 'bitnet-gen';
  *     const { engine, tokenizer } = await load('path/to/model');
  */
-import { ensureBuilt } from './codegen/build.ts';
+import { adviceHere, ensureBuilt } from './codegen/build.ts';
 import { missingFeatures, profileOf } from './codegen/cpu.ts';
 import { manifestOf } from './codegen/emit.ts';
-import { isaOf } from './codegen/isa/index.ts';
+import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
-import { positionBytes } from './runtime/memory.ts';
+import { contextSize, positionBytes } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
 import { openWeights } from './runtime/weights.ts';
 import { LibraryError } from './schemas/error.ts';
@@ -25,6 +25,9 @@ export { createSampler, greedy } from './runtime/sampler.ts';
 export * from './schemas/error.ts';
 export type { CpuProfile, ModelShape } from './schemas/types.ts';
 export type { Engine, ModelSource, Tokenizer };
+
+/** What `target` may be. */
+export const targets: readonly string[] = ['native', ...Object.keys(isas)];
 
 export interface LoadOptions extends EngineOptions {
   /** Instruction set or `native`. */
@@ -49,7 +52,7 @@ export interface Loaded {
   readonly weights: string;
 }
 
-/** Opens a model, building and packing what is missing. @throws BitnetError */
+/** Opens a model, building and packing what is missing. @throws BitnetError; AbortError when `signal` is aborted */
 export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
   const source = openModel(modelPath);
   const cpu = profileOf(options.target ?? 'native');
@@ -58,8 +61,11 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     throw new LibraryError(
       `this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`,
     );
+  // Before the work of building and packing.
+  contextSize(source.shape, options.kv ?? 16, options.context);
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
+    ...(options.signal ? { signal: options.signal } : {}),
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
   });
   options.signal?.throwIfAborted();
@@ -68,23 +74,29 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     onProgress: (done, total) => options.onProgress?.('packing', done, total),
     ...(options.signal ? { signal: options.signal } : {}),
   });
-  const tokenizer = source.tokenizer && loadTokenizer(source.tokenizer);
-  const engine = new Engine(source, library, weights.model, options);
-  return {
-    engine,
-    library,
-    tokenizer,
-    source,
-    manifest: build.manifest,
-    compiler: build.compiler.label,
-    weights: weights.file,
-  };
+  try {
+    const tokenizer = source.tokenizer && loadTokenizer(source.tokenizer);
+    const engine = new Engine(source, library, weights.model, options);
+    return {
+      engine,
+      library,
+      tokenizer,
+      source,
+      manifest: build.manifest,
+      compiler: build.compiler.label,
+      weights: weights.file,
+    };
+  } catch (error) {
+    library.close(weights.model);
+    throw error;
+  }
 }
 
 /** What a model is and how it would run on a target, without building or loading anything. */
-export function describeModel(modelPath: string, target = 'native') {
+export async function describeModel(modelPath: string, target = 'native', cc?: string) {
   const source = openModel(modelPath);
-  const manifest = manifestOf(planOf(source.shape, profileOf(target)));
+  const cpu = profileOf(target);
+  const manifest = manifestOf(planOf(source.shape, cpu, await adviceHere(cpu, cc)));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
       .filter((t) => (t.kind === 'ternary') === ternary)

@@ -11,7 +11,7 @@ import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
 import { isaOf } from './isa/index.ts';
 import { planOf } from './plan.ts';
-import { adviceFor } from './wisdom.ts';
+import { type Advice, adviceFor } from './wisdom.ts';
 
 export interface BuildOptions {
   /** Compiler command; default: the best one found. */
@@ -20,6 +20,7 @@ export interface BuildOptions {
   readonly root?: string;
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
+  readonly signal?: AbortSignal;
   /** Additional compiler flags (sanitizers). */
   readonly extra?: readonly string[];
 }
@@ -27,9 +28,15 @@ export interface BuildOptions {
 /** Builds are kept here. */
 export const buildRoot = (): string => path.join(cacheRoot(), 'builds');
 
+/** What bitnet-tune measured for this CPU and the compiler that would be used; nothing where there is no compiler. */
+export async function adviceHere(cpu: CpuProfile, cc?: string): Promise<Advice> {
+  const compiler = await findCompiler(isaOf(cpu.isa).family, cc).catch(() => undefined);
+  return compiler ? adviceFor(cpu, compiler) : () => undefined;
+}
+
 /**
  * Generates and compiles the library for a shape on a CPU, or finds it compiled.
- * @throws PlanError, CompileError
+ * @throws PlanError, CompileError, AbortError
  */
 export async function ensureBuilt(
   shape: ModelShape,
@@ -42,6 +49,7 @@ export async function ensureBuilt(
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+    ...(options.signal ? { signal: options.signal } : {}),
   });
   return { ...build, manifest: manifestOf(plan) };
 }

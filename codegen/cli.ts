@@ -5,16 +5,15 @@ import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, oneOf, run } from '../schemas/command.ts';
+import { createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
-import { bindings } from './bindings.ts';
-import { buildRoot } from './build.ts';
+import { adviceHere, buildRoot } from './build.ts';
 import { compile, findCompiler, writeFiles } from './compile.ts';
 import { profileOf, readProfile } from './cpu.ts';
 import { emit, manifestOf } from './emit.ts';
 import { kernelSource } from './generate.ts';
-import { isaOf } from './isa/index.ts';
+import { isaOf, isas } from './isa/index.ts';
 import { kernelsOf, planOf } from './plan.ts';
 import { shapeOf, shippedShapes } from './shape.ts';
 
@@ -23,7 +22,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
     '[model]',
     'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)',
   )
-  .option('--target <name>', 'instruction set: native, avx512, avx2, neon, scalar', 'native')
+  .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
   .option('--cpu <file>', 'CPU profile (JSON, see schemas/cpus) instead of a target')
   .option('--out <folder>', 'where to write (default: generated/<model>/<cpu>)')
   .option('--no-compile', 'write the C only')
@@ -69,7 +68,9 @@ program.action(async (model: string | undefined, o: Options, command) => {
     throw new UsageError('give --target or --cpu, not both');
   const shape = shapeOf(model, openModel);
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
-  const plan = planOf(shape, cpu);
+  // What was measured here counts for this machine only; a named target gives the same files everywhere.
+  const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
+  const plan = planOf(shape, cpu, advice);
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;
@@ -98,10 +99,15 @@ program.action(async (model: string | undefined, o: Options, command) => {
     compiler &&
     (await compile(files, isa, cpu.features, compiler, buildRoot(), {
       onProgress: (done, total) => progress.update('compiling', done, total),
+      signal: interrupted,
     }).finally(() => progress.end()));
-  for (const stale of existsSync(path.join(out, 'kernels')) ? readdirSync(path.join(out, 'kernels')) : [])
-    if (!files.has(`kernels/${stale}`)) await rm(path.join(out, 'kernels', stale));
+  // ts-morph takes a second to load.
+  const { bindings } = await import('./bindings.ts');
   files.set('bindings.ts', bindings(plan));
+  // What an earlier generation left goes first: kernels of another plan, and binaries, which may be in use and so are not overwritten.
+  const kernels = existsSync(path.join(out, 'kernels')) ? readdirSync(path.join(out, 'kernels')) : [];
+  const stale = kernels.map((name) => `kernels/${name}`).filter((name) => !files.has(name));
+  for (const name of [...stale, 'libbitnet.so', 'driver']) await rm(path.join(out, name), { force: true });
   await writeFiles(files, out);
   if (build)
     for (const file of [build.library, build.driver]) await copyFile(file, path.join(out, path.basename(file)));

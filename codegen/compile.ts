@@ -41,7 +41,7 @@ const clangVersions = [23, 22, 21, 20, 19, 18, 17, 16, 15, 14];
 /** Commands worth trying, best first. @param requested what the user asked for; then nothing else is tried */
 function candidates(family: Isa['family'], requested?: string): string[][] {
   const asked = requested ?? process.env.BITNET_CC;
-  if (asked) return [asked.split(/\s+/)];
+  if (asked) return [existsSync(asked) ? [asked] : asked.trim().split(/\s+/)];
   if (family !== 'any' && family !== hostFamily) {
     const triple = family === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
     return [
@@ -65,7 +65,7 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
   const [file, ...first] = command as [string, ...string[]];
   const asked = await execa(file, [...first, '--version'], { reject: false, stdin: 'ignore' });
   if (asked.failed)
-    return `${command.join(' ')}: ${asked.exitCode === undefined ? 'not found' : asked.stderr.split('\n')[0]}`;
+    return `${command.join(' ')}: ${asked.exitCode === undefined ? 'cannot be started' : asked.stderr.split('\n')[0] || '--version fails'}`;
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-'));
   try {
     await writeFile(path.join(folder, 'probe.c'), PROBE);
@@ -73,8 +73,7 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
       cwd: folder,
       reject: false,
     });
-    if (built.failed)
-      return `${command.join(' ')}: ${built.stderr.split('\n').find((l) => l.includes('error')) ?? built.shortMessage}`;
+    if (built.failed) return `${command.join(' ')}: ${firstError(built.stderr) ?? 'it cannot compile a small program'}`;
     if (run) {
       const ran = await execa(path.join(folder, 'probe'), [], { reject: false });
       if (ran.stdout !== '7') return `${command.join(' ')}: its programs do not run`;
@@ -91,6 +90,12 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+const firstError = (stderr: string) =>
+  stderr
+    .split('\n')
+    .find((line) => /error/i.test(line))
+    ?.trim();
 
 /** Full path of a command, or undefined when it is not installed. */
 function locate(command: string): string | undefined {
@@ -117,7 +122,9 @@ async function probed(command: readonly string[], run: boolean): Promise<Compile
     await mkdir(path.dirname(aside), { recursive: true })
       .then(() => writeFile(aside, JSON.stringify({ ...known, [key]: result })))
       .then(() => rename(aside, memory()))
-      .catch(() => rm(aside, { force: true }));
+      .catch(() => rm(aside, { force: true }))
+      // Remembering is a convenience: a cache that cannot be written to is reported by what needs it.
+      .catch(() => undefined);
   }
   return result;
 }
@@ -160,7 +167,7 @@ const buildAt = (folder: string, compiler: Compiler, cached: boolean): Build => 
  * the flags, so an existing folder is the answer. The work is done in a folder aside that is renamed when complete: several
  * processes may build the same thing at once, and an interrupted build leaves nothing that looks whole.
  * @param extra additional flags (sanitizers), part of the key
- * @throws CompileError with the compiler's first error
+ * @throws CompileError with the compiler's first error; AbortError when `signal` is aborted
  */
 export async function compile(
   files: ReadonlyMap<string, string>,
@@ -168,7 +175,7 @@ export async function compile(
   features: readonly string[],
   compiler: Compiler,
   root: string,
-  options: { extra?: readonly string[]; onProgress?: (done: number, total: number) => void } = {},
+  options: { extra?: readonly string[]; onProgress?: (done: number, total: number) => void; signal?: AbortSignal } = {},
 ): Promise<Build> {
   const flags = [...FLAGS, ...isa.flags(features), ...(options.extra ?? [])];
   const key = createHash('sha256')
@@ -180,35 +187,59 @@ export async function compile(
 
   await makeFolder(root);
   const aside = await mkdtemp(path.join(root, `${key}.`)).catch((error) => {
-    throw new CompileError(`cannot write to the build folder '${root}': ${error.message}`);
+    throw unwritable(root, error);
   });
+  // The first failure stops the other compilers, and all have ended before the folder is removed.
+  const stop = new AbortController();
+  const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]);
   try {
     await writeFiles(files, path.join(aside, 'src'));
     const sources = [...files.keys()].filter((name) => name.endsWith('.c'));
     const [cc, ...first] = compiler.command as [string, ...string[]];
     const run = async (args: readonly string[], what: string) => {
-      const result = await execa(cc, [...first, ...args], { cwd: aside, reject: false, stdin: 'ignore' });
+      const result = await execa(cc, [...first, ...args], {
+        cwd: aside,
+        reject: false,
+        stdin: 'ignore',
+        cancelSignal: signal,
+      });
+      options.signal?.throwIfAborted();
       if (!result.failed) return;
-      const reason = result.stderr.split('\n').find((line) => /error/i.test(line)) ?? result.shortMessage;
-      throw new CompileError(`${compiler.label} failed on ${what}: ${reason}`);
+      const how = result.exitCode === undefined ? `ended by ${result.signal}` : `exit code ${result.exitCode}`;
+      throw new CompileError(`${compiler.label} failed on ${what}: ${firstError(result.stderr) ?? how}`);
     };
     let done = 0;
     const queue = [...sources];
     const work = async () => {
-      for (let source = queue.shift(); source; source = queue.shift()) {
+      for (let source = queue.shift(); source && !signal.aborted; source = queue.shift()) {
         await run([...flags, '-Isrc', '-c', `src/${source}`, '-o', `${objectOf(source)}`], source);
         options.onProgress?.(++done, sources.length + 1);
       }
     };
-    await Promise.all(Array.from({ length: availableParallelism() }, work));
+    let failure: unknown;
+    const workers = Array.from({ length: availableParallelism() }, () =>
+      work().catch((error) => {
+        failure ??= error;
+        stop.abort();
+      }),
+    );
+    await Promise.all(workers);
+    if (failure) throw failure;
+    options.signal?.throwIfAborted();
     const objects = sources.filter((s) => s !== 'driver.c').map(objectOf);
     await run([...flags, '-shared', '-o', 'libbitnet.so', ...objects, ...LIBRARIES], 'libbitnet.so');
     await run([...flags, '-o', 'driver', 'driver.o', ...objects, ...LIBRARIES], 'driver');
     options.onProgress?.(sources.length + 1, sources.length + 1);
     await Promise.all([...objects, 'driver.o'].map((o) => rm(path.join(aside, o), { force: true })));
-    await rename(aside, folder).catch(async (error) => {
-      // Another process was faster: its folder is as good.
-      if (!existsSync(path.join(folder, 'libbitnet.so'))) throw error;
+    const library = path.join(folder, 'libbitnet.so');
+    await rename(aside, folder).catch(async () => {
+      // Another process was faster, and its folder is as good; or what is there has lost its library.
+      if (!existsSync(library)) {
+        await rm(folder, { recursive: true, force: true });
+        await rename(aside, folder).catch((error) => {
+          if (!existsSync(library)) throw unwritable(folder, error);
+        });
+      }
       await rm(aside, { recursive: true, force: true });
     });
     return buildAt(folder, compiler, false);
@@ -220,22 +251,26 @@ export async function compile(
 
 const objectOf = (source: string) => `${path.basename(source, '.c')}.o`;
 
+const unwritable = (file: string, error: Error) =>
+  new CompileError(
+    `cannot write to '${file}': ${error.message}; make room there, or choose another folder (XDG_CACHE_HOME, --out)`,
+  );
+
 async function makeFolder(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true });
-  } catch (error) {
-    throw new CompileError(
-      `cannot create '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`,
-    );
-  }
+  await mkdir(folder, { recursive: true }).catch((error) => {
+    throw unwritable(folder, error);
+  });
 }
 
-/** Writes generated files under a folder; files whose text is unchanged are left alone. */
+/** Writes generated files under a folder; files whose text is unchanged are left alone. @throws CompileError */
 export async function writeFiles(files: ReadonlyMap<string, string>, folder: string): Promise<void> {
   for (const [name, text] of files) {
     const file = path.join(folder, name);
     await makeFolder(path.dirname(file));
     const before = await readFile(file, 'utf8').catch(() => undefined);
-    if (before !== text) await writeFile(file, text);
+    if (before === text) continue;
+    await writeFile(file, text).catch((error) => {
+      throw unwritable(file, error);
+    });
   }
 }

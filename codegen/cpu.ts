@@ -12,7 +12,7 @@ import type { Isa } from './isa/isa.ts';
 
 /** Features of `isa` that the host lacks; empty when it can run it. */
 export function missingFeatures(isa: Isa, features: ReadonlySet<string> = hostFeatures()): string[] {
-  if (isa.family !== 'any' && isa.family !== hostFamily) return [`a ${isa.family} processor`];
+  if (isa.family !== 'any' && isa.family !== hostFamily) return [`an ${isa.family} processor`];
   return isa.requires.filter((f) => !features.has(f));
 }
 

@@ -43,6 +43,7 @@ const floatTypeConstants: Record<string, string> = {
 };
 const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : String(Math.fround(x))}f`;
 
+/** The manifest of a plan's library. */
 export function manifestOf(plan: Plan): Manifest {
   const { id, fileBytes, tensors } = layoutOf(plan);
   return {

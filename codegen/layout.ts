@@ -38,6 +38,7 @@ export interface Layout {
 
 const floatBytes = (type: string) => (type === 'f32' ? 4 : 2);
 
+/** Where everything lies in the packed weights file of a plan's library. */
 export function layoutOf(plan: Plan): Layout {
   const shape: ModelShape = plan.shape;
   const tensors: LayoutTensor[] = [];

@@ -2,13 +2,13 @@
 /** bitnet-tune: measures the decode kernels of a model's matrices on this machine and remembers the fastest. */
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, run, wholeNumber } from '../schemas/command.ts';
+import { createProgram, interrupted, run, wholeNumber } from '../schemas/command.ts';
 import { LibraryError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { findCompiler } from './compile.ts';
 import { missingFeatures, profileOf } from './cpu.ts';
 import { problems } from './graph.ts';
-import { isaOf } from './isa/index.ts';
+import { isaOf, isas } from './isa/index.ts';
 import { shapeOf } from './shape.ts';
 import { type SweepResult, sweep } from './tune.ts';
 import { addWisdom, wisdomFile } from './wisdom.ts';
@@ -18,7 +18,7 @@ const program = createProgram(
   'Measures the decode kernels of a model on this machine; later builds use the fastest.',
 )
   .argument('[model]', 'model, shape JSON or the name of a shipped shape (default: the demo model)')
-  .option('--target <name>', 'instruction set: native, avx512, avx2, neon, scalar', 'native')
+  .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
   .option('-t, --threads <n>', 'threads that share a matrix (default: physical cores)', wholeNumber(1, 1024))
   .option('--rounds <n>', 'interleaved rounds; the median counts', wholeNumber(3, 1000), 15)
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
@@ -50,7 +50,7 @@ program.action(async (model: string | undefined, o: Options) => {
   const total = problems(shape).length;
   const results: SweepResult[] = [];
   progress.update('measuring matrices', 0, total);
-  for await (const result of sweep(shape, cpu, compiler, o.threads ?? defaultThreads(), o.rounds)) {
+  for await (const result of sweep(shape, cpu, compiler, o.threads ?? defaultThreads(), o.rounds, interrupted)) {
     results.push(result);
     addWisdom([result.entry]);
     progress.update('measuring matrices', results.length, total);

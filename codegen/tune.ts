@@ -60,6 +60,7 @@ async function measure(
   specs: readonly KernelSpec[],
   rounds: number,
   threads: number,
+  signal: AbortSignal | undefined,
 ) {
   const { n, k } = specs[0]!.shape as { n: number; k: number };
   const tiles = tilesOf(p, n);
@@ -81,7 +82,9 @@ async function measure(
     ['driver.c', await readFile(path.join(packageRoot, 'templates', 'tune', 'measure.c'), 'utf8')],
     ...sources.map((s): [string, string] => [`kernels/${s.name}.c`, s.text]),
   ]);
-  const build = await compile(files, isaOf(cpu.isa), cpu.features, compiler, buildRoot());
+  const build = await compile(files, isaOf(cpu.isa), cpu.features, compiler, buildRoot(), {
+    ...(signal ? { signal } : {}),
+  });
 
   const { trits, x, sums } = dotExample(n, k, 1, activationStride(k), randomSource(), false);
   const w = pack(p, trits, n, k);
@@ -96,8 +99,9 @@ async function measure(
     const run = await execa(
       build.driver,
       [file('w'), file('x'), file('y'), String(sums[0]), String(rounds), String(threads)],
-      { reject: false },
+      { reject: false, ...(signal ? { cancelSignal: signal } : {}) },
     );
+    signal?.throwIfAborted();
     if (run.failed)
       throw new CompileError(`the measuring program failed: ${run.stderr.split('\n')[0] || run.shortMessage}`);
     return new Map(run.stdout.split('\n').map((line) => [line.split(' ')[0]!, line.split(' ').slice(1)]));
@@ -123,10 +127,11 @@ export async function* sweep(
   compiler: Compiler,
   threads: number,
   rounds: number,
+  signal?: AbortSignal,
 ): AsyncGenerator<SweepResult> {
   for (const { n, k } of problems(shape))
     for (const { p, specs } of legal(cpu, n, k)) {
-      const times = await measure(shape, cpu, compiler, p, specs, rounds, threads);
+      const times = await measure(shape, cpu, compiler, p, specs, rounds, threads, signal);
       const read = median(times.get('read')!.map(Number));
       const measured = specs.map((spec): Measured => {
         const kernel = format(spec);

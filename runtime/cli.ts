@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** bitnet-run: generates text with a model, building whatever is missing. */
-import { fstatSync } from 'node:fs';
-import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { existsSync, fstatSync, statSync } from 'node:fs';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { describeModel, type Loaded, load } from '../index.ts';
-import { createProgram, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
+import { describeModel, type Loaded, load, targets } from '../index.ts';
+import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
@@ -36,7 +36,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
     [] as string[],
   )
   .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
-  .option('--target <name>', 'instruction set: native, avx512, avx2, neon, scalar', 'native')
+  .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
@@ -89,16 +89,19 @@ const printJson = (value: unknown) => print(`${JSON.stringify(value, null, 2)}\n
 
 async function readStdin(patience = Number.POSITIVE_INFINITY): Promise<string | undefined> {
   const chunks: Buffer[] = [];
-  const timer = Number.isFinite(patience) ? setTimeout(() => process.stdin.destroy(), patience) : undefined;
+  const close = () => process.stdin.destroy();
+  const timer = Number.isFinite(patience) ? setTimeout(close, patience) : undefined;
+  interrupted.addEventListener('abort', close);
   try {
     for await (const chunk of process.stdin) {
       clearTimeout(timer);
       chunks.push(chunk);
     }
   } catch {
-    // Closed by the timer: nobody writes.
+    // Closed: nobody writes, or Ctrl-C.
   }
   clearTimeout(timer);
+  interrupted.throwIfAborted();
   return chunks.length ? Buffer.concat(chunks).toString('utf8') : undefined;
 }
 
@@ -112,20 +115,23 @@ function stdinIsInput(): boolean {
   }
 }
 
+/** A file ends with a line break that is not part of the prompt. */
+const withoutLineBreak = (text: string) => text.replace(/\r?\n$/, '');
+
 /** The prompt as text, from whichever source the user chose. */
 async function promptText(model: string | undefined, positional: string | undefined, o: Options): Promise<string> {
   const given = [positional, o.prompt, o.file].filter((x) => x !== undefined);
   if (given.length > 1) throw new UsageError('several prompts are given; use one of the argument, --prompt and --file');
   if (o.prompt !== undefined) return o.prompt;
   if (positional !== undefined) return positional;
-  if (o.file === '-') return (await readStdin()) ?? '';
+  if (o.file === '-') return withoutLineBreak((await readStdin()) ?? '');
   if (o.file !== undefined)
-    return readFile(o.file, 'utf8').catch((error) => {
+    return readFile(o.file, 'utf8').then(withoutLineBreak, (error) => {
       throw new UsageError(`cannot read the prompt file '${o.file}': ${error.message}`);
     });
   // A pipe that nobody writes to must not keep the demo waiting.
   const piped = stdinIsInput() ? await readStdin(model === undefined ? 300 : undefined) : undefined;
-  if (piped !== undefined) return piped.replace(/\r?\n$/, '');
+  if (piped !== undefined) return withoutLineBreak(piped);
   if (model === undefined) return DEMO_PROMPT;
   throw new UsageError('there is no prompt; give one as an argument, with --prompt, --file or on stdin');
 }
@@ -149,20 +155,25 @@ function promptTokens(loaded: Loaded, text: string | undefined, o: Options): num
   return tokens;
 }
 
-/** Writes the logits of every prompt position, aside first; leaves the prompt evaluated except for its last token. */
+/** Refuses early what writeLogits would fail on after all the work; renaming onto a device would replace it. */
+function checkLogits(file: string): void {
+  const there = statSync(file, { throwIfNoEntry: false });
+  if (there && !there.isFile()) throw new UsageError(`--logits '${file}' is not an ordinary file; give another name`);
+  if (!existsSync(path.dirname(file))) throw new UsageError(`--logits '${file}': there is no such folder; create it`);
+}
+
+/** Writes the logits of every prompt position, aside first. */
 async function writeLogits(loaded: Loaded, tokens: readonly number[], file: string): Promise<void> {
   const aside = `${file}.${process.pid}`;
-  const replaced = await stat(file).then(
-    (s) => s.size > 0,
-    () => false,
-  );
+  const replaced = existsSync(file);
   const out = await open(aside, 'wx').catch((error) => {
     throw new UsageError(`cannot write logits to '${file}': ${error.message}`);
   });
   try {
     for (let done = 0; done < tokens.length; done += 64) {
       const logits = loaded.engine.evaluate(tokens.slice(done, done + 64), true);
-      await out.write(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+      await out.writeFile(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+      interrupted.throwIfAborted();
     }
     await out.close();
     await rename(aside, file);
@@ -174,12 +185,13 @@ async function writeLogits(loaded: Loaded, tokens: readonly number[], file: stri
   if (replaced) process.stderr.write(`bitnet-run: replaced ${file}\n`);
 }
 
+const nameOf = ({ source }: Loaded) => path.basename(path.resolve(source.path));
 const rate = (tokens: number, ms: number) => (ms > 0 ? Math.round((tokens / ms) * 10000) / 10 : 0);
 
 function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: number): string {
   const { engine, manifest, compiler } = loaded;
   return [
-    path.basename(loaded.source.path),
+    nameOf(loaded),
     manifest.cpu.isa,
     compiler,
     `${engine.threads} thread${engine.threads > 1 ? 's' : ''}`,
@@ -191,29 +203,36 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
 }
 
 async function generate(model: string | undefined, positional: string | undefined, o: Options): Promise<void> {
-  const abort = new AbortController();
-  process.on('SIGINT', () => {
-    if (abort.signal.aborted) process.exit(130);
-    abort.abort();
-  });
-  const text = o.tokens === undefined ? await promptText(model, positional, o) : undefined;
+  // Wrong usage is told before anything is read, compiled or packed.
   if (o.tokens !== undefined) {
     if (positional !== undefined || o.prompt !== undefined || o.file !== undefined)
       throw new UsageError('--tokens is the prompt; do not give another one');
     parseTokens(o.tokens);
   }
+  if (o.stop.includes('')) throw new UsageError('--stop is empty; give at least one character');
+  if (o.logits !== undefined) checkLogits(o.logits);
+  const seed = o.seed ?? Math.floor(Math.random() * 2 ** 32);
+  const sampler = createSampler({
+    temperature: o.greedy ? 0 : o.temp,
+    topK: o.topK,
+    topP: o.topP,
+    minP: o.minP,
+    repeatPenalty: o.repeatPenalty,
+    seed,
+  });
+  const text = o.tokens === undefined ? await promptText(model, positional, o) : undefined;
   const progress = createProgress();
   const started = performance.now();
   const loaded = await load(model ?? demoModel, {
     target: o.target,
     kv: o.kv === 'f32' ? 32 : 16,
-    signal: abort.signal,
+    signal: interrupted,
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
     ...(o.threads ? { threads: o.threads } : {}),
     ...(o.ctx ? { context: o.ctx } : {}),
     ...(o.cc ? { cc: o.cc } : {}),
-  });
+  }).finally(() => progress.end());
   const loadMs = performance.now() - started;
   const { engine, tokenizer, source } = loaded;
   try {
@@ -233,36 +252,26 @@ async function generate(model: string | undefined, positional: string | undefine
       await writeLogits(loaded, tokens, o.logits);
       engine.rewind(0);
     }
-    const seed = o.seed ?? Math.floor(Math.random() * 2 ** 32);
-    const sampler = createSampler({
-      temperature: o.greedy ? 0 : o.temp,
-      topK: o.topK,
-      topP: o.topP,
-      minP: o.minP,
-      repeatPenalty: o.repeatPenalty,
-      seed,
-    });
     const live = !o.json;
-    const onText = (piece: string) => {
-      progress.end();
-      print(piece);
-    };
-    if (live && !o.quiet) print(text ?? '');
     const g = await engine.generate(tokens, tokenizer, {
       count: o.nPredict,
       sampler,
       stop: o.stop,
-      signal: abort.signal,
-      onPrompt: (done, total) => progress.update('reading the prompt', done, total),
-      ...(live ? { onText } : {}),
+      signal: interrupted,
+      onPrompt: (done, total) => {
+        if (done < total) return progress.update('reading the prompt', done, total);
+        // Only now: wiping the progress line would wipe the prompt.
+        progress.end();
+        if (live && !o.quiet) print(text ?? '');
+      },
+      ...(live ? { onText: print } : {}),
     });
-    progress.end();
     if (live && !tokenizer) print(g.tokens.join(','));
     if (live) print('\n');
     if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
     if (o.json)
       printJson({
-        model: path.basename(source.path),
+        model: nameOf(loaded),
         target: loaded.manifest.cpu.isa,
         compiler: loaded.compiler,
         threads: engine.threads,
@@ -281,7 +290,6 @@ async function generate(model: string | undefined, positional: string | undefine
           generation_tok_s: rate(Math.max(0, g.tokens.length - 1), g.generationMs),
         },
       });
-    if (g.stopReason === 'interrupt') process.exitCode = 130;
   } finally {
     progress.end();
     engine.dispose();
@@ -302,21 +310,17 @@ program.action(async (model: string | undefined, positional: string | undefined,
     return;
   }
   if (o.info) {
-    const info = describeModel(model ?? demoModel, o.target);
-    print(o.json ? `${JSON.stringify(info, null, 2)}\n` : formatInfo(info));
+    const info = await describeModel(model ?? demoModel, o.target, o.cc);
+    if (o.json) printJson(info);
+    else print(formatInfo(info));
     return;
   }
-  try {
-    await generate(model, positional, o);
-  } catch (error) {
-    if (!(error instanceof Error && error.name === 'AbortError')) throw error;
-    process.exitCode = 130;
-  }
+  await generate(model, positional, o);
 });
 
-function formatInfo(info: ReturnType<typeof describeModel>): string {
+function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
   const s = info.shape;
-  const gigabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
   const lines: [string, string][] = [
     ['model', info.model],
     ['format', `${info.format}, ${info.quantisation}`],
@@ -331,10 +335,10 @@ function formatInfo(info: ReturnType<typeof describeModel>): string {
       'parameters',
       `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,
     ],
-    ['packed', gigabytes(info.packedBytes)],
+    ['packed', megabytes(info.packedBytes)],
     [
       'key-value cache',
-      `${gigabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,
+      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,
     ],
     ['target', info.target],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [

@@ -2,11 +2,10 @@
  * A loaded model that evaluates tokens and generates text. It owns the library's model and one context; the composition roots
  * (index.ts, cli.ts) build the library and the packed weights beforehand.
  */
-import { LibraryError } from '../schemas/error.ts';
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, want } from './library.ts';
-import { availableMemory, positionBytes } from './memory.ts';
+import { contextSize } from './memory.ts';
 import type { Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -67,13 +66,7 @@ export class Engine {
     this.#model = model;
     this.threads = options.threads ?? defaultThreads();
     this.kv = options.kv ?? 16;
-    this.context = options.context ?? Math.min(source.shape.context, 4096);
-    const each = positionBytes(source.shape, this.kv);
-    const available = availableMemory();
-    if (each * this.context > available)
-      throw new LibraryError(
-        `a context of ${this.context} tokens needs ${Math.ceil((each * this.context) / 1e6)} MB, but ${Math.floor(available / 1e6)} MB are available; --ctx ${Math.max(1, Math.floor((available * 0.9) / each))} would fit`,
-      );
+    this.context = contextSize(source.shape, this.kv, options.context);
     this.#context = library.context(model, this.context, this.threads, this.kv, this.threads <= usableCpus());
     this.#logits = new Float32Array(source.shape.vocabulary);
   }

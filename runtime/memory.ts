@@ -1,6 +1,7 @@
 /** How much memory a context needs, and how much there is. */
 import { readFileSync } from 'node:fs';
 import { freemem } from 'node:os';
+import { LibraryError } from '../schemas/error.ts';
 import type { ModelShape } from '../schemas/types.ts';
 
 /** Bytes of key-value cache and rotary tables for one position. @param kv bits of a cache element */
@@ -25,4 +26,18 @@ export function availableMemory(): number {
   const limit = read('/sys/fs/cgroup/memory.max');
   const used = Number(read('/sys/fs/cgroup/memory.current'));
   return limit && limit !== 'max' ? Math.min(system, Number(limit) - used) : system;
+}
+
+/**
+ * Positions of a context: as asked, else the model's, at most 4096.
+ * @throws LibraryError when the memory does not suffice
+ */
+export function contextSize(shape: ModelShape, kv: 16 | 32, asked = Math.min(shape.context, 4096)): number {
+  const each = positionBytes(shape, kv);
+  const available = availableMemory();
+  if (each * asked > available)
+    throw new LibraryError(
+      `a context of ${asked} tokens needs ${Math.ceil((each * asked) / 1e6)} MB, but ${Math.floor(available / 1e6)} MB are available; --ctx ${Math.max(1, Math.floor((available * 0.9) / each))} would fit`,
+    );
+  return asked;
 }

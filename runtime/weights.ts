@@ -45,6 +45,7 @@ async function packTo(
   threads: number,
   options: PackOptions,
 ): Promise<void> {
+  options.signal?.throwIfAborted();
   library.packBegin(file, threads);
   try {
     for (const [i, { name }] of layout.tensors.entries()) {
@@ -74,23 +75,45 @@ async function packTo(
   library.packEnd(true);
 }
 
+export interface OpenedWeights {
+  /** The library's number of the model. */
+  readonly model: number;
+  readonly file: string;
+  /** It was there already. */
+  readonly cached: boolean;
+}
+
 export interface PackOptions {
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
 }
 
+/** Openings of this process take turns: a library packs one file at a time, and the file aside is named after the process. */
+let turn: Promise<unknown> = Promise.resolve();
+
 /**
  * The model's packed weights, opened; packs them first when they are missing, damaged or the model changed.
- * @returns the library's model number, the file, and whether it was there already
  * @throws ModelError, LibraryError (no space, unwritable cache)
  */
-export async function openWeights(
+export function openWeights(
   source: ModelSource,
   layout: PackedLayout,
   library: Library,
   threads: number,
   options: PackOptions = {},
-): Promise<{ model: number; file: string; cached: boolean }> {
+): Promise<OpenedWeights> {
+  const opened = turn.then(() => openOrPack(source, layout, library, threads, options));
+  turn = opened.catch(() => undefined);
+  return opened;
+}
+
+async function openOrPack(
+  source: ModelSource,
+  layout: PackedLayout,
+  library: Library,
+  threads: number,
+  options: PackOptions,
+): Promise<OpenedWeights> {
   const file = weightsFile(source, layout);
   if (existsSync(file)) {
     try {
@@ -116,6 +139,11 @@ export async function openWeights(
     );
   rmSync(aside, { force: true });
   await packTo(aside, source, layout, library, threads, options);
-  renameSync(aside, file);
+  try {
+    renameSync(aside, file);
+  } catch (error) {
+    rmSync(aside, { force: true });
+    throw new LibraryError(`cannot rename the packed weights '${aside}' to '${file}': ${(error as Error).message}`);
+  }
   return { model: library.open(file), file, cached: false };
 }

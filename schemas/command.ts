@@ -3,6 +3,11 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { BitnetError, UsageError } from './error.ts';
 import { version } from './files.ts';
 
+const interruption = new AbortController();
+
+/** Aborted by Ctrl-C; the program then tidies up and ends. */
+export const interrupted: AbortSignal = interruption.signal;
+
 /** A program whose wrong usage exits with 2. */
 export function createProgram(name: string, description: string): Command {
   return new Command(name)
@@ -42,23 +47,34 @@ export const oneOf =
     return text as T;
   };
 
-/** Runs a program; errors for people become one line and exit code 1, or 2 for wrong usage. */
+/**
+ * Runs a program; errors for people become one line and exit code 1, or 2 for wrong usage. Ctrl-C aborts `interrupted` and gives
+ * 130; a second one ends the program where it is.
+ */
 export async function run(program: Command, argv: readonly string[] = process.argv): Promise<void> {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.on(signal, () => {
+      if (interrupted.aborted) process.exit(130);
+      interruption.abort();
+    });
   // A reader that closed the pipe (head, less) has read enough.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  process.stderr.on('error', () => {});
   try {
     await program.parseAsync(argv as string[]);
   } catch (error) {
-    if (error instanceof CommanderError) {
-      process.exitCode = error.exitCode === 0 ? 0 : 2;
-    } else if (error instanceof BitnetError) {
-      process.stderr.write(`${program.name()}: ${error.message}\n`);
-      process.exitCode = error instanceof UsageError ? 2 : 1;
-    } else if (isSystemError(error)) {
-      process.stderr.write(`${program.name()}: ${error.message}\n`);
-      process.exitCode = 1;
-    } else throw error;
+    // After Ctrl-C, whatever failed did so because of it: child processes get it too.
+    if (!interrupted.aborted) process.exitCode = report(program, error);
   }
+  if (interrupted.aborted) process.exitCode = 130;
+}
+
+/** Prints an error that is meant for people; others are bugs and keep their stack. @returns the exit code */
+function report(program: Command, error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (!(error instanceof BitnetError || isSystemError(error))) throw error;
+  process.stderr.write(`${program.name()}: ${error.message}\n`);
+  return error instanceof UsageError ? 2 : 1;
 }
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && 'syscall' in error;

@@ -20,6 +20,7 @@ import {
   inChild,
   libraryFor,
   nativeTargets,
+  oddShape,
   prepare,
   readFloats,
   runnerFor,
@@ -29,24 +30,10 @@ import {
 } from './machine.ts';
 import { generator } from './oracle.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
-import { randomModel, smallShape } from './write-model.ts';
+import { randomModel } from './write-model.ts';
 
 /** Crosses two borders of batches (64 tokens) and four of attention blocks (32 positions), and ends inside both. */
 const LENGTH = 150;
-
-/** Nothing here is a multiple of a vector: tails everywhere; SiLU, no sub-norms, a head of its own. */
-const oddShape = smallShape({
-  hidden: 308,
-  heads: 6,
-  kvHeads: 2,
-  headSize: 100,
-  intermediate: 620,
-  vocabulary: 283,
-  activation: 'silu',
-  subNorms: false,
-  tiedEmbedding: false,
-  context: 256,
-});
 
 for (const name of ['odd', 'demo'] as const) {
   describe(`bit identity: ${name} model`, () => {

@@ -59,13 +59,13 @@ export const bytesOf = (array: Cell['array']): Buffer => Buffer.from(array.buffe
 export const cloned = (args: Arguments): Record<string, number | Cell['array']> =>
   Object.fromEntries(Object.entries(args).map(([name, v]) => [name, typeof v === 'number' ? v : v.slice()]));
 
-/** Arguments whose results and scratch hold rubbish, as memory does: a kernel that reads them before it writes is found out. */
+/** Arguments whose results and scratch hold rubbish, floats NaN: a kernel that reads them before it writes is found out. */
 export function dirtied(params: readonly Param[], args: Arguments): Arguments {
   const copy = cloned(args);
   for (const p of params) {
     const value = copy[p.name];
     if (p.kind === 'pointer' && (p.access === 'out' || p.access === 'scratch') && typeof value === 'object')
-      bytesOf(value).fill(0xa7);
+      bytesOf(value).fill(0xff);
   }
   return copy;
 }

@@ -230,7 +230,7 @@ static void call_${i}(const slot *slots) { bn_${program.name}(${program.params.m
  * Several kernels a compilation, as reading the intrinsics' header costs more than most kernels; each kernel's helpers get
  * names of their own there.
  */
-function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
+export function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
   const units: { size: number; lines: string[] }[] = [];
   const most = 400_000;
   [...kernels]

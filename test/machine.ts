@@ -68,13 +68,20 @@ const once = <K, V>(make: (key: K) => V): ((key: K) => V) => {
   };
 };
 
-/** The compiler for a processor family, behind cc-cache.sh. */
-const compilerOf = once(async (family: Isa['family']): Promise<string> => {
-  const { command } = await findCompiler(family);
-  const cached = path.join(import.meta.dirname, 'cc-cache.sh');
+/** A compiler behind cc-cache.sh. */
+const cached = (command: readonly string[]): string => {
+  const script = path.join(import.meta.dirname, 'cc-cache.sh');
   // A command is split at spaces.
-  return (/\s/.test(cached) ? command : ['sh', cached, ...command]).join(' ');
-});
+  return (/\s/.test(script) ? command : ['sh', script, ...command]).join(' ');
+};
+
+const compilerOf = once(async (family: Isa['family']) => cached((await findCompiler(family)).command));
+
+/** The compiler command for a target, as `--cc` takes it. */
+export const compilerCommand = (target: string): Promise<string> => {
+  process.env.BITNET_TEST_OBJECTS = objectsRoot;
+  return compilerOf(isaOf(target).family);
+};
 
 export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
 
@@ -88,7 +95,11 @@ const buildOf = once(async (key: string): Promise<Built> => {
   const cpu = profileOf(target);
   mkdirSync(objectsRoot, { recursive: true });
   process.env.BITNET_TEST_OBJECTS = objectsRoot;
-  return ensureBuilt(shape, cpu, { root: buildsRoot, cc: cc ?? (await compilerOf(isaOf(cpu.isa).family)), extra });
+  return ensureBuilt(shape, cpu, {
+    root: buildsRoot,
+    cc: cc ? cached(cc.split(' ')) : await compilerOf(isaOf(cpu.isa).family),
+    extra,
+  });
 });
 
 /**
@@ -150,6 +161,20 @@ export const smallestShape: ModelShape = smallShape({
   headSize: 20,
   intermediate: 44,
   vocabulary: 77,
+});
+
+/** Nothing here is a multiple of a vector or a tile: tails everywhere; SiLU, no sub-norms, a head of its own. */
+export const oddShape: ModelShape = smallShape({
+  hidden: 308,
+  heads: 6,
+  kvHeads: 2,
+  headSize: 100,
+  intermediate: 620,
+  vocabulary: 283,
+  activation: 'silu',
+  subNorms: false,
+  tiedEmbedding: false,
+  context: 256,
 });
 
 /** Runs `use` with an engine for a model on a native target. */

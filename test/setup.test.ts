@@ -1,3 +1,4 @@
+/** Error classes: what the command lines tell apart. */
 import { strict as assert } from 'node:assert';
 import { ModelError } from '../schemas/error.ts';
 

@@ -12,6 +12,7 @@ export interface Affine {
 }
 export type AffineLike = Affine | number;
 
+/** An affine expression of a number or of itself. */
 export const affine = (a: AffineLike): Affine => (typeof a === 'number' ? { constant: a, terms: {} } : a);
 
 /** Sum of affine expressions. */

@@ -113,6 +113,7 @@ type V = Int32Array;
 type F = Float32Array;
 type B = Uint8Array;
 
+/** The vocabulary. */
 export const words = {
   // --- memory
   load_bytes: {

@@ -6,6 +6,7 @@ import type { Isa } from './isa.ts';
 import { neon } from './neon.ts';
 import { scalar } from './scalar.ts';
 
+/** All instruction sets, the preferred first. */
 export const isas = {
   avx512,
   avx2,

@@ -183,7 +183,7 @@ export const gemm: KernelFamily = {
             b.do('store_ints', to, b.let(`sum${id}_t${j}_v${v}`, 'dot_flush', before, dots[j]![v]!));
           }
       };
-      b.chunks(`chunk${tag}`, steps, chunk, (from, length, rest) => part(from, length, tag + rest));
+      b.chunks(`chunk${tag}`, steps, chunk, (from, length, rest) => part(from, length, rest ? `${tag}r` : tag));
     };
 
     /** All tokens times the panel of `high` row tiles at `tile`. */

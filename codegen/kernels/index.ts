@@ -8,6 +8,7 @@ import type { KernelFamily } from './kernel.ts';
 import { norm } from './norm.ts';
 import { rope } from './rope.ts';
 
+/** All kernel families. */
 export const kernels = {
   gemv,
   gemm,

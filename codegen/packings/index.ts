@@ -2,6 +2,7 @@
 import { p2 } from './p2.ts';
 import type { Packing } from './packing.ts';
 
+/** All packings. */
 export const packings = {
   p2,
 } as const satisfies Record<string, Packing>;

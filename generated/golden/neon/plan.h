@@ -1,0 +1,84 @@
+/* Constants of demo-62b889 on neon, and the kernels that serve it. Generated from codegen/plan.ts. */
+#ifndef BN_PLAN_H
+#define BN_PLAN_H
+#include <stdint.h>
+
+enum {
+  BN_HIDDEN = 256,
+  BN_LAYERS = 6,
+  BN_HEADS = 4,
+  BN_KV_HEADS = 2,
+  BN_HEAD_SIZE = 64,
+  BN_INTERMEDIATE = 768,
+  BN_VOCABULARY = 4096,
+  BN_EMBEDDING_BYTES = 2,
+  BN_BATCH = 64,
+  BN_PANEL_BYTES = 12288,
+  BN_ATTENTION_SCRATCH = 160,
+  BN_HEAD_TOKENS = 4,
+  BN_HEAD_BATCH_ROWS = 1,
+  BN_HEAD_ONE_ROWS = 4,
+  BN_TENSORS = 68,
+  BN_TOKEN_EMBD = 0,
+  BN_OUTPUT_NORM = 1,
+  BN_OUTPUT = BN_TOKEN_EMBD,
+  BN_FIRST_LAYER = 2,
+  BN_SLOTS = 11,
+  BN_ATTN_NORM = 0,
+  BN_ATTN_Q = 1,
+  BN_ATTN_K = 2,
+  BN_ATTN_V = 3,
+  BN_ATTN_SUB_NORM = 4,
+  BN_ATTN_OUTPUT = 5,
+  BN_FFN_NORM = 6,
+  BN_FFN_GATE = 7,
+  BN_FFN_UP = 8,
+  BN_FFN_SUB_NORM = 9,
+  BN_FFN_DOWN = 10,
+};
+#define BN_SUB_NORMS 1
+#define BN_NORM_EPS 0.000009999999747378752f
+#define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
+#define BN_PAUSE() __asm__ volatile("isb")
+
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
+void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
+void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
+void bn_rows_none_bf16_f32__k256__1x1x32_neon(const uint16_t *restrict row, float *restrict o);
+void bn_norm_f32_f32_i8__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o);
+void bn_narrow_f32_none_f16__k64__1x1x32_neon(const float *restrict x, uint16_t *restrict o);
+void bn_scale_i32_none_f16__k64__1x1x32_neon(const int32_t *restrict y, float f, uint16_t *restrict o);
+void bn_scale_i32_none_f32__k64__1x1x32_neon(const int32_t *restrict y, float f, float *restrict o);
+void bn_attention_f32_f16_f32__g2d64__2x32x32_neon(const float *restrict q, const uint16_t *restrict keys, const uint16_t *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest, float scale);
+void bn_attention_f32_f32_f32__g2d64__2x32x32_neon(const float *restrict q, const float *restrict keys, const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest, float scale);
+void bn_residual_i32_none_f32__k256__1x1x32_neon(const int32_t *restrict y, float f, float *restrict x);
+void bn_relu2_i32_i32_f32__k768__1x1x32_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e, float *restrict o);
+void bn_norm_f32_f32_i8__k768__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_norm_f32_f32_f32__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h);
+void bn_head_f32_bf16_f32__n4096k256__1x4x32_neon(const uint16_t *restrict w, const float *restrict x, float *restrict y, long r0, long whole, long r1);
+void bn_head_f32_bf16_f32__n4096k256__4x1x32_neon(const uint16_t *restrict w, const float *restrict x, float *restrict y, long r0, long whole, long r1);
+
+/* The names under which forward.c calls the float kernels. */
+#define bn_rows bn_rows_none_bf16_f32__k256__1x1x32_neon
+#define bn_norm_hidden bn_norm_f32_f32_i8__k256__1x1x16_neon
+#define bn_rope bn_rope_i32_f32_f32__d64__1x1x16_neon
+#define bn_narrow bn_narrow_f32_none_f16__k64__1x1x32_neon
+#define bn_scale_f16 bn_scale_i32_none_f16__k64__1x1x32_neon
+#define bn_scale_f32 bn_scale_i32_none_f32__k64__1x1x32_neon
+#define bn_attention_f16 bn_attention_f32_f16_f32__g2d64__2x32x32_neon
+#define bn_attention_f32 bn_attention_f32_f32_f32__g2d64__2x32x32_neon
+#define bn_norm_mixed bn_norm_f32_f32_i8__k256__1x1x16_neon
+#define bn_residual bn_residual_i32_none_f32__k256__1x1x32_neon
+#define bn_activation bn_relu2_i32_i32_f32__k768__1x1x32_neon
+#define bn_norm_inner bn_norm_f32_f32_i8__k768__1x1x16_neon
+#define bn_norm_output bn_norm_f32_f32_f32__k256__1x1x16_neon
+#define bn_head_one bn_head_f32_bf16_f32__n4096k256__1x4x32_neon
+#define bn_head_batch bn_head_f32_bf16_f32__n4096k256__4x1x32_neon
+
+#endif

@@ -1,0 +1,145 @@
+/**
+ * What clang makes of the default product kernels, 2560 x 2560: the innermost loops touch no stack, and each pass holds exactly
+ * the dot instructions that the program has dot steps, so that nothing was unrolled further, split or left unvectorised.
+ */
+import { strict as assert } from 'node:assert';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { FLAGS, findCompiler, hostFamily } from '../codegen/compile.ts';
+import { profileOf } from '../codegen/cpu.ts';
+import { kernelSource } from '../codegen/generate.ts';
+import type { Program, Statement } from '../codegen/ir/record.ts';
+import { Recorder } from '../codegen/ir/record.ts';
+import { isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
+import { kernels } from '../codegen/kernels/index.ts';
+import type { KernelFamily } from '../codegen/kernels/kernel.ts';
+import { packings } from '../codegen/packings/index.ts';
+import type { Packing } from '../codegen/packings/packing.ts';
+import { firstLegal } from '../codegen/space.ts';
+import { CompileError } from '../schemas/error.ts';
+import { skip } from './fixtures.ts';
+import type { Kernel } from './kernel-runner.ts';
+import { standalone } from './kernel-runner.ts';
+
+/** The instruction of a dot step, by instruction set. */
+const instructions: Readonly<Record<string, string>> = {
+  avx512: 'vpdpbusd',
+  avx2: 'vpmaddubsw',
+  neon: 'sdot',
+};
+
+interface Loop {
+  readonly dots: number;
+  /** Lines that read or write the stack. */
+  readonly stack: readonly string[];
+}
+
+/** The innermost loops of an assembly text that contain the instruction: from a label to a jump back to it. */
+function hotLoops(assembly: string, instruction: string): Loop[] {
+  const lines = assembly.split('\n');
+  const labels = new Map<string, number>();
+  const loops: [number, number][] = [];
+  lines.forEach((line, i) => {
+    const label = /^(\.LBB\w+):/.exec(line)?.[1];
+    if (label) labels.set(label, i);
+    const target = /^\s+(?:j\w+|b|b\.\w+|cbn?z|tbn?z)\s.*?(\.LBB\w+)/.exec(line)?.[1];
+    const from = target === undefined ? undefined : labels.get(target);
+    if (from !== undefined) loops.push([from, i]);
+  });
+  return loops
+    .filter(([from, to]) => !loops.some(([f, t]) => (f > from && t <= to) || (f >= from && t < to)))
+    .map(([from, to]) => lines.slice(from, to + 1))
+    .map((body) => ({
+      dots: body.filter((line) => line.trim().split(/\s/)[0] === instruction).length,
+      // clang marks spills; x86 and ARM address the stack by these registers.
+      stack: body.filter((line) => /\(%rsp|\[sp\b|\b(Spill|Reload)\b/.test(line)),
+    }))
+    .filter(({ dots }) => dots > 0);
+}
+
+/** Dot steps of each innermost loop that has any. */
+function dotSteps(body: readonly Statement[]): number[] {
+  const inner = body.flatMap((s) => (s.kind === 'loop' ? dotSteps(s.body) : []));
+  const own = body.some((s) => s.kind === 'loop')
+    ? 0
+    : body.filter((s) => s.kind === 'set' && s.word === 'dot_next').length;
+  return own ? [own] : inner;
+}
+const loopsOf = (program: Program) =>
+  program.body.flatMap((s) => (s.kind === 'loop' ? dotSteps(s.body) : [])).sort((a, b) => a - b);
+
+describe('assembly', () => {
+  let folder: string;
+  before(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'bitnet-assembly-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** The kernel's assembly by clang, or skips the test. */
+  async function assemblyOf(context: Mocha.Context, isa: Isa, kernel: Kernel): Promise<string> {
+    let command: readonly string[] = [];
+    try {
+      const compiler = await findCompiler(isa.family);
+      if (!compiler.label.startsWith('clang')) skip(context, `clang is not installed (${compiler.label} is)`);
+      command = compiler.command;
+    } catch (error) {
+      if (error instanceof CompileError) skip(context, error.message);
+      throw error;
+    }
+    const file = path.join(folder, `${kernel.program.name}.c`);
+    writeFileSync(file, kernel.text);
+    const [cc, ...first] = command;
+    const result = await execa(cc!, [...first, ...FLAGS, ...isa.flags(isa.requires), '-w', '-S', '-o', '-', file]);
+    return result.stdout;
+  }
+
+  for (const isa of Object.values<Isa>(isas)) {
+    const instruction = instructions[isa.name];
+    const cpu = profileOf(isa.name);
+    for (const [op, family] of Object.entries<KernelFamily>(kernels))
+      for (const p of Object.values<Packing>(packings)) {
+        if (!family.product) continue;
+        it(`${op} over ${p.token} on ${isa.name}: no stack traffic, all dot instructions`, async function () {
+          if (!instruction) skip(this, `${isa.name} has no dot instruction`);
+          const spec = firstLegal(family.product!.candidates(cpu, p, 2560, 2560));
+          if (typeof spec === 'string') skip(this, spec);
+          const source = kernelSource(spec);
+          const expected = loopsOf(source.program);
+          assert.ok(expected.length > 0, 'the program has a loop of dot steps');
+          const found = hotLoops(await assemblyOf(this, isa, source), instruction);
+          assert.deepEqual(
+            found.flatMap((loop) => loop.stack),
+            [],
+          );
+          assert.deepEqual(
+            found.map((loop) => loop.dots).sort((a, b) => a - b),
+            expected,
+          );
+        });
+      }
+
+    it(`a tile that does not fit the registers of ${isa.name} shows as stack traffic`, async function () {
+      if (!instruction) skip(this, `${isa.name} has no dot instruction`);
+      // The prompt kernel with more accumulators than registers, recorded without check().
+      const p = Object.values<Packing>(packings)[0]!;
+      const spec = kernels.gemm.product!.candidates(cpu, p, 2560, 2560)[0]!;
+      const vectors = spec.tile[1]! / isa.lanes;
+      const large = {
+        ...spec,
+        tile: [2 ** Math.ceil(Math.log2((1.5 * isa.registers) / vectors)), ...spec.tile.slice(1)],
+      };
+      const b = new Recorder();
+      kernels.gemm.record(b, large, isa);
+      const assembly = await assemblyOf(this, isa, standalone(b.program(`spilling_${isa.name}`), isa));
+      assert.ok(hotLoops(assembly, instruction).some((loop) => loop.stack.length > 0));
+    });
+  }
+
+  it('is read on this machine for its own instruction sets', () => {
+    const own = Object.values<Isa>(isas).filter((isa) => isa.family === hostFamily);
+    for (const isa of own) assert.ok(instructions[isa.name], `name the dot instruction of ${isa.name}`);
+  });
+});

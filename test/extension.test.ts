@@ -1,0 +1,164 @@
+/**
+ * One object each: an instruction set, a packing and a kernel family are added at run time to the registries, and everything
+ * that is driven by them (samples, plan, emission, compiled C against reference()) works with them. Then they are removed.
+ */
+import { strict as assert } from 'node:assert';
+import { profileOf } from '../codegen/cpu.ts';
+import { emit } from '../codegen/emit.ts';
+import { kernelSource } from '../codegen/generate.ts';
+import { isaOf, isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
+import { gemv } from '../codegen/kernels/gemv.ts';
+import { kernels } from '../codegen/kernels/index.ts';
+import type { KernelFamily } from '../codegen/kernels/kernel.ts';
+import type { KernelSpec } from '../codegen/name.ts';
+import { packings } from '../codegen/packings/index.ts';
+import type { Packing } from '../codegen/packings/packing.ts';
+import { kernelsOf, planOf } from '../codegen/plan.ts';
+import { PlanError } from '../schemas/error.ts';
+import { skip } from './fixtures.ts';
+import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
+import { runKernels, unavailable } from './kernel-runner.ts';
+import { demoShape } from './shapes.ts';
+
+/** With `key` in a registry while `work` runs. */
+async function registered<T>(registry: object, key: string, value: T, work: () => Promise<void>): Promise<void> {
+  const open = registry as Record<string, T>;
+  assert.ok(!(key in open));
+  open[key] = value;
+  try {
+    await work();
+  } finally {
+    delete open[key];
+  }
+}
+
+/** Compiled C of these specs against reference(). */
+async function assertExact(context: Mocha.Context, isa: Isa, specs: readonly KernelSpec[]): Promise<void> {
+  const reason = await unavailable(isa);
+  if (reason) skip(context, reason);
+  assert.ok(specs.length > 0);
+  const cases = specs.map((spec) => {
+    const family = (kernels as Record<string, KernelFamily>)[spec.op]!;
+    const source = kernelSource(spec);
+    const args = dirtied(source.program.params, family.example(spec, randomOf(source.name), false));
+    const expected = cloned(args);
+    family.reference(spec, expected);
+    return { source, args, expected };
+  });
+  const outcomes = await runKernels(
+    isa,
+    cases.map((c) => c.source),
+    cases.map(({ source, args }) => ({ kernel: source.name, args })),
+  );
+  outcomes.forEach(({ buffers, damage }, i) => {
+    const { source, expected } = cases[i]!;
+    assert.deepEqual(damage, [], source.name);
+    for (const p of source.program.params)
+      if (p.kind === 'pointer' && p.access !== 'scratch')
+        assert.deepEqual(
+          bytesOf(buffers[p.name]!),
+          bytesOf(expected[p.name] as Uint8Array),
+          `${source.name}: ${p.name}`,
+        );
+  });
+}
+
+const small = (spec: KernelSpec) => Object.values(spec.shape).every((size) => size < 600);
+
+describe('extension', () => {
+  const dummyIsa: Isa = { ...isas.scalar, name: 'dummy' };
+
+  it('an instruction set is one object', async function () {
+    await registered(isas, 'dummy', dummyIsa, async () => {
+      assert.equal(isaOf('dummy'), dummyIsa);
+      const plan = planOf(demoShape(), profileOf('dummy'));
+      const files = emit(plan);
+      for (const name of kernelsOf(plan).keys()) {
+        assert.match(name, /_dummy(_|$)/);
+        assert.ok(files.has(`kernels/${name}.c`));
+      }
+      const specs = Object.values<KernelFamily>(kernels).flatMap((family) =>
+        family.samples(dummyIsa).filter(small).slice(0, 1),
+      );
+      await assertExact(this, dummyIsa, specs);
+    });
+    assert.throws(() => isaOf('dummy'), PlanError);
+  });
+
+  it('an instruction set without a word rules out the kernels that need it', async () => {
+    const { dot_next: _, ...words } = isas.scalar.words;
+    await registered(isas, 'dummy', { ...dummyIsa, words }, async () => {
+      assert.throws(() => planOf(demoShape(), profileOf('dummy')), /dummy has no word 'dot_next'/);
+    });
+  });
+
+  /** One weight a byte: line = 16 rows x 4 k; byte 4 r + k holds code w + 1. */
+  const p8: Packing = {
+    token: 'p8r16x4',
+    rows: 16,
+    lineK: 4,
+    lineBytes: 64,
+    needs: [],
+    place: (row, k) => ({ byte: 4 * row + k, factor: 1 }),
+    unpack: (_b, _isa, line) => [line.map((codes) => ({ ...codes, bound: 2 }))],
+  };
+  for (const isa of Object.values<Isa>(isas))
+    it(`a packing is one object, on ${isa.name}`, async function () {
+      await registered(packings, 'p8', p8, async () => {
+        const specs = Object.values<KernelFamily>(kernels)
+          .filter((family) => family.product)
+          .flatMap((family) => family.samples(isa).filter((spec) => spec.weight === p8.token && small(spec)));
+        await assertExact(this, isa, specs);
+        // Four times the bytes of two bits a weight: never the plan's choice.
+        const plan = planOf(demoShape(), profileOf(isa.name));
+        for (const matrix of Object.values(plan.matrices)) assert.notEqual(matrix.packing, p8.token);
+      });
+    });
+
+  it('a packing serves a whole model when it is the only one', async () => {
+    const all = { ...packings } as Record<string, Packing>;
+    for (const key of Object.keys(all)) delete (packings as Record<string, Packing>)[key];
+    try {
+      await registered(packings, 'p8', p8, async () => {
+        const plan = planOf(demoShape(), profileOf('scalar'));
+        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.packing, p8.token);
+        assert.match(emit(plan).get('plan.c')!, /p8r16x4/);
+      });
+    } finally {
+      Object.assign(packings, all);
+    }
+  });
+
+  const dummyKernel: KernelFamily = {
+    ...gemv,
+    product: {
+      ...gemv.product!,
+      candidates: (...args) => gemv.product!.candidates(...args).map((spec) => ({ ...spec, op: 'dummy' })),
+    },
+    samples: (isa) => gemv.samples(isa).map((spec) => ({ ...spec, op: 'dummy' })),
+  };
+  for (const isa of Object.values<Isa>(isas))
+    it(`a kernel family is one object, on ${isa.name}`, async function () {
+      await registered(kernels, 'dummy', dummyKernel, async () => {
+        await assertExact(this, isa, dummyKernel.samples(isa).filter(small));
+      });
+    });
+
+  it('a kernel family serves a plan when it is the only one of its phase', async () => {
+    const own = (kernels as Record<string, KernelFamily>).gemv!;
+    const others = Object.entries<KernelFamily>(kernels).filter(
+      ([, family]) => family.product?.phase === own.product!.phase,
+    );
+    for (const [op] of others) delete (kernels as Record<string, KernelFamily>)[op];
+    try {
+      await registered(kernels, 'dummy', dummyKernel, async () => {
+        const plan = planOf(demoShape(), profileOf('scalar'));
+        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.gemv.op, 'dummy');
+        assert.ok([...emit(plan).keys()].some((name) => name.startsWith('kernels/dummy_')));
+      });
+    } finally {
+      Object.assign(kernels, Object.fromEntries(others));
+    }
+  });
+});

@@ -1,0 +1,194 @@
+/**
+ * The generated text itself. The demo model's library for every instruction set is committed under generated/golden/: a change
+ * of the generator shows as a diff there, a refactoring as none. UPDATE_GOLDEN=1 rewrites it. All shipped shapes are emitted for
+ * every instruction set, and what is emitted compiles without a warning with every compiler there is.
+ */
+import { strict as assert } from 'node:assert';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { findCompiler, hostFamily, writeFiles } from '../codegen/compile.ts';
+import { profileOf } from '../codegen/cpu.ts';
+import { emit, templates } from '../codegen/emit.ts';
+import { kernelSource } from '../codegen/generate.ts';
+import { isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
+import { kernelsOf, planOf } from '../codegen/plan.ts';
+import { CompileError } from '../schemas/error.ts';
+import { packageRoot } from '../schemas/files.ts';
+import { skip } from './fixtures.ts';
+import { unitSources } from './kernel-runner.ts';
+import { demoShape, shippedShapes } from './shapes.ts';
+
+const golden = path.join(packageRoot, 'generated', 'golden');
+const targets = Object.values<Isa>(isas);
+const planFor = (isa: Isa) => planOf(demoShape(), profileOf(isa.name));
+
+/** Longer texts are committed as their hash: fully unrolled code without vectors fills megabytes and nobody reads it. */
+const READABLE = 60_000;
+
+/** What is committed for an instruction set: everything that is generated, but for the copies of templates. */
+function goldenFiles(isa: Isa): Map<string, string> {
+  const copied = templates();
+  return new Map(
+    [...emit(planFor(isa))]
+      .filter(([name]) => !copied.has(name) && name !== 'bindings.ts')
+      .map(([name, text]) =>
+        text.length <= READABLE
+          ? [name, text]
+          : [`${name}.sha256`, `${createHash('sha256').update(text).digest('hex')} ${text.length} characters\n`],
+      ),
+  );
+}
+
+/** Files below a folder, by path relative to it. */
+function filesBelow(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+/** Where two texts first differ, for a message. */
+function difference(actual: string, expected: string): string {
+  const [a, e] = [actual.split('\n'), expected.split('\n')];
+  const i = a.findIndex((line, j) => line !== e[j]);
+  return `line ${i + 1} is now\n  ${a[i]}\nand was\n  ${e[i]}`;
+}
+
+describe('golden text', () => {
+  for (const isa of targets)
+    it(`${isa.name}: the demo model's library is what generated/golden/${isa.name} holds`, () => {
+      const folder = path.join(golden, isa.name);
+      const files = goldenFiles(isa);
+      if (process.env.UPDATE_GOLDEN === '1') {
+        rmSync(folder, { recursive: true, force: true });
+        for (const [name, text] of files) {
+          mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+          writeFileSync(path.join(folder, name), text);
+        }
+      }
+      const advice = 'run with UPDATE_GOLDEN=1 if that is meant, and read the diff';
+      assert.deepEqual(filesBelow(folder), [...files.keys()].sort(), `other files than before; ${advice}`);
+      for (const [name, text] of files) {
+        const before = readFileSync(path.join(folder, name), 'utf8');
+        if (text !== before) assert.fail(`${isa.name}/${name}: ${difference(text, before)}\n${advice}`);
+      }
+    });
+
+  it('holds nothing else', () => {
+    assert.deepEqual(readdirSync(golden).sort(), Object.keys(isas).sort());
+  });
+});
+
+describe('emit', () => {
+  for (const isa of targets) {
+    it(`gives the same bytes twice for ${isa.name}`, () => {
+      assert.deepEqual([...emit(planFor(isa))], [...emit(planFor(isa))]);
+    });
+
+    it(`serves all shipped shapes on ${isa.name}`, () => {
+      const copied = templates();
+      for (const shape of shippedShapes()) {
+        const plan = planOf(shape, profileOf(isa.name));
+        const files = emit(plan);
+        for (const name of kernelsOf(plan).keys()) assert.ok(files.get(`kernels/${name}.c`)?.includes(`bn_${name}(`));
+        assert.equal(JSON.parse(files.get('manifest.json')!).shape.name, shape.name);
+        for (const [name, text] of files) {
+          if (copied.has(name)) continue;
+          assert.ok(text.endsWith('\n') && !text.includes('\r'), name);
+          assert.doesNotMatch(text, /\bundefined\b|\bNaN\b|\[object/, `${shape.name}: ${name}`);
+          assert.ok(!text.includes(packageRoot), `${name} mentions a path of this machine`);
+        }
+      }
+    });
+  }
+});
+
+const WARNINGS = ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-fsyntax-only'];
+/** Kinds of compilers by how they name themselves, and what to ask for; undefined: the best there is. */
+const compilers: Record<string, (foreign: boolean) => string | undefined> = {
+  clang: () => undefined,
+  gcc: (foreign) => (foreign ? 'aarch64-linux-gnu-gcc' : 'gcc'),
+};
+
+/** The command of a compiler for a family, or skips the test. */
+async function compilerOr(context: Mocha.Context, kind: string, family: Isa['family']): Promise<readonly string[]> {
+  const foreign = family !== 'any' && family !== hostFamily;
+  if (foreign && family !== 'arm64') skip(context, `no cross compiler for ${family}`);
+  try {
+    const compiler = await findCompiler(family, compilers[kind]!(foreign));
+    if (compiler.label.startsWith(kind)) return compiler.command;
+    return skip(context, `${kind} is not installed`);
+  } catch (error) {
+    if (error instanceof CompileError) return skip(context, error.message);
+    throw error;
+  }
+}
+
+describe('warnings', () => {
+  let folder: string;
+  before(() => {
+    folder = mkdtempSync(path.join(tmpdir(), 'bitnet-warnings-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  const compileIn = async (command: readonly string[], cwd: string, flags: readonly string[], file: string) => {
+    const [cc, ...first] = command;
+    const result = await execa(cc!, [...first, ...WARNINGS, ...flags, file], { cwd, reject: false });
+    assert.equal(result.stderr, '', `${command.join(' ')} on ${file}`);
+    assert.equal(result.exitCode, 0);
+  };
+
+  for (const kind of Object.keys(compilers))
+    for (const isa of targets) {
+      it(`none from ${kind} on the kernels for ${isa.name}`, async function () {
+        const command = await compilerOr(this, kind, isa.family);
+        const sources = [...kernelsOf(planFor(isa)).values()].map(kernelSource);
+        const units = unitSources(sources, isa);
+        const cwd = path.join(folder, `${isa.name}-${kind}`);
+        await writeFiles(
+          new Map([
+            ...sources.map(({ name, text }): [string, string] => [`kernels/${name}.c`, text]),
+            ...units.map((text, i): [string, string] => [`unit${i}.c`, text]),
+          ]),
+          cwd,
+        );
+        for (const i of units.keys()) await compileIn(command, cwd, isa.flags(isa.requires), `unit${i}.c`);
+      });
+
+      it(`none from ${kind} on each file of the library around them for ${isa.name}`, async function () {
+        const command = await compilerOr(this, kind, isa.family);
+        const files = new Map([...emit(planFor(isa))].filter(([name]) => /^[^/]*\.[ch]$/.test(name)));
+        const cwd = path.join(folder, `${isa.name}-${kind}-library`);
+        await writeFiles(files, cwd);
+        // Headers too: each includes what it needs.
+        for (const name of files.keys())
+          await compileIn(
+            command,
+            cwd,
+            [...isa.flags(isa.requires), ...(name.endsWith('.h') ? ['-x', 'c'] : [])],
+            name,
+          );
+      });
+    }
+
+  it('all C that is written by hand is formatted', async function () {
+    const asked = await execa('clang-format-19', ['--version'], { reject: false });
+    if (asked.failed) skip(this, 'clang-format-19 is not installed; other versions format differently');
+    const sources = ['templates', 'test'].flatMap((name) =>
+      filesBelow(path.join(packageRoot, name))
+        .filter((file) => /\.[ch]$/.test(file))
+        .map((file) => path.join(name, file)),
+    );
+    assert.ok(sources.length >= templates().size);
+    const result = await execa('clang-format-19', ['--dry-run', '-Werror', ...sources], {
+      cwd: packageRoot,
+      reject: false,
+    });
+    assert.equal(result.stderr, '');
+  });
+});

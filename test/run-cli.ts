@@ -1,0 +1,128 @@
+/**
+ * Runs the command-line programs as their users do: as child processes, with a cache folder for each test file. Compiled objects
+ * are shared with the other tests (cc-cache.sh).
+ */
+import { strict as assert } from 'node:assert';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism, tmpdir, userInfo } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { findCompiler, hostFamily } from '../codegen/compile.ts';
+
+export const projectRoot: string = path.resolve(import.meta.dirname, '..');
+
+const programs = { run: 'runtime/cli.ts', gen: 'codegen/cli.ts', tune: 'codegen/tune-cli.ts' } as const;
+export type ProgramName = keyof typeof programs;
+
+export interface CliOptions {
+  /** Added to the environment; undefined removes a variable. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** What is piped to stdin; default: it is empty and not a pipe. */
+  readonly input?: string;
+  readonly cwd?: string;
+}
+
+export interface Outcome {
+  /** Undefined after death by a signal. */
+  readonly code: number | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Command and arguments of a program; tsx is resolved here, so that it can be started in any folder. */
+export const commandOf = (program: ProgramName, args: readonly string[]): [string, ...string[]] => [
+  process.execPath,
+  '--import',
+  import.meta.resolve('tsx'),
+  path.join(projectRoot, programs[program]),
+  ...args,
+];
+
+/** At most as many children at once as there are CPUs, so that tests may ask for many together. */
+let free = availableParallelism();
+const waiting: (() => void)[] = [];
+async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (free > 0) free--;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  try {
+    return await work();
+  } finally {
+    const next = waiting.shift();
+    if (next) next();
+    else free++;
+  }
+}
+
+const objects = path.join(tmpdir(), `bitnet-gen-tests-${userInfo().uid}`, 'objects');
+
+export type Cli = ReturnType<typeof useCli>;
+
+/** Gives the enclosing suite the programs, a cache folder of their own, and a temporary folder. */
+export function useCli() {
+  let folder = '';
+  let compiler = '';
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-cli-'));
+    const { command } = await findCompiler(hostFamily);
+    const keeping = path.join(import.meta.dirname, 'cc-cache.sh');
+    // A command is split at spaces.
+    compiler = (/\s/.test(keeping) ? command : ['sh', keeping, ...command]).join(' ');
+    mkdirSync(objects, { recursive: true });
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  const cli = {
+    /** Path below the temporary folder. */
+    path: (...names: string[]): string => path.join(folder, ...names),
+
+    /** Path below the programs' cache. */
+    cache: (...names: string[]): string => path.join(folder, 'cache', 'bitnet-gen', ...names),
+
+    environment: (): Record<string, string> => ({
+      XDG_CACHE_HOME: path.join(folder, 'cache'),
+      BITNET_CC: compiler,
+      BITNET_TEST_OBJECTS: objects,
+    }),
+
+    /** Starts a program; the caller looks after its process. */
+    start(program: ProgramName, args: readonly string[], { env = {}, input, cwd = projectRoot }: CliOptions = {}) {
+      const [file, ...rest] = commandOf(program, args);
+      const stdin = input === undefined ? { stdin: 'ignore' as const } : { input };
+      const environment = { ...cli.environment(), ...env };
+      return execa(file, rest, { cwd, env: environment, reject: false, stripFinalNewline: false, ...stdin });
+    },
+
+    /** Runs a program to its end. */
+    run: (program: ProgramName, args: readonly string[], options?: CliOptions): Promise<Outcome> =>
+      inTurn(async () => {
+        const { exitCode: code, stdout, stderr } = await cli.start(program, args, options);
+        return { code, stdout, stderr };
+      }),
+
+    /** Runs a program that must succeed. @returns its stdout */
+    async ok(program: ProgramName, args: readonly string[], options?: CliOptions): Promise<string> {
+      const { code, stdout, stderr } = await cli.run(program, args, options);
+      assert.equal(code, 0, `bitnet-${program} ${args.join(' ')} ended with ${code}: ${stderr}`);
+      return stdout;
+    },
+
+    /** Runs a program that must print one JSON object and nothing else on stdout. */
+    json: async (program: ProgramName, args: readonly string[], options?: CliOptions) =>
+      JSON.parse(await cli.ok(program, [...args, '--json'], options)),
+  };
+  return cli;
+}
+
+/** Everything below a folder with sizes and times, as one text: equal texts mean that nothing was touched. */
+export function snapshot(folder: string): string {
+  const stat = statSync(folder, { throwIfNoEntry: false });
+  if (!stat?.isDirectory()) return stat ? `${stat.size} bytes` : 'nothing';
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .sort()
+    .map((name) => {
+      const entry = statSync(path.join(folder, name));
+      // The time of a folder changes when something in it comes and goes.
+      return entry.isDirectory() ? `${name}/` : `${name} ${entry.size} ${entry.mtimeMs}`;
+    })
+    .join('\n');
+}
