@@ -41,7 +41,7 @@ const floatTypeConstants: Record<string, string> = {
   f16: '1 /* BN_F16 */',
   bf16: '30 /* BN_BF16 */',
 };
-const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : String(Math.fround(x))}f`;
+const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : x}f`;
 
 /** The manifest of a plan's library. */
 export function manifestOf(plan: Plan): Manifest {

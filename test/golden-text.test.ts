@@ -9,17 +9,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
-import { findCompiler, hostFamily, writeFiles } from '../codegen/compile.ts';
+import { writeFiles } from '../codegen/compile.ts';
 import { profileOf } from '../codegen/cpu.ts';
 import { emit, templates } from '../codegen/emit.ts';
 import { kernelSource } from '../codegen/generate.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
 import { kernelsOf, planOf } from '../codegen/plan.ts';
-import { CompileError } from '../schemas/error.ts';
 import { packageRoot } from '../schemas/files.ts';
 import { skip } from './fixtures.ts';
-import { unitSources } from './kernel-runner.ts';
+import { compilerFor, isForeign, unitSources } from './kernel-runner.ts';
 import { demoShape, shippedShapes } from './shapes.ts';
 
 const golden = path.join(packageRoot, 'generated', 'golden');
@@ -117,16 +116,11 @@ const compilers: Record<string, (foreign: boolean) => string | undefined> = {
 
 /** The command of a compiler for a family, or skips the test. */
 async function compilerOr(context: Mocha.Context, kind: string, family: Isa['family']): Promise<readonly string[]> {
-  const foreign = family !== 'any' && family !== hostFamily;
+  const foreign = isForeign(family);
   if (foreign && family !== 'arm64') skip(context, `no cross compiler for ${family}`);
-  try {
-    const compiler = await findCompiler(family, compilers[kind]!(foreign));
-    if (compiler.label.startsWith(kind)) return compiler.command;
-    return skip(context, `${kind} is not installed`);
-  } catch (error) {
-    if (error instanceof CompileError) return skip(context, error.message);
-    throw error;
-  }
+  const compiler = await compilerFor(family, compilers[kind]!(foreign));
+  if (typeof compiler === 'string') return skip(context, compiler);
+  return compiler.label.startsWith(kind) ? compiler.command : skip(context, `${kind} is not installed`);
 }
 
 describe('warnings', () => {

@@ -56,24 +56,32 @@ interface Machine {
 }
 const machines = new Map<Isa['family'], Promise<Machine | string>>();
 
+export const isForeign = (family: Isa['family']): boolean => family !== 'any' && family !== hostFamily;
+
+/** The compiler for a family, the best or the one asked for; or the reason why there is none. */
+export async function compilerFor(family: Isa['family'], requested?: string): Promise<Compiler | string> {
+  if (isForeign(family) && !requested && process.env.BITNET_CC) return 'BITNET_CC names a compiler for this machine';
+  try {
+    return await findCompiler(family, requested);
+  } catch (error) {
+    if (error instanceof CompileError) return error.message;
+    throw error;
+  }
+}
+
 /** Compiler and emulator for a family, looked for once; or the reason why there is none. */
 function machineFor(family: Isa['family']): Promise<Machine | string> {
   let found = machines.get(family);
   if (!found) {
     found = (async () => {
-      const foreign = family !== 'any' && family !== hostFamily;
-      const run = foreign ? emulators[family] : [];
+      const run = isForeign(family) ? emulators[family] : [];
       if (!run) return `no emulator for ${family} is known`;
       if (run.length) {
         const asked = await execa(run[0]!, ['--version'], { reject: false });
         if (asked.failed) return `${run[0]} is not installed`;
       }
-      try {
-        return { compiler: await findCompiler(family), run };
-      } catch (error) {
-        if (error instanceof CompileError) return error.message;
-        throw error;
-      }
+      const compiler = await compilerFor(family);
+      return typeof compiler === 'string' ? compiler : { compiler, run };
     })();
     machines.set(family, found);
   }
@@ -82,7 +90,7 @@ function machineFor(family: Isa['family']): Promise<Machine | string> {
 
 /** Why code of this instruction set cannot run on this machine; undefined when it can. */
 export async function unavailable(isa: Isa): Promise<string | undefined> {
-  if (isa.family === 'any' || isa.family === hostFamily) {
+  if (!isForeign(isa.family)) {
     const missing = missingFeatures(isa);
     if (missing.length) return `this CPU lacks ${missing.join(', ')}`;
   }

@@ -100,9 +100,15 @@ function printStatement(isa: Isa, s: Statement, indent: string, out: string[]): 
   }
 }
 
-/** `void bn_...(...)` without a semicolon. */
+/** `void bn_...(...)` without a semicolon; the parameters are broken into lines of at most 120 columns. */
 export function printSignature(program: Program): string {
-  return `void bn_${program.name}(${program.params.map(printParam).join(', ')})`;
+  const lines = [`void bn_${program.name}(`];
+  program.params.map(printParam).forEach((param, i, all) => {
+    const text = `${param}${i + 1 < all.length ? ', ' : ')'}`;
+    if (lines.at(-1)!.length + text.trimEnd().length <= 118) lines[lines.length - 1] += text;
+    else lines.push(`    ${text}`);
+  });
+  return lines.map((line) => line.trimEnd()).join('\n');
 }
 
 /** The whole function. */

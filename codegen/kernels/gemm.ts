@@ -35,7 +35,8 @@ function gemmTile(isa: Isa, p: Packing): [number, number, number] {
   const vectors = rows / isa.lanes;
   let tokens = 8;
   while (tokens > 1 && (tokens * vectors + vectors + 1 > isa.registers || tokens * vectors > 32)) tokens /= 2;
-  return [tokens, rows, 16];
+  // A dot step of pairs needs a register for its products, and clang sums several before it adds them: 16 k would spill.
+  return [tokens, rows, isa.dot.products === 2 ? 8 : 16];
 }
 
 export const gemm: KernelFamily = {
@@ -195,7 +196,7 @@ export const gemm: KernelFamily = {
           b.do('store_ints', at(y, times(t, ldy), times(tile, p.rows), v * isa.lanes), bias);
       });
       b.chunks(`block${tag}`, lines, blockLines, (base, lineCount, rest) => {
-        const id = `${tag}b${rest}`;
+        const id = rest ? `${tag}y` : tag;
         expand(tile, base, lineCount, id, high);
         b.loop(`t${id}`, 0, count, tokens, (t) => tileOf(t, tile, base, (lineCount * p.lineK) / 4, id, high));
       });

@@ -37,32 +37,55 @@ enum {
   BN_FFN_DOWN = 10,
 };
 #define BN_SUB_NORMS 1
-#define BN_NORM_EPS 0.000009999999747378752f
+#define BN_NORM_EPS 0.00001f
 #define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
 #define BN_PAUSE() __asm__ volatile("isb")
 
-void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
-void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
-void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
-void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768(const uint8_t *restrict w, const int8_t *restrict x, const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole, long t1);
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
+    long t1);
+void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
+    long t1);
+void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
+    long t1);
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    int32_t sum, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
+    long t1);
 void bn_rows_none_bf16_f32__k256__1x1x32_neon(const uint16_t *restrict row, float *restrict o);
-void bn_norm_f32_f32_i8__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
-void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o);
+void bn_norm_f32_f32_i8__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o);
 void bn_narrow_f32_none_f16__k64__1x1x32_neon(const float *restrict x, uint16_t *restrict o);
 void bn_scale_i32_none_f16__k64__1x1x32_neon(const int32_t *restrict y, float f, uint16_t *restrict o);
 void bn_scale_i32_none_f32__k64__1x1x32_neon(const int32_t *restrict y, float f, float *restrict o);
-void bn_attention_f32_f16_f32__g2d64__2x32x32_neon(const float *restrict q, const uint16_t *restrict keys, const uint16_t *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest, float scale);
-void bn_attention_f32_f32_f32__g2d64__2x32x32_neon(const float *restrict q, const float *restrict keys, const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest, float scale);
+void bn_attention_f32_f16_f32__g2d64__2x32x32_neon(const float *restrict q, const uint16_t *restrict keys,
+    const uint16_t *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
+    float scale);
+void bn_attention_f32_f32_f32__g2d64__2x32x32_neon(const float *restrict q, const float *restrict keys,
+    const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
+    float scale);
 void bn_residual_i32_none_f32__k256__1x1x32_neon(const int32_t *restrict y, float f, float *restrict x);
-void bn_relu2_i32_i32_f32__k768__1x1x32_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e, float *restrict o);
-void bn_norm_f32_f32_i8__k768__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
-void bn_norm_f32_f32_f32__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h);
-void bn_head_f32_bf16_f32__n4096k256__1x4x32_neon(const uint16_t *restrict w, const float *restrict x, float *restrict y, long r0, long whole, long r1);
-void bn_head_f32_bf16_f32__n4096k256__4x1x32_neon(const uint16_t *restrict w, const float *restrict x, float *restrict y, long r0, long whole, long r1);
+void bn_relu2_i32_i32_f32__k768__1x1x32_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
+    float *restrict o);
+void bn_norm_f32_f32_i8__k768__1x1x16_neon(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_norm_f32_f32_f32__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h);
+void bn_head_f32_bf16_f32__n4096k256__1x4x32_neon(const uint16_t *restrict w, const float *restrict x,
+    float *restrict y, long r0, long whole, long r1);
+void bn_head_f32_bf16_f32__n4096k256__4x1x32_neon(const uint16_t *restrict w, const float *restrict x,
+    float *restrict y, long r0, long whole, long r1);
 
 /* The names under which forward.c calls the float kernels. */
 #define bn_rows bn_rows_none_bf16_f32__k256__1x1x32_neon

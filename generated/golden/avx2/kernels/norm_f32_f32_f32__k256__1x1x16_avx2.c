@@ -29,7 +29,8 @@ static inline float bn_sum(__m256 v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_f32__k256__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps, float *restrict h) {
+void bn_norm_f32_f32_f32__k256__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h) {
   __m256 squares_0 = _mm256_set1_ps(0.0f);
   __m256 squares_1 = _mm256_set1_ps(0.0f);
   for (long i = 0; i < 16; i += 4) {

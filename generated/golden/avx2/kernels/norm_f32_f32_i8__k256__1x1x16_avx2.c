@@ -49,7 +49,8 @@ static inline void bn_store_int8(int8_t *p, __m256i v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
+void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
   __m256 squares_0 = _mm256_set1_ps(0.0f);
   __m256 squares_1 = _mm256_set1_ps(0.0f);
   for (long i = 0; i < 16; i += 4) {

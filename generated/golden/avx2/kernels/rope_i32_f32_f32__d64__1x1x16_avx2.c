@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_rope_i32_f32_f32__d64__1x1x16_avx2(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o) {
+void bn_rope_i32_f32_f32__d64__1x1x16_avx2(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o) {
   const __m256 factor = _mm256_set1_ps(f);
   const __m256i ai_low0_0 = _mm256_loadu_si256((const __m256i *)(y));
   const __m256i ai_low0_1 = _mm256_loadu_si256((const __m256i *)(y + 8));

@@ -35,7 +35,9 @@ static inline float bn_sum(__m512 v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, const float *restrict keys, const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest, float scale) {
+void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, const float *restrict keys,
+    const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
+    float scale) {
   BN_ASSERT(0 <= blocks && blocks <= 32767);
   BN_ASSERT(0 <= tail && tail <= 1);
   BN_ASSERT(0 <= rest && rest <= 31);

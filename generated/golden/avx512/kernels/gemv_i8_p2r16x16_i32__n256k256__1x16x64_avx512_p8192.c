@@ -31,7 +31,8 @@ static inline __m512i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p8192(const uint8_t *restrict w, const int8_t *restrict x, int32_t sum, int32_t *restrict y, long t0, long t1) {
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    int32_t sum, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
   for (long tile = t0; tile < t1; tile += 1) {

@@ -33,7 +33,8 @@ static inline float bn_sum(__m512 v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_i8__k256__1x1x16_avx512(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
+void bn_norm_f32_f32_i8__k256__1x1x16_avx512(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
   __m512 squares_0 = _mm512_set1_ps(0.0f);
   for (long i = 0; i < 16; i += 4) {
     const __m512 xs0_0 = _mm512_loadu_ps(x + 16 * i);

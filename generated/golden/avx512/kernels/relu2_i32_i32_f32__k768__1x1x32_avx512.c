@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_relu2_i32_i32_f32__k768__1x1x32_avx512(const int32_t *restrict g, const int32_t *restrict u, float f, float e, float *restrict o) {
+void bn_relu2_i32_i32_f32__k768__1x1x32_avx512(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
+    float *restrict o) {
   const __m512 f_all = _mm512_set1_ps(f);
   const __m512 e_all = _mm512_set1_ps(e);
   for (long i = 0; i < 48; i += 2) {

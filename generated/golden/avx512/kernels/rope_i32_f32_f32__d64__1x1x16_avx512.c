@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_rope_i32_f32_f32__d64__1x1x16_avx512(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o) {
+void bn_rope_i32_f32_f32__d64__1x1x16_avx512(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o) {
   const __m512 factor = _mm512_set1_ps(f);
   const __m512i ai_low0_0 = _mm512_loadu_si512(y);
   const __m512 af_low0_0 = _mm512_cvtepi32_ps(ai_low0_0);

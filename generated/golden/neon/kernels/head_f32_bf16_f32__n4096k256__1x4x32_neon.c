@@ -30,7 +30,8 @@ static inline float bn_sum(float32x4_t v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_head_f32_bf16_f32__n4096k256__1x4x32_neon(const uint16_t *restrict w, const float *restrict x, float *restrict y, long r0, long whole, long r1) {
+void bn_head_f32_bf16_f32__n4096k256__1x4x32_neon(const uint16_t *restrict w, const float *restrict x,
+    float *restrict y, long r0, long whole, long r1) {
   BN_ASSERT(0 <= r0 && r0 <= 4096);
   BN_ASSERT(0 <= whole && whole <= 4096);
   BN_ASSERT(0 <= r1 && r1 <= 4096);

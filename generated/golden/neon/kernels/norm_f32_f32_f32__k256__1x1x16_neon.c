@@ -28,7 +28,8 @@ static inline float bn_sum(float32x4_t v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_f32__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h) {
+void bn_norm_f32_f32_f32__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h) {
   float32x4_t squares_0 = vdupq_n_f32(0.0f);
   float32x4_t squares_1 = vdupq_n_f32(0.0f);
   float32x4_t squares_2 = vdupq_n_f32(0.0f);

@@ -37,7 +37,8 @@ static inline void bn_store_int8(int8_t *p, int32x4_t v) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_i8__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
+void bn_norm_f32_f32_i8__k256__1x1x16_neon(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
   float32x4_t squares_0 = vdupq_n_f32(0.0f);
   float32x4_t squares_1 = vdupq_n_f32(0.0f);
   float32x4_t squares_2 = vdupq_n_f32(0.0f);

@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_relu2_i32_i32_f32__k768__1x1x32_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e, float *restrict o) {
+void bn_relu2_i32_i32_f32__k768__1x1x32_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
+    float *restrict o) {
   const float32x4_t f_all = vdupq_n_f32(f);
   const float32x4_t e_all = vdupq_n_f32(e);
   for (long i = 0; i < 48; i += 2) {

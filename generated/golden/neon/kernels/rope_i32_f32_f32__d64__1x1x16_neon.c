@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o) {
+void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o) {
   const float32x4_t factor = vdupq_n_f32(f);
   const int32x4_t ai_low0_0 = vld1q_s32(y);
   const int32x4_t ai_low0_1 = vld1q_s32(y + 4);

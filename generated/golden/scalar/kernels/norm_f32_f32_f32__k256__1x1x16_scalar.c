@@ -23,7 +23,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_f32__k256__1x1x16_scalar(const float *restrict x, const float *restrict w, float eps, float *restrict h) {
+void bn_norm_f32_f32_f32__k256__1x1x16_scalar(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h) {
   float squares_0 = 0.0f;
   float squares_1 = 0.0f;
   float squares_2 = 0.0f;

@@ -41,7 +41,8 @@ static inline int32_t bn_round(float x) { return (int32_t)(bn_bits(x + 0x1.8p23f
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_norm_f32_f32_i8__k768__1x1x16_scalar(const float *restrict x, const float *restrict w, float eps, float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
+void bn_norm_f32_f32_i8__k768__1x1x16_scalar(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum) {
   float squares_0 = 0.0f;
   float squares_1 = 0.0f;
   float squares_2 = 0.0f;

@@ -24,7 +24,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_relu2_i32_i32_f32__k768__1x1x32_scalar(const int32_t *restrict g, const int32_t *restrict u, float f, float e, float *restrict o) {
+void bn_relu2_i32_i32_f32__k768__1x1x32_scalar(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
+    float *restrict o) {
   const float f_all = f;
   const float e_all = e;
   for (long i = 0; i < 48; i += 2) {

@@ -24,7 +24,8 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_rope_i32_f32_f32__d64__1x1x16_scalar(const int32_t *restrict y, float f, const float *restrict cosine, const float *restrict sine, float *restrict o) {
+void bn_rope_i32_f32_f32__d64__1x1x16_scalar(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o) {
   const float factor = f;
   const int32_t ai_low0_0 = *(y);
   const int32_t ai_low0_1 = *(y + 1);
