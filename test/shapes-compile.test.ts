@@ -3,12 +3,11 @@
  * and the library loads where the CPU allows and says what it is.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
 import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { isaOf } from '../codegen/isa/index.ts';
-import { planOf } from '../codegen/plan.ts';
 import { openLibrary } from '../runtime/library.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
@@ -17,10 +16,12 @@ import { buildFor, nativeTargets, runnerOf, targets, useCache } from './machine.
 const shapeOf = (name: string): ModelShape =>
   JSON.parse(readFileSync(path.join(import.meta.dirname, `../schemas/models/${name}.json`), 'utf8'));
 
-/** Ternary weights of a model and rows of its embedding: the file must hold them at 2 bits and 2 bytes an element. */
-function leastBytes({ hidden, layers, heads, kvHeads, headSize, intermediate, vocabulary }: ModelShape): number {
+/** What ternary weights take at 2 bits, and the rows of a tied embedding; a packed file has little else. */
+function leastBytes({ hidden, layers, heads, kvHeads, headSize, intermediate, ...rest }: ModelShape): number {
+  assert.ok(rest.tiedEmbedding);
+  const element = rest.embeddingType === 'f32' ? 4 : 2;
   const attention = hidden * headSize * (2 * heads + 2 * kvHeads);
-  return (layers * (attention + 3 * hidden * intermediate)) / 4 + 2 * vocabulary * hidden;
+  return (layers * (attention + 3 * hidden * intermediate)) / 4 + element * rest.vocabulary * hidden;
 }
 
 for (const name of ['bitnet-2b-4t', 'bitnet-3b']) {

@@ -1,0 +1,466 @@
+/** bitnet-run from the outside: what it prints where, its options, its exit codes, and how it can be interrupted. */
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { nativeProfile } from '../codegen/cpu.ts';
+import { skip } from './fixtures.ts';
+import { demo, largestDifference, nativeTargets, readFloats } from './machine.ts';
+import { commandOf, projectRoot, useCli } from './run-cli.ts';
+import { writeGguf } from './write-gguf.ts';
+import { writeHuggingFace } from './write-huggingface.ts';
+import { randomModel, smallShape, specialTokens, tinyVocabulary } from './write-model.ts';
+
+const OPENING = 'Once upon a time, there was a little girl named Lily. One day she';
+const golden = JSON.parse(readFileSync(path.join(demo, 'golden.json'), 'utf8')) as { prompt_ids: number[] };
+
+describe('bitnet-run', () => {
+  const cli = useCli();
+  const shape = smallShape({ layers: 1, context: 64 });
+  /** A random model with a byte-level tokenizer, and one without any. */
+  let gguf = '';
+  let mute = '';
+
+  before(() => {
+    gguf = cli.path('small.gguf');
+    mute = cli.path('small');
+    const model = randomModel(shape, 1);
+    // The end tokens' logits are 0: there is always a better one, so the model never ends by itself.
+    const { eos, endOfTurn } = specialTokens(shape.vocabulary);
+    for (const id of [eos, endOfTurn]) model.embedding.fill(0, id * shape.hidden, (id + 1) * shape.hidden);
+    writeGguf(gguf, model, { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });
+    writeHuggingFace(mute, model, { weights: 'packed' });
+  });
+
+  describe('what it prints', () => {
+    it('the first run of all: a story on stdout, one line of statistics on stderr, no progress in a pipe', async () => {
+      const { code, stdout, stderr } = await cli.run('run', []);
+      assert.equal(code, 0, stderr);
+      assert.ok(stdout.startsWith(`${OPENING} `), stdout);
+      assert.ok(stdout.length > OPENING.length + 50 && stdout.endsWith('\n'), stdout);
+      const target = nativeProfile().isa;
+      const pattern = new RegExp(
+        `^demo \\| ${target} \\| (clang|gcc) [\\d.]+ \\| \\d+ threads? \\| seed \\d+ \\| prompt 17 tokens, [\\d.]+ tok/s \\| ` +
+          'generated \\d+ tokens, [\\d.]+ tok/s \\| stopped: (length|eos)\\n$',
+      );
+      assert.match(stderr, pattern);
+      assert.deepEqual(
+        readdirSync(cli.cache()).sort(),
+        ['builds', 'compilers.json', 'weights'],
+        'everything is in the cache',
+      );
+    });
+
+    it('a terminal sees progress while it waits, and then the whole prompt', async function () {
+      if (spawnSync('script', ['--version']).status !== 0) skip(this, 'there is no script(1) to make a terminal');
+      const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
+      const line = commandOf('run', ['-n', '4', '--greedy']).map(quote).join(' ');
+      // A cache of its own, so that there is something to wait for.
+      const env = { ...cli.environment(), XDG_CACHE_HOME: cli.path('terminal') };
+      const { stdout } = await execa('script', ['-qefc', line, '/dev/null'], { env, input: '' });
+      assert.match(stdout, /compiling the model's kernels: \d+ of \d+ \(\d+ %\)/);
+      // What a terminal shows after `erase the line` is what comes after it.
+      assert.ok(stdout.split('\x1b[K').at(-1)!.startsWith(`${OPENING} went to`), JSON.stringify(stdout));
+    });
+
+    it('--quiet: only the generated text', async () => {
+      const { stdout, stderr } = await cli.run('run', ['-n', '5', '--greedy', '--quiet']);
+      assert.equal(stdout, ' went to the park with\n');
+      assert.equal(stderr, '');
+    });
+
+    it('--json: one object with the documented keys, alone on stdout', async () => {
+      const { stdout, stderr } = await cli.run('run', ['-n', '5', '--greedy', '--json', '-t', '2']);
+      assert.equal(stderr, '');
+      const { timings, compiler, ...rest } = JSON.parse(stdout);
+      assert.match(compiler, /^(clang|gcc) [\d.]+$/);
+      assert.equal(typeof rest.seed, 'number');
+      assert.deepEqual(rest, {
+        model: 'demo',
+        target: nativeProfile().isa,
+        threads: 2,
+        text: ' went to the park with',
+        prompt_tokens: 17,
+        tokens: [449, 270, 260, 789, 337],
+        stop_reason: 'length',
+        seed: rest.seed,
+        context: 256,
+        kv: 'f16',
+      });
+      assert.deepEqual(Object.keys(timings).sort(), [
+        'generation_ms',
+        'generation_tok_s',
+        'load_ms',
+        'prompt_ms',
+        'prompt_tok_s',
+      ]);
+      for (const value of Object.values(timings)) assert.ok(typeof value === 'number' && value > 0, stdout);
+      const readme = readFileSync(path.join(projectRoot, 'README.md'), 'utf8');
+      const documented = /`--json` prints `\{([^}]*)\}`/.exec(readme.replace(/\s+/g, ' '))?.[1]?.split(/,\s*/);
+      assert.deepEqual(documented?.sort(), Object.keys(JSON.parse(stdout)).sort(), 'the README names the same keys');
+    });
+
+    it('--version, --help with examples', async () => {
+      const { version } = JSON.parse(readFileSync(path.join(projectRoot, 'package.json'), 'utf8'));
+      assert.equal(await cli.ok('run', ['--version']), `${version}\n`);
+      const help = await cli.ok('run', ['--help']);
+      assert.match(help, /^Examples:$/m);
+      const options =
+        '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
+        '--target --cc --tokens --logits --quiet --json --info --cache --version --help';
+      for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
+    });
+
+    it('--info: the model and the kernels, with nothing built', async () => {
+      const env = { XDG_CACHE_HOME: cli.path('info') };
+      const [text, info] = await Promise.all([
+        cli.ok('run', ['--info'], { env }),
+        cli.json('run', ['--info', '--target', 'neon'], { env }),
+      ]);
+      for (const part of [/^model .*demo$/m, /^format .*packed ternary/m, /^attn_q .*gemv_i8_\w+/m, /by default/])
+        assert.match(text, part);
+      assert.doesNotMatch(text, /undefined|NaN/);
+      assert.equal(info.target, 'neon');
+      assert.equal(info.shape.hidden, 256);
+      assert.match(info.matrices.ffn_down.gemm, /^gemm_i8_.*neon/);
+      assert.ok(info.packedBytes > 1e6 && info.parameters.ternary > 1e6);
+      assert.equal(existsSync(path.join(env.XDG_CACHE_HOME, 'bitnet-gen', 'builds')), false);
+    });
+  });
+
+  describe('prompts', () => {
+    const asked = ['-n', '6', '--greedy'];
+
+    it('the argument, -p, -f, -f - and a pipe give the same', async () => {
+      const text = 'The dog was happy because';
+      writeFileSync(cli.path('prompt.txt'), `${text}\n`);
+      const [first, ...others] = await Promise.all([
+        cli.ok('run', [demo, text, ...asked]),
+        cli.ok('run', ['-p', text, ...asked]),
+        cli.ok('run', ['-f', cli.path('prompt.txt'), ...asked]),
+        cli.ok('run', ['-f', '-', ...asked], { input: `${text}\n` }),
+        cli.ok('run', [demo, ...asked], { input: `${text}\n` }),
+        cli.ok('run', asked, { input: text }),
+      ]);
+      assert.ok(first!.startsWith(text) && first!.length > text.length + 10, first);
+      for (const other of others) assert.equal(other, first);
+    });
+
+    it('a model path ends in / or is .', async () => {
+      assert.equal((await cli.json('run', ['.', 'A', '-n', '0'], { cwd: demo })).model, 'demo');
+      assert.equal((await cli.json('run', [`${demo}/`, 'A', '-n', '0'])).model, 'demo');
+    });
+
+    it('--tokens, with and without a tokenizer', async () => {
+      const [spoken, silent, text] = await Promise.all([
+        cli.json('run', [gguf, '--tokens', '1, 2,3', ...asked]),
+        cli.json('run', [mute, '--tokens', '1,2,3', ...asked]),
+        cli.ok('run', [mute, '--tokens', '1,2,3', ...asked, '--quiet']),
+      ]);
+      assert.equal(spoken.prompt_tokens, 3, 'nothing is added');
+      assert.equal(spoken.tokens.length, 6);
+      assert.deepEqual(silent.tokens, spoken.tokens, 'the same model in two formats');
+      assert.equal(silent.text, '');
+      assert.equal(text, `${silent.tokens.join(',')}\n`);
+    });
+  });
+
+  describe('generation', () => {
+    it('-n 0 evaluates the prompt only, -n N gives N tokens', async () => {
+      const [none, one] = await Promise.all([cli.json('run', ['-n', '0']), cli.json('run', ['-n', '1', '--greedy'])]);
+      assert.deepEqual([none.tokens, none.text, none.stop_reason], [[], '', 'length']);
+      assert.equal(none.prompt_tokens, 17);
+      assert.deepEqual([one.tokens, one.stop_reason], [[449], 'length']);
+    });
+
+    it('the end token ends it, and is not part of the text', async () => {
+      // Which token follows is known beforehand, so a copy of the model can call it the end token.
+      const { tokens } = await cli.json('run', [gguf, '--tokens', '5', '-n', '4', '--greedy']);
+      const at = tokens.findIndex((token: number, i: number) => i > 0 && !tokens.slice(0, i).includes(token));
+      assert.ok(at > 0, `all the same: ${tokens}`);
+      const bytes = readFileSync(gguf);
+      const key = 'tokenizer.ggml.eos_token_id';
+      bytes.writeUInt32LE(tokens[at], bytes.indexOf(key) + key.length + 4);
+      const ending = cli.path('ending.gguf');
+      writeFileSync(ending, bytes);
+      const ended = await cli.json('run', [ending, '--tokens', '5', '-n', '9', '--greedy']);
+      assert.deepEqual([ended.tokens, ended.stop_reason], [tokens.slice(0, at), 'eos']);
+    });
+
+    it('seeds: the same gives the same text, the default is random, the printed one reproduces', async () => {
+      const args = ['-n', '24', '--temp', '1.5', '--top-p', '1'];
+      const [a, b, c, d] = await Promise.all([
+        cli.json('run', [...args, '--seed', '7']),
+        cli.json('run', [...args, '--seed', '7', '-t', '1']),
+        cli.run('run', args),
+        cli.json('run', args),
+      ]);
+      assert.deepEqual([a.seed, a.text], [7, b.text]);
+      const printed = /seed (\d+)/.exec(c!.stderr)![1]!;
+      assert.notEqual(Number(printed), d.seed);
+      assert.notEqual(a.text, d.text);
+      assert.equal(await cli.ok('run', [...args, '--seed', printed]), c!.stdout);
+    });
+
+    it('--greedy does not depend on the seed; --temp 0 is the same', async () => {
+      const texts = await Promise.all(
+        [
+          ['--greedy', '--seed', '1'],
+          ['--greedy', '--seed', '2'],
+          ['--temp', '0'],
+        ].map(async (args) => (await cli.json('run', ['-n', '12', ...args])).text),
+      );
+      assert.deepEqual(texts, [texts[0], texts[0], texts[0]]);
+    });
+
+    it('the number of threads, even above that of CPUs, does not change a text', async () => {
+      const args = [gguf, '-p', 'in the', '-n', '24', '--greedy'];
+      const [one, ...others] = await Promise.all(['1', '2', '5'].map((t) => cli.json('run', [...args, '-t', t])));
+      for (const other of others) assert.deepEqual(other.tokens, one.tokens);
+      assert.deepEqual([one.threads, ...others.map((o) => o.threads)], [1, 2, 5]);
+    });
+
+    it('neither does the target', async () => {
+      const results = await Promise.all(
+        nativeTargets.map((target) => cli.json('run', ['-n', '12', '--greedy', '--target', target])),
+      );
+      assert.deepEqual(
+        results.map((r) => r.target),
+        nativeTargets,
+      );
+      for (const result of results) assert.deepEqual(result.tokens, results[0].tokens);
+    });
+
+    it('--stop, across tokens: the text ends before it', async () => {
+      const args = ['-n', '30', '--greedy', '--stop', 'nowhere', '--stop', 'e park wi'];
+      const [text, object] = await Promise.all([cli.ok('run', [...args, '--quiet']), cli.json('run', args)]);
+      assert.equal(text, ' went to th\n');
+      assert.deepEqual([object.text, object.stop_reason], [' went to th', 'stop']);
+    });
+
+    it('a full context ends it', async () => {
+      const { tokens, stop_reason, context } = await cli.json('run', [
+        ...[gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '50', '--ctx', '12'],
+      ]);
+      assert.deepEqual([context, stop_reason], [12, 'context']);
+      // The last token needs no position: nothing is predicted from it.
+      assert.equal(tokens.length, 8);
+    });
+
+    it('--ctx beyond what the model was trained for: a warning, not with --quiet', async () => {
+      const args = [gguf, '--tokens', '1', '-n', '1', '--ctx', '65'];
+      const [loud, quiet] = await Promise.all([
+        cli.run('run', [...args, '--json']),
+        cli.run('run', [...args, '--quiet']),
+      ]);
+      assert.match(loud!.stderr, /^bitnet-run: the model was trained for 64 positions; [^\n]*\n$/);
+      assert.equal(quiet!.stderr, '');
+    });
+
+    it('characters whose bytes come in several tokens are printed whole', async () => {
+      // Byte tokens: one character of four bytes is four tokens, so the random model's text is full of broken characters, but a
+      // character in the prompt's continuation must come out as the bytes say.
+      const { tokens: names } = tinyVocabulary(shape.vocabulary);
+      const args = [
+        gguf,
+        '-p',
+        'é€😀',
+        '-n',
+        '60',
+        '--temp',
+        '3',
+        '--top-k',
+        '0',
+        '--top-p',
+        '1',
+        '--min-p',
+        '0',
+        '--seed',
+        '3',
+      ];
+      const [object, stdout] = await Promise.all([cli.json('run', args), cli.ok('run', args)]);
+      assert.equal(object.prompt_tokens, 1 + 2 + 3 + 4, 'one token for each byte');
+      const bytes = object.tokens.flatMap((id: number) => [...bytesOf(names[id]!)]);
+      const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(bytes));
+      assert.equal(object.text, text);
+      assert.ok(
+        [...text].some((c) => c > '\x7f' && c !== '\ufffd'),
+        `no character of several bytes: ${text}`,
+      );
+      assert.equal(stdout, `é€😀${text}\n`);
+    });
+  });
+
+  describe('--logits', () => {
+    const tokens = ['--tokens', golden.prompt_ids.join(','), '-n', '0'];
+
+    it('every prompt position, as the golden file has them', async () => {
+      const file = cli.path('golden.f32');
+      await cli.ok('run', [...tokens, '--kv', 'f32', '--logits', file]);
+      assert.ok(largestDifference(readFloats(file), readFloats(path.join(demo, 'golden.logits.f32'))) <= 2e-4);
+    });
+
+    it('more positions than one batch; other texts of the run are the same with it', async () => {
+      const ids = Array.from({ length: 150 }, (_, i) => i % 200);
+      const file = cli.path('long.f32');
+      const args = [gguf, '--tokens', ids.join(','), '-n', '6', '--greedy', '--ctx', '200', '--quiet'];
+      const [plain, with_] = await Promise.all([cli.ok('run', args), cli.ok('run', [...args, '--logits', file])]);
+      assert.equal(with_, plain);
+      assert.equal(statSync(file).size, 150 * shape.vocabulary * 4);
+      const last = readFloats(file).subarray(149 * shape.vocabulary);
+      const first = (await cli.json('run', args)).tokens[0];
+      assert.equal(last.indexOf(Math.max(...last)), first);
+    });
+
+    it('an existing file is replaced, which is said', async () => {
+      const file = cli.path('there.f32');
+      writeFileSync(file, '');
+      const { code, stderr } = await cli.run('run', [...tokens, '--quiet', '--logits', file]);
+      assert.equal(code, 0);
+      assert.equal(stderr, `bitnet-run: replaced ${file}\n`);
+      assert.equal(statSync(file).size, golden.prompt_ids.length * 4096 * 4);
+    });
+
+    it('a failure leaves the old file and nothing else', async () => {
+      const folder = cli.path('kept');
+      const file = path.join(folder, 'logits');
+      await execa('mkdir', [folder]);
+      writeFileSync(file, 'old');
+      const { code } = await cli.run('run', [gguf, '--tokens', '1,9999', '-n', '0', '--logits', file]);
+      assert.equal(code, 1);
+      assert.deepEqual(readdirSync(folder), ['logits']);
+      assert.equal(readFileSync(file, 'utf8'), 'old');
+    });
+
+    it('--kv f16 and f32 differ a little', async () => {
+      const of = async (kv: string) => {
+        const file = cli.path(`${kv}.logits`);
+        const object = await cli.json('run', [...tokens, '--kv', kv, '--logits', file]);
+        assert.equal(object.kv, kv);
+        return readFloats(file);
+      };
+      const difference = largestDifference(
+        ...((await Promise.all([of('f16'), of('f32')])) as [Float32Array, Float32Array]),
+      );
+      assert.ok(difference > 0 && difference < 0.2, String(difference));
+    });
+  });
+
+  describe('the cache', () => {
+    it('--cache list and clear', async () => {
+      const env = { XDG_CACHE_HOME: cli.path('cleared') };
+      assert.match(await cli.ok('run', ['--cache', 'list'], { env }), /^0 entries, 0\.0 MB\n$/);
+      await cli.ok('run', [gguf, '--tokens', '1', '-n', '1'], { env });
+      const [text, entries] = await Promise.all([
+        cli.ok('run', ['--cache', 'list'], { env }),
+        cli.json('run', ['--cache', 'list'], { env }),
+      ]);
+      assert.match(text, /^2 entries, [\d.]+ MB$/m);
+      assert.deepEqual(
+        entries.map((e: { kind: string }) => e.kind),
+        ['builds', 'weights'],
+      );
+      for (const entry of entries) assert.ok(entry.bytes > 10000 && text.includes(entry.path));
+      assert.match(await cli.ok('run', ['--cache', 'clear'], { env }), /^removed 2 entries/m);
+      for (const entry of entries) assert.equal(existsSync(entry.path), false);
+    });
+
+    it('a model that changed is packed anew', async () => {
+      const file = cli.path('changing.gguf');
+      const write = (seed: number) =>
+        writeGguf(file, randomModel(shape, seed), { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });
+      const text = () => cli.ok('run', [file, '-p', 'in the', '-n', '12', '--greedy', '--quiet']);
+      write(1);
+      const before_ = await text();
+      write(2);
+      const after_ = await text();
+      assert.notEqual(after_, before_);
+      assert.equal(await text(), after_);
+    });
+
+    it('never beside the model', () => {
+      assert.deepEqual(readdirSync(mute).sort(), ['config.json', 'model.safetensors']);
+    });
+  });
+
+  describe('interruption', () => {
+    const endless = () => [gguf, '--tokens', '1', '--greedy', '-n', '1000000', '--ctx', '100000'];
+
+    it('Ctrl-C while generating: partial text, statistics, exit code 130', async () => {
+      const child = cli.start('run', endless());
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      await sleep(100);
+      child.kill('SIGINT');
+      const { exitCode, stdout, stderr } = await child;
+      assert.equal(exitCode, 130, stderr);
+      assert.ok(stdout.length > 10 && stdout.endsWith('\n'), stdout);
+      assert.match(stderr, /stopped: interrupt\n$/);
+      assert.doesNotMatch(stderr, /^\s+at /m);
+    });
+
+    it('with --json: the object says so', async () => {
+      const child = cli.start('run', [...endless(), '--json', '--logits', cli.path('interrupted.f32')]);
+      while (!existsSync(cli.path('interrupted.f32'))) await sleep(10);
+      await sleep(100);
+      child.kill('SIGINT');
+      const { exitCode, stdout } = await child;
+      const { stop_reason, tokens } = JSON.parse(stdout);
+      assert.deepEqual([exitCode, stop_reason], [130, 'interrupt']);
+      assert.ok(tokens.length > 0);
+    });
+
+    it('Ctrl-C while waiting for stdin', async () => {
+      const [file, ...args] = commandOf('run', [gguf, '-f', '-']);
+      const child = execa(file, args, { env: cli.environment(), reject: false });
+      // Long enough to have started; a program that has not ends in the same way, but with a signal.
+      await sleep(1500);
+      child.kill('SIGINT');
+      const { exitCode, stdout, stderr } = await child;
+      assert.deepEqual([exitCode, stdout, stderr], [130, '', '']);
+    });
+
+    for (const signal of ['SIGINT', 'SIGTERM'] as const)
+      it(`${signal} while compiling: no half build stays, and no compiler goes on`, async () => {
+        const home = cli.path(signal);
+        const builds = path.join(home, 'bitnet-gen', 'builds');
+        // Compiles anew, and slowly.
+        const cc = `sh ${slowCompiler()} ${cli.environment().BITNET_CC}`;
+        const child = cli.start('run', [gguf, '--tokens', '1'], { env: { XDG_CACHE_HOME: home, BITNET_CC: cc } });
+        const compiling = () => existsSync(builds) && readdirSync(builds).length > 0;
+        while (!compiling()) await sleep(10);
+        await sleep(300);
+        child.kill(signal);
+        const { exitCode, stdout, stderr, durationMs } = await child;
+        assert.deepEqual([exitCode, stdout, stderr], [130, '', '']);
+        assert.ok(durationMs < 20000);
+        assert.deepEqual(readdirSync(builds), []);
+      });
+
+    /** Passes the probe, then takes a minute for every file. */
+    function slowCompiler(): string {
+      const file = cli.path('slow-cc');
+      writeFileSync(file, 'case "$*" in *" -c "*) exec sleep 60;; esac\nexec "$@"\n');
+      return file;
+    }
+
+    it('a reader that has seen enough: a quiet end', async () => {
+      const child = cli.start('run', [...endless(), '--quiet']);
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      child.stdout.destroy();
+      const { exitCode, stderr } = await child;
+      assert.deepEqual([exitCode, stderr], [0, '']);
+    });
+  });
+});
+
+/** Bytes of a token in GPT-2's alphabet; control tokens have none. */
+function bytesOf(name: string): Uint8Array {
+  if (name.startsWith('<|')) return new Uint8Array();
+  const printable = (b: number) => (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+  const others = Array.from({ length: 256 }, (_, b) => b).filter((b) => !printable(b));
+  return Uint8Array.from(
+    [...name].map((c) => (c.codePointAt(0)! < 256 ? c.codePointAt(0)! : others[c.codePointAt(0)! - 256]!)),
+  );
+}

@@ -1,0 +1,235 @@
+/**
+ * The package as its users get it: packed from a clean copy of the checkout, installed into an empty project, and run there,
+ * with nothing written into node_modules.
+ */
+import { strict as assert } from 'node:assert';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { findCompiler, hostFamily } from '../codegen/compile.ts';
+import { shippedShapes } from '../codegen/shape.ts';
+import { skip } from './fixtures.ts';
+import { projectRoot } from './run-cli.ts';
+
+const json = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
+const manifest = json(path.join(projectRoot, 'package.json'));
+
+/** What a clone would hold besides tests: nothing built, nothing installed. */
+const tracked = [
+  ...['package.json', 'package-lock.json', '.npmrc', 'README.md', 'LICENSE', 'tsconfig.json', 'tsconfig.build.json'],
+  ...['index.ts', 'schemas', 'codegen', 'runtime', 'templates', 'models', 'scripts', 'test', 'bench'],
+];
+
+describe('package', () => {
+  let folder = '';
+  let checkout = '';
+  let tarball = '';
+  /** Paths in the tarball, without `package/`. */
+  let names: string[] = [];
+
+  before(async () => {
+    folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-package-'));
+    checkout = path.join(folder, 'checkout');
+    mkdirSync(checkout);
+    for (const name of tracked)
+      cpSync(path.join(projectRoot, name), path.join(checkout, name), { recursive: true, preserveTimestamps: true });
+    symlinkSync(path.join(projectRoot, 'node_modules'), path.join(checkout, 'node_modules'));
+    // What an earlier build of files that are gone has left.
+    mkdirSync(path.join(checkout, 'dist', 'old'), { recursive: true });
+    writeFileSync(path.join(checkout, 'dist', 'old', 'removed.js'), '');
+    await execa('npm', ['pack', '--silent'], { cwd: checkout, env: { BITNET_SKIP_BUILD: '1' } });
+    tarball = path.join(checkout, readdirSync(checkout).find((name) => name.endsWith('.tgz'))!);
+    const { stdout } = await execa('tar', ['-tzf', tarball]);
+    names = stdout.split('\n').map((name) => name.replace(/^package\//, ''));
+  });
+  after(() => {
+    // Read-only folders cannot be removed by everyone.
+    spawnChmod(folder, 'u+w');
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  describe('the tarball', () => {
+    it('holds what is needed', () => {
+      const needed = [
+        ...['package.json', 'README.md', 'LICENSE', 'dist/index.js', 'dist/index.d.ts', 'dist/schemas/abi.json'],
+        ...['model.safetensors', 'config.json', 'tokenizer.json'].map((name) => `models/demo/${name}`),
+        ...['model', 'cpu', 'tuning', 'manifest'].map((name) => `schemas/${name}.schema.json`),
+        ...shippedShapes().map((name) => `schemas/models/${name}.json`),
+        ...readdirSync(path.join(projectRoot, 'templates'), { recursive: true, encoding: 'utf8' })
+          .filter((name) => /\.[ch]$/.test(name))
+          .map((name) => `templates/${name}`),
+        ...Object.values<string>(manifest.bin),
+        'scripts/postinstall.mjs',
+      ];
+      for (const name of needed) assert.ok(names.includes(name), `${name} is missing`);
+    });
+
+    it('holds nothing else: no tests, no sources, no golden files, nothing stale', () => {
+      const allowed =
+        /^(dist|schemas|templates|models\/demo)\/|^(package\.json|README\.md|LICENSE|scripts\/postinstall\.mjs)$/;
+      for (const name of names) {
+        assert.match(name, allowed);
+        assert.doesNotMatch(name, /(?<!\.d)\.ts$|\.test\.|golden|node_modules|^dist\/(test|bench|old)\//);
+      }
+    });
+
+    it('names no folder of the machine that made it', async () => {
+      const unpacked = path.join(folder, 'unpacked');
+      mkdirSync(unpacked);
+      await execa('tar', ['-xzf', tarball, '-C', unpacked]);
+      for (const name of names.filter((n) => !/\.safetensors$/.test(n))) {
+        const text = readFileSync(path.join(unpacked, 'package', name), 'utf8');
+        for (const place of [projectRoot, folder]) assert.ok(!text.includes(place), `${name} names ${place}`);
+      }
+    });
+
+    it('is small', () => assert.ok(statSync(tarball).size < 5e6));
+  });
+
+  it('every program of package.json is built and starts', async () => {
+    for (const [name, file] of Object.entries<string>(manifest.bin)) {
+      const { stdout } = await execa(process.execPath, [path.join(checkout, file), '--version']);
+      assert.equal(stdout, manifest.version, name);
+      assert.ok(readFileSync(path.join(checkout, file), 'utf8').startsWith('#!/usr/bin/env node\n'), name);
+    }
+  });
+
+  it('the lock file names no host, and fits package.json', () => {
+    const lock = json(path.join(projectRoot, 'package-lock.json'));
+    for (const [name, entry] of Object.entries<{ resolved?: string }>(lock.packages))
+      assert.equal(entry.resolved, undefined, name);
+    const { dependencies, devDependencies, optionalDependencies } = lock.packages[''];
+    assert.deepEqual(dependencies, manifest.dependencies);
+    assert.deepEqual(devDependencies, manifest.devDependencies);
+    assert.deepEqual(optionalDependencies, manifest.optionalDependencies);
+  });
+
+  describe('installed into an empty project', () => {
+    let project = '';
+    let cache = '';
+    let installed = '';
+
+    before(async function () {
+      project = path.join(folder, 'project');
+      cache = path.join(folder, 'cache');
+      mkdirSync(project);
+      writeFileSync(path.join(project, 'package.json'), '{ "name": "empty", "version": "1.0.0", "private": true }');
+      // Scripts would compile native add-ons; koffi's binaries come with its package.
+      const npm = await execa('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', tarball], {
+        cwd: project,
+        reject: false,
+        timeout: 120000,
+      });
+      if (npm.failed) skip(this as unknown as Mocha.Context, `npm cannot install here: ${lastLine(npm.stderr)}`);
+      installed = path.join(project, 'node_modules', 'bitnet-gen');
+      spawnChmod(path.join(project, 'node_modules'), 'a-w');
+    });
+
+    /** Names, contents and modes of everything in node_modules. */
+    const fingerprint = () => {
+      const root = path.join(project, 'node_modules');
+      const hash = createHash('sha256');
+      for (const name of readdirSync(root, { recursive: true, encoding: 'utf8' }).sort()) {
+        const stat = statSync(path.join(root, name));
+        hash.update(`${name} ${stat.mode} ${stat.mtimeMs}\n`);
+        if (stat.isFile() && name.startsWith('bitnet-gen')) hash.update(readFileSync(path.join(root, name)));
+      }
+      return hash.digest('hex');
+    };
+
+    it('runs: generates, compiles and packs into the cache, and changes nothing in node_modules', async () => {
+      const before_ = fingerprint();
+      const npx = (...args: string[]) =>
+        execa('npx', ['--no-install', ...args], { cwd: project, env: { XDG_CACHE_HOME: cache }, stdin: 'ignore' });
+      const { stdout } = await npx('bitnet-run', '-n', '8', '--greedy', '--json');
+      const { text, tokens } = JSON.parse(stdout);
+      assert.equal(text, ' went to the park with her mom.');
+      assert.equal(tokens.length, 8);
+      const generated = await npx('bitnet-gen', 'bitnet-2b-4t', '--target', 'neon', '--no-compile', '--out', 'out');
+      assert.match(generated.stdout, /^bitnet-2b-4t for neon: \d+ files in out\n?$/);
+      assert.match((await npx('bitnet-tune', '--help')).stdout, /^Usage: bitnet-tune/);
+      assert.deepEqual(readdirSync(path.join(cache, 'bitnet-gen')).sort(), ['builds', 'compilers.json', 'weights']);
+      assert.equal(fingerprint(), before_);
+      assert.deepEqual(readdirSync(project).sort(), ['node_modules', 'out', 'package-lock.json', 'package.json']);
+    });
+
+    it('serves as a library, with types', async () => {
+      writeFileSync(
+        path.join(project, 'use.mts'),
+        `import { createSampler, load } from 'bitnet-gen';
+const { engine, tokenizer } = await load('node_modules/bitnet-gen/models/demo');
+const sampler = createSampler({ temperature: 0, topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1, seed: 1 });
+const prompt = tokenizer!.encode('Once upon a time', { special: false });
+const { text, stopReason } = await engine.generate(prompt, tokenizer, { count: 4, sampler });
+console.log(JSON.stringify([typeof text, text.length > 4, stopReason]));
+engine.dispose();\n`,
+      );
+      const tsc = path.join(projectRoot, 'node_modules', 'typescript', 'bin', 'tsc');
+      const flags = '--strict --target es2023 --module nodenext --skipLibCheck'.split(' ');
+      const types = ['--types', 'node', '--typeRoots', path.join(projectRoot, 'node_modules', '@types')];
+      const checked = await execa(process.execPath, [tsc, ...flags, ...types, 'use.mts'], {
+        cwd: project,
+        reject: false,
+      });
+      assert.equal(checked.exitCode, 0, checked.stdout);
+      const env = { XDG_CACHE_HOME: cache };
+      const { stdout } = await execa(process.execPath, ['use.mjs'], { cwd: project, env });
+      assert.deepEqual(JSON.parse(stdout), ['string', true, 'length']);
+    });
+
+    it('the install step compiles the demo, and never fails', async () => {
+      const script = path.join(installed, 'scripts', 'postinstall.mjs');
+      const { command } = await findCompiler(hostFamily);
+      const install = async (env: Record<string, string>) => {
+        const ran = await execa(process.execPath, [script], { env, reject: false });
+        assert.equal(ran.exitCode, 0);
+        assert.equal(ran.stderr, '');
+        return ran.stdout;
+      };
+      const fresh = { XDG_CACHE_HOME: path.join(folder, 'install') };
+      mkdirSync(path.join(folder, 'empty'));
+      writeFileSync(path.join(folder, 'file'), '');
+      assert.match(
+        await install({ ...fresh, PATH: path.join(folder, 'empty'), CC: '', BITNET_CC: '' }),
+        /^bitnet-gen: kernels are compiled at the first run \(no working C compiler; install [^\n]*\)$/,
+      );
+      assert.match(
+        await install({ XDG_CACHE_HOME: path.join(folder, 'file') }),
+        /^bitnet-gen: kernels are compiled at the/,
+      );
+      assert.equal(await install({ ...fresh, BITNET_SKIP_BUILD: '1' }), '');
+      assert.equal(existsSync(fresh.XDG_CACHE_HOME), false);
+      assert.match(
+        await install({ XDG_CACHE_HOME: cache, BITNET_CC: command.join(' ') }),
+        /^bitnet-gen: kernels for \w+ compiled by (clang|gcc) [\d.]+$/,
+      );
+    });
+  });
+});
+
+const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? '';
+
+/** chmod -R for files and folders. */
+function spawnChmod(root: string, mode: 'u+w' | 'a-w'): void {
+  for (const name of ['', ...readdirSync(root, { recursive: true, encoding: 'utf8' })]) {
+    const file = path.join(root, name);
+    const stat = statSync(file, { throwIfNoEntry: false });
+    // Links lead out of the folder.
+    if (!stat || file.includes(`${path.sep}checkout${path.sep}node_modules`)) continue;
+    chmodSync(file, mode === 'u+w' ? stat.mode | 0o200 : stat.mode & ~0o222);
+  }
+}
