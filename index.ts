@@ -6,6 +6,7 @@
  *     const { engine, tokenizer } = await load('path/to/model');
  */
 import { adviceHere, ensureBuilt } from './codegen/build.ts';
+import { CLANG_ADVICE, isSlower } from './codegen/compile.ts';
 import { missingFeatures, profileOf } from './codegen/cpu.ts';
 import { manifestOf } from './codegen/emit.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
@@ -48,6 +49,8 @@ export interface Loaded {
   readonly manifest: Awaited<ReturnType<typeof ensureBuilt>>['manifest'];
   /** `clang 19.1.7` */
   readonly compiler: string;
+  /** One line for the user after a fresh build: how to get a faster one. */
+  readonly advice: string | undefined;
   /** Path of the packed weights. */
   readonly weights: string;
 }
@@ -84,6 +87,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
       source,
       manifest: build.manifest,
       compiler: build.compiler.label,
+      advice: !build.cached && isSlower(build.compiler) ? CLANG_ADVICE : undefined,
       weights: weights.file,
     };
   } catch (error) {

@@ -9,7 +9,7 @@ import { createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { adviceHere, buildRoot } from './build.ts';
-import { compile, findCompiler, writeFiles } from './compile.ts';
+import { CLANG_ADVICE, compile, findCompiler, isSlower, writeFiles } from './compile.ts';
 import { profileOf, readProfile } from './cpu.ts';
 import { emit, manifestOf } from './emit.ts';
 import { kernelSource } from './generate.ts';
@@ -129,8 +129,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
     process.stdout.write(
       `${shape.name} for ${cpu.name}: ${files.size} files in ${where}${build ? `, compiled by ${compiler!.label}` : ''}\n`,
     );
-    if (compiler?.label.startsWith('gcc'))
-      process.stdout.write('clang usually makes faster code: apt-get install clang\n');
+    if (compiler && isSlower(compiler)) process.stdout.write(`${CLANG_ADVICE}\n`);
   }
 });
 

@@ -236,6 +236,7 @@ async function generate(model: string | undefined, positional: string | undefine
   const loadMs = performance.now() - started;
   const { engine, tokenizer, source } = loaded;
   try {
+    if (loaded.advice && !o.quiet) process.stderr.write(`bitnet-run: ${loaded.advice}\n`);
     if (engine.context > source.shape.context && !o.quiet)
       process.stderr.write(
         `bitnet-run: the model was trained for ${source.shape.context} positions; text beyond them may be poor\n`,
