@@ -143,6 +143,7 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   max1: { eitherZero: zeroSign },
   peak: { eitherZero: zeroSign },
   dot_next: { draw: [undefined, dotCodes, dotBytes] },
+  dot_flush: { draw: [integers(-(2 ** 30), 2 ** 30)] },
 };
 
 const defaults: Record<'bytes' | 'ints' | 'floats' | 'int' | 'float', Draw> = {
