@@ -16,7 +16,15 @@ for (const major of [20, 22, 24]) {
   const node = path.join(folder, 'node_modules', binary, 'bin', 'node');
   if (!existsSync(node)) {
     mkdirSync(folder, { recursive: true });
-    const args = ['install', '--prefix', folder, '--no-save', '--ignore-scripts', '--no-package-lock', `${binary}@${major}`];
+    const args = [
+      'install',
+      '--prefix',
+      folder,
+      '--no-save',
+      '--ignore-scripts',
+      '--no-package-lock',
+      `${binary}@${major}`,
+    ];
     const installed = spawnSync('npm', args, { encoding: 'utf8' });
     if (installed.status !== 0 || !existsSync(node)) {
       const reason = installed.stderr?.split('\n').find((line) => line.includes('error')) ?? 'npm cannot install it';
@@ -31,5 +39,7 @@ for (const major of [20, 22, 24]) {
   const run = spawnSync(node, [mocha, ...files], { cwd: root, env, stdio: 'inherit' });
   if (run.status !== 0) failed++;
 }
-console.log(`\nNode versions: ${3 - failed - skipped} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
+console.log(
+  `\nNode versions: ${3 - failed - skipped} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`,
+);
 process.exitCode = failed ? 1 : 0;
