@@ -55,7 +55,7 @@ function numbers(program: Program, isa: Isa): string[] {
   const counted = Object.entries({ dot_next: 'dot step', fma: 'multiply-add', broadcast4: 'broadcast', field: 'field' })
     .filter(([word]) => words[word])
     .map(([word, what]) => plural(words[word]!, what));
-  const cost = `Innermost loop: ${[plural(loaded, 'byte') + ' loaded', ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
+  const cost = `Innermost loop: ${[`${plural(loaded, 'byte')} loaded`, ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
   const step = isa.dot.products * 2 * 127;
   return [

@@ -3,9 +3,9 @@
  * with nothing written into node_modules.
  */
 import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
-  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -57,8 +57,8 @@ describe('package', () => {
     names = stdout.split('\n').map((name) => name.replace(/^package\//, ''));
   });
   after(() => {
-    // Read-only folders cannot be removed by everyone.
-    spawnChmod(folder, 'u+w');
+    // Files in read-only folders cannot be removed.
+    spawnSync('chmod', ['-R', 'u+w', folder]);
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -136,7 +136,7 @@ describe('package', () => {
       });
       if (npm.failed) skip(this as unknown as Mocha.Context, `npm cannot install here: ${lastLine(npm.stderr)}`);
       installed = path.join(project, 'node_modules', 'bitnet-gen');
-      spawnChmod(path.join(project, 'node_modules'), 'a-w');
+      spawnSync('chmod', ['-R', 'a-w', path.join(project, 'node_modules')]);
     });
 
     /** Names, contents and modes of everything in node_modules. */
@@ -222,14 +222,3 @@ engine.dispose();\n`,
 });
 
 const lastLine = (text: string) => text.trim().split('\n').at(-1) ?? '';
-
-/** chmod -R for files and folders. */
-function spawnChmod(root: string, mode: 'u+w' | 'a-w'): void {
-  for (const name of ['', ...readdirSync(root, { recursive: true, encoding: 'utf8' })]) {
-    const file = path.join(root, name);
-    const stat = statSync(file, { throwIfNoEntry: false });
-    // Links lead out of the folder.
-    if (!stat || file.includes(`${path.sep}checkout${path.sep}node_modules`)) continue;
-    chmodSync(file, mode === 'u+w' ? stat.mode | 0o200 : stat.mode & ~0o222);
-  }
-}

@@ -102,7 +102,12 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
       if (s.word === 'dot_zero') sums.set(s.value.name, 0);
       if (s.word === 'dot_next') {
         const [before, codes] = s.args as [Value, Value];
-        sums.set(s.value.name, (sums.get(before.name) ?? 0) + isa.dot.products * (codes.bound ?? 255) * 127);
+        const bound = codes.bound ?? 255;
+        if (bound > isa.dot.codes)
+          problems.push(
+            `dot_next takes codes up to ${isa.dot.codes} on ${isa.name}, but '${codes.name}' may be ${bound}`,
+          );
+        sums.set(s.value.name, (sums.get(before.name) ?? 0) + isa.dot.products * bound * 127);
       }
     }
   };

@@ -25,8 +25,8 @@ export interface Cell {
 export interface Machine {
   /** 32-bit lanes of a vector. */
   readonly lanes: number;
-  /** Products summed into one partial sum, and the largest magnitude it may hold. */
-  readonly dot: { readonly products: 2 | 4; readonly limit: number };
+  /** Products summed into one partial sum, the largest magnitude it may hold, and the largest unsigned code it takes. */
+  readonly dot: { readonly products: 2 | 4; readonly limit: number; readonly codes: number };
 }
 
 export interface Word {

@@ -41,7 +41,7 @@ export const avx2: Isa = {
   flags: () => ['-mavx2', '-mfma', '-mf16c'],
   lanes: 8,
   registers: 16,
-  dot: { products: 2, limit: 32767 },
+  dot: { products: 2, limit: 32767, codes: 255 },
   types: { bytes: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
   include: '#include <immintrin.h>',
   helpers,

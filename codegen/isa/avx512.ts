@@ -39,7 +39,7 @@ export const avx512: Isa = {
   ],
   lanes: 16,
   registers: 32,
-  dot: { products: 4, limit: 2 ** 31 - 1 },
+  dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
   types: { bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
   include: '#include <immintrin.h>',
   helpers,

@@ -31,7 +31,7 @@ export const neon: Isa = {
   flags: () => ['-march=armv8.2-a+dotprod'],
   lanes: 4,
   registers: 32,
-  dot: { products: 4, limit: 2 ** 31 - 1 },
+  dot: { products: 4, limit: 2 ** 31 - 1, codes: 127 },
   types: { bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
   include: '#include <arm_neon.h>',
   helpers,

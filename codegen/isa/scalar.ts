@@ -53,7 +53,7 @@ export const scalar: Isa = {
   flags: () => [],
   lanes: 1,
   registers: Number.POSITIVE_INFINITY,
-  dot: { products: 4, limit: 2 ** 31 - 1 },
+  dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
   types: { bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
   include: '#include <math.h>\n#include <string.h>',
   helpers,

@@ -79,10 +79,10 @@ export const gemv: KernelFamily = {
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
     const ahead = Number(spec.variant!.slice(1));
     const vectors = vectorsOf(p, isa);
-    // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
-    const most = Math.floor(stepsBeforeFlush(isa) / (p.lineK / 4));
     // Enough independent sums to hide the latency of a dot step (4-5 cycles, one or two a cycle).
     const chains = Math.max(1, Math.floor(4 / vectors));
+    // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
+    const most = Math.floor(stepsBeforeFlush(isa) / Math.ceil(p.lineK / 4 / chains));
     const chunk = most >= lines ? lines : Math.max(unroll, Math.floor(most / unroll) * unroll);
 
     b.loop('tile', t0, t1, 1, (tile) => {
