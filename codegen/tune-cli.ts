@@ -11,7 +11,7 @@ import { problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { shapeOf } from './shape.ts';
 import { type SweepResult, sweep } from './tune.ts';
-import { addWisdom, wisdomFile } from './wisdom.ts';
+import { addWisdom, readWisdom, wisdomFile } from './wisdom.ts';
 
 const program = createProgram(
   'bitnet-tune',
@@ -45,6 +45,8 @@ program.action(async (model: string | undefined, o: Options) => {
   const missing = missingFeatures(isa);
   if (missing.length)
     throw new LibraryError(`this machine cannot measure target '${isa.name}': it lacks ${missing.join(', ')}`);
+  // Damaged wisdom is told before the work.
+  readWisdom();
   const compiler = await findCompiler(isa.family, o.cc);
   const progress = createProgress();
   const total = problems(shape).length;

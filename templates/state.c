@@ -3,6 +3,19 @@
 #include <sys/mman.h>
 #include "state.h"
 
+/* AddressSanitizer knows nothing of buffers inside a mapping unless it is told: what lies between them is poisoned. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(start, bytes) ((void)(start), (void)(bytes))
+#endif
+
 /* ---- memory: one zeroed mapping for everything, so that a long context costs only the pages it comes to use */
 
 typedef struct {
@@ -11,8 +24,10 @@ typedef struct {
 } arena;
 
 static void *take(arena *a, size_t bytes) {
-  void *p = a->base ? a->base + a->used : NULL;
-  a->used += (bytes + 63) / 64 * 64 + 64;
+  uint8_t *p = a->base ? a->base + a->used : NULL;
+  const size_t whole = (bytes + 63) / 64 * 64 + 64;
+  if (p) ASAN_POISON_MEMORY_REGION(p + bytes, whole - bytes);
+  a->used += whole;
   return p;
 }
 
@@ -102,6 +117,7 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
 
 void bn_state_destroy(bn_state *s) {
   bn_pool_destroy(s->pool);
+  ASAN_UNPOISON_MEMORY_REGION(s->memory, s->bytes);
   munmap(s->memory, s->bytes);
   if (s->model) bn_model_release(s->model);
   free(s);

@@ -148,9 +148,7 @@ describe('bitnet-gen', () => {
          export const wrong = (library: BitnetLibrary): number => library.eval(1, [1], 1, 1, null);\n`,
       );
       const tsc = path.join(projectRoot, 'node_modules', 'typescript', 'bin', 'tsc');
-      const flags = '--noEmit --strict --target es2023 --module nodenext --allowImportingTsExtensions --types'.split(
-        ' ',
-      );
+      const flags = '--noEmit --strict --target es2023 --module nodenext --allowImportingTsExtensions'.split(' ');
       const checked = await execa(process.execPath, [tsc, ...flags, 'user.ts'], { cwd: folder, reject: false });
       assert.equal(checked.exitCode, 0, checked.stdout);
     });
