@@ -234,6 +234,7 @@ async function generate(model: string | undefined, positional: string | undefine
     ...(o.cc ? { cc: o.cc } : {}),
   }).finally(() => progress.end());
   const loadMs = performance.now() - started;
+  progress.end();
   const { engine, tokenizer, source } = loaded;
   try {
     if (loaded.advice && !o.quiet) process.stderr.write(`bitnet-run: ${loaded.advice}\n`);
