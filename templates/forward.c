@@ -1,30 +1,15 @@
 /*
- * The forward pass: embedding, layers, head. All threads run the same program and meet at barriers, ten a layer. A
- * step's work is divided by tokens (norms, activation function), by row tiles (products), by heads (rotary embedding)
- * or by token and key-value head (attention). Whatever the division, each result is computed in the same order, so the
- * logits do not depend on threads or batches.
+ * The forward pass: embedding, layers, head (the steps of attention and head are in files of their own). All threads
+ * run the same program and meet at barriers, ten a layer. A step's work is divided by tokens (norms, activation
+ * function), by row tiles (products), by heads (rotary embedding) or by token and key-value head (attention). Whatever
+ * the division, each result is computed in the same order, so the logits do not depend on threads or batches.
  *
  *   h  = x + o_proj(quantise([norm](attention(rope(q), rope(k), v))))       q, k, v = products of quantise(norm(x))
  *   x' = h + down(quantise([norm](act(gate) * up)))                        gate, up = products of quantise(norm(h))
  */
-#include <math.h>
-#include <string.h>
 #include "state.h"
 
 /* Steps: each is run by all threads, for the whole batch */
-
-static int tensor_of(int layer, int slot) {
-  return BN_FIRST_LAYER + layer * BN_SLOTS + slot;
-}
-static const float *vector_of(const bn_state *s, int layer, int slot) {
-  return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
-}
-static float scale_of(const bn_state *s, int layer, int matrix) {
-  return bn_tensor_scale(s->model, tensor_of(layer, matrix));
-}
-static float *scratch_of(const bn_state *s, int thread) {
-  return s->rows + (size_t)thread * SCRATCH;
-}
 
 /* y = W q for one matrix of a layer, by row tiles. */
 static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
@@ -42,12 +27,6 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   }
 }
 
-/* x += y * scales, the end of a sub-layer, for one token. */
-static void add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
-  bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
-              a->inverse[t] * scale_of(s, layer, matrix), s->x + (size_t)t * PADDED(BN_HIDDEN));
-}
-
 static void embed(bn_state *s, int t) {
   const size_t row = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
   bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * row),
@@ -60,69 +39,13 @@ static void enter(bn_state *s, int thread, int layer, int slot) {
   bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = t0; t < t1; t++) {
     if (slot == BN_FFN_NORM)
-      add_residual(s, (int)t, layer, BN_ATTN_OUTPUT, &s->mixed);
+      bn_add_residual(s, (int)t, layer, BN_ATTN_OUTPUT, &s->mixed);
     else if (layer > 0)
-      add_residual(s, (int)t, layer - 1, BN_FFN_DOWN, &s->inner);
+      bn_add_residual(s, (int)t, layer - 1, BN_FFN_DOWN, &s->inner);
     else
       embed(s, (int)t);
     bn_norm_hidden(s->x + (size_t)t * PADDED(BN_HIDDEN), vector_of(s, layer, slot), BN_NORM_EPS, scratch_of(s, thread),
                    s->hidden.q + (size_t)t * (size_t)s->hidden.stride, &s->hidden.inverse[t], &s->hidden.sum[t]);
-  }
-}
-
-/* Rotates queries and keys, stores keys and values in the cache; by tokens and heads. */
-static void rotate(bn_state *s, int thread, int layer) {
-  float *scratch = scratch_of(s, thread);
-  const int heads = BN_HEADS + BN_KV_HEADS;
-  const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K),
-              fv = scale_of(s, layer, BN_ATTN_V);
-  long u0, u1;
-  bn_span((long)s->n * heads, thread, bn_pool_threads(s->pool), &u0, &u1);
-  for (long u = u0; u < u1; u++) {
-    const size_t t = (size_t)(u / heads), h = (size_t)(u % heads), p = (size_t)s->position + t;
-    const float *cosine = s->cosine + p * ANGLES, *sine = s->sine + p * ANGLES, inverse = s->hidden.inverse[t];
-    if (h < BN_HEADS) {
-      bn_rope(s->y[BN_ATTN_Q] + t * (size_t)bn_matrices[BN_ATTN_Q].y_stride + h * BN_HEAD_SIZE, inverse * fq, cosine,
-              sine, s->rotated + (t * BN_HEADS + h) * Q_STRIDE);
-      continue;
-    }
-    const size_t kv = h - BN_HEADS, cache = (size_t)layer * BN_KV_HEADS + kv;
-    const int32_t *k = s->y[BN_ATTN_K] + t * (size_t)bn_matrices[BN_ATTN_K].y_stride + kv * BN_HEAD_SIZE;
-    const int32_t *v = s->y[BN_ATTN_V] + t * (size_t)bn_matrices[BN_ATTN_V].y_stride + kv * BN_HEAD_SIZE;
-    uint8_t *keys = s->keys + cache * s->head_bytes_k, *values = s->values + cache * s->head_bytes_v;
-    const size_t first = p / LANES * LANES * BN_HEAD_SIZE + p % LANES; /* [p / 16][d][p % 16] */
-    bn_rope(k, inverse * fk, cosine, sine, scratch);
-    if (s->kv == 32) {
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((float *)(void *)keys)[first + d * LANES] = scratch[d];
-      bn_scale_f32(v, inverse * fv, (float *)(void *)values + p * V_STRIDE);
-    } else {
-      uint16_t *half = (uint16_t *)(scratch + Q_STRIDE);
-      bn_narrow(scratch, half);
-      for (size_t d = 0; d < BN_HEAD_SIZE; d++) ((uint16_t *)(void *)keys)[first + d * LANES] = half[d];
-      bn_scale_f16(v, inverse * fv, (uint16_t *)(void *)values + p * V_STRIDE);
-    }
-  }
-}
-
-/* Attention over all positions up to the token's own; by tokens and key-value heads. */
-static void attend(bn_state *s, int thread, int layer) {
-  float *o = scratch_of(s, thread), *scratch = o + (size_t)GROUP * V_STRIDE;
-  const float scale = 1.0f / sqrtf((float)BN_HEAD_SIZE);
-  long u0, u1;
-  bn_span((long)s->n * BN_KV_HEADS, thread, bn_pool_threads(s->pool), &u0, &u1);
-  for (long u = u0; u < u1; u++) {
-    const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS),
-                 cache = (size_t)layer * BN_KV_HEADS + kv;
-    const long count = s->position + (long)t + 1, blocks = count / BLOCK, rest = count % BLOCK;
-    const float *q = s->rotated + (t * BN_HEADS + kv * GROUP) * Q_STRIDE;
-    const void *keys = s->keys + cache * s->head_bytes_k, *values = s->values + cache * s->head_bytes_v;
-    if (s->kv == 32)
-      bn_attention_f32(q, keys, values, o, scratch, blocks, rest > 0, rest, scale);
-    else
-      bn_attention_f16(q, keys, values, o, scratch, blocks, rest > 0, rest, scale);
-    for (size_t h = 0; h < GROUP; h++)
-      memcpy(s->attended + t * PADDED(ATTENDED) + (kv * GROUP + h) * BN_HEAD_SIZE, o + h * V_STRIDE,
-             BN_HEAD_SIZE * sizeof(float));
   }
 }
 
@@ -157,34 +80,6 @@ static void activate(bn_state *s, int thread, int layer) {
   }
 }
 
-/* The last sum and the final norm of the tokens whose logits are wanted; by tokens. */
-static void leave(bn_state *s, int thread, int first) {
-  long t0, t1;
-  bn_span(s->n - first, thread, bn_pool_threads(s->pool), &t0, &t1);
-  for (long t = first + t0; t < first + t1; t++) {
-    add_residual(s, (int)t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
-    bn_norm_output(s->x + (size_t)t * PADDED(BN_HIDDEN), (const float *)bn_tensor_data(s->model, BN_OUTPUT_NORM),
-                   BN_NORM_EPS, s->normed + (size_t)(t - first) * PADDED(BN_HIDDEN));
-  }
-}
-
-/* Logits of `count` hidden states; by rows of the head. */
-static void project(bn_state *s, int thread, int count) {
-  const void *w = bn_tensor_data(s->model, BN_OUTPUT);
-  long r0, r1;
-  bn_span((BN_VOCABULARY + HEAD_ROWS - 1) / HEAD_ROWS, thread, bn_pool_threads(s->pool), &r0, &r1);
-  for (long r = r0 * HEAD_ROWS; r < r1 * HEAD_ROWS && r < BN_VOCABULARY; r += HEAD_ROWS) {
-    const long end = r + HEAD_ROWS < BN_VOCABULARY ? r + HEAD_ROWS : BN_VOCABULARY;
-    int t = 0;
-    for (; t + BN_HEAD_TOKENS <= count; t += BN_HEAD_TOKENS)
-      bn_head_batch(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
-                    r + (end - r) / BN_HEAD_BATCH_ROWS * BN_HEAD_BATCH_ROWS, end);
-    for (; t < count; t++)
-      bn_head_one(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
-                  r + (end - r) / BN_HEAD_ONE_ROWS * BN_HEAD_ONE_ROWS, end);
-  }
-}
-
 static void evaluate(void *argument, int thread, int threads) {
   bn_state *s = argument;
   (void)threads;
@@ -195,9 +90,9 @@ static void evaluate(void *argument, int thread, int threads) {
     product(s, thread, layer, BN_ATTN_K, &s->hidden);
     product(s, thread, layer, BN_ATTN_V, &s->hidden);
     bn_pool_barrier(s->pool);
-    rotate(s, thread, layer);
+    bn_rotate(s, thread, layer);
     bn_pool_barrier(s->pool);
-    attend(s, thread, layer);
+    bn_attend(s, thread, layer);
     bn_pool_barrier(s->pool);
     mix(s, thread, layer);
     bn_pool_barrier(s->pool);
@@ -215,9 +110,9 @@ static void evaluate(void *argument, int thread, int threads) {
   }
   if (s->want == BN_WANT_NONE) return;
   const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
-  leave(s, thread, first);
+  bn_leave(s, thread, first);
   bn_pool_barrier(s->pool);
-  project(s, thread, s->n - first);
+  bn_project(s, thread, s->n - first);
 }
 
 void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logits) {

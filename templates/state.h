@@ -1,6 +1,6 @@
 /*
  * What the forward pass works on: the buffers of a batch, the rotary tables and the key-value cache of one context.
- * Private to state.c, which makes it, and forward.c, which uses it.
+ * Private to state.c, which makes it, and to the files of the forward pass.
  */
 #ifndef BN_STATE_H
 #define BN_STATE_H
@@ -56,5 +56,30 @@ struct bn_state {
   void *memory; /* everything above */
   size_t bytes;
 };
+
+static inline int tensor_of(int layer, int slot) {
+  return BN_FIRST_LAYER + layer * BN_SLOTS + slot;
+}
+static inline const float *vector_of(const bn_state *s, int layer, int slot) {
+  return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
+}
+static inline float scale_of(const bn_state *s, int layer, int matrix) {
+  return bn_tensor_scale(s->model, tensor_of(layer, matrix));
+}
+static inline float *scratch_of(const bn_state *s, int thread) {
+  return s->rows + (size_t)thread * SCRATCH;
+}
+
+/* x += y * scales, the end of a sub-layer, for one token. */
+static inline void bn_add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
+  bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
+              a->inverse[t] * scale_of(s, layer, matrix), s->x + (size_t)t * PADDED(BN_HIDDEN));
+}
+
+/* Steps of the forward pass: each is run by all threads, for the whole batch. */
+void bn_rotate(bn_state *, int thread, int layer);
+void bn_attend(bn_state *, int thread, int layer);
+void bn_leave(bn_state *, int thread, int first);
+void bn_project(bn_state *, int thread, int count);
 
 #endif
