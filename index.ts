@@ -100,7 +100,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
 export async function describeModel(modelPath: string, target = 'native', cc?: string) {
   const source = openModel(modelPath);
   const cpu = profileOf(target);
-  const manifest = manifestOf(planOf(source.shape, cpu, await adviceHere(cpu, cc)));
+  const manifest = manifestOf(planOf(source.shape, cpu, { advice: await adviceHere(cpu, cc) }));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
       .filter((t) => (t.kind === 'ternary') === ternary)

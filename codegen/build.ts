@@ -18,6 +18,8 @@ export interface BuildOptions {
   readonly cc?: string;
   /** Folder of builds; default: the user's cache. */
   readonly root?: string;
+  /** Packing of all ternary matrices; default: the plan's choice. */
+  readonly packing?: string;
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -45,7 +47,7 @@ export async function ensureBuilt(
 ): Promise<Build & { manifest: Manifest }> {
   const isa = isaOf(cpu.isa);
   const compiler = await findCompiler(isa.family, options.cc);
-  const plan = planOf(shape, cpu, adviceFor(cpu, compiler));
+  const plan = planOf(shape, cpu, { advice: adviceFor(cpu, compiler), packing: options.packing });
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

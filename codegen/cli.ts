@@ -14,6 +14,7 @@ import { profileOf, readProfile } from './cpu.ts';
 import { emit, manifestOf } from './emit.ts';
 import { kernelSource } from './generate.ts';
 import { isaOf, isas } from './isa/index.ts';
+import { packings } from './packings/index.ts';
 import { kernelsOf, planOf } from './plan.ts';
 import { shapeOf, shippedShapes } from './shape.ts';
 
@@ -27,6 +28,12 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
   .option('--out <folder>', 'where to write (default: generated/<model>/<cpu>)')
   .option('--no-compile', 'write the C only')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
+  .option(
+    '--packing <token>',
+    `packing of all ternary matrices (default: the plan's choice): ${Object.values(packings)
+      .map((p) => p.token)
+      .join(', ')}`,
+  )
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -50,6 +57,7 @@ interface Options {
   out?: string;
   compile: boolean;
   cc?: string;
+  packing?: string;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
 }
@@ -70,7 +78,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
   // What was measured here counts for this machine only; a named target gives the same files everywhere.
   const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
-  const plan = planOf(shape, cpu, advice);
+  const plan = planOf(shape, cpu, { advice, packing: o.packing });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

@@ -22,11 +22,21 @@ export function familyOf(spec: KernelSpec): KernelFamily {
   return found;
 }
 
-/** Words that the kernel needs and the ISA lacks; empty when the kernel can be generated. */
-export function missingWords(spec: KernelSpec, isa: Isa): VectorWord[] {
+/** The words that a kernel needs. */
+function neededWords(spec: KernelSpec): VectorWord[] {
   const packing = Object.values<Packing>(packings).find((p) => p.token === spec.weight);
-  return [...familyOf(spec).needs, ...(packing?.needs ?? [])].filter((word) => !isa.words[word]);
+  return [...familyOf(spec).needs, ...(packing?.needs ?? [])];
 }
+
+/** Words that the kernel needs and the ISA lacks; empty when the kernel can be generated. */
+export const missingWords = (spec: KernelSpec, isa: Isa): VectorWord[] =>
+  neededWords(spec).filter((word) => !isa.words[word]);
+
+/** Optional features of its ISA without which the kernel does not run. */
+export const neededFeatures = (spec: KernelSpec): string[] => {
+  const gated = isaOf(spec.isa).gated ?? {};
+  return [...new Set(neededWords(spec).flatMap((word) => gated[word] ?? []))];
+};
 
 /** Records and checks one kernel. @throws PlanError with the reason when the tile does not fit */
 export function programOf(spec: KernelSpec): Program {
@@ -57,9 +67,8 @@ function numbers(program: Program, isa: Isa): string[] {
     .map(([word, what]) => plural(words[word]!, what));
   const cost = `Innermost loop: ${[`${plural(loaded, 'byte')} loaded`, ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
-  const step = isa.dot.products * 2 * 127;
   return [
-    `Partial sums: at most ${largestSum / step} dot steps x ${isa.dot.products} products x 2 x 127 = ${largestSum} <= ${isa.dot.limit}.`,
+    `Partial sums: each dot step adds at most ${isa.dot.products} x largest code x 127; together at most ${largestSum} <= ${isa.dot.limit}.`,
     cost,
   ];
 }

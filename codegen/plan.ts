@@ -14,7 +14,7 @@ import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packings } from './packings/index.ts';
+import { packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf } from './packings/packing.ts';
 import { candidates, firstLegal } from './space.ts';
@@ -44,11 +44,18 @@ export interface Plan {
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
-function chooseMatrix(cpu: CpuProfile, n: number, k: number, advice: Advice): MatrixPlan {
+function chooseMatrix(
+  cpu: CpuProfile,
+  n: number,
+  k: number,
+  { advice = () => undefined, packing }: PlanOptions,
+): MatrixPlan {
   let best: (MatrixPlan & { bytes: number }) | undefined;
   const refused: string[] = [];
   const advised = advice('decode', n, k);
-  for (const p of Object.values<Packing>(packings)) {
+
+  for (const p of packingsFor(isaOf(cpu.isa))) {
+    if (packing && !p.token.startsWith(packing)) continue;
     const offered = candidates('decode', cpu, p, n, k);
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
@@ -69,7 +76,14 @@ function chooseMatrix(cpu: CpuProfile, n: number, k: number, advice: Advice): Ma
       };
   }
   if (!best)
-    throw new PlanError(`no packing has kernels for a ${n} x ${k} matrix on ${cpu.isa}: ${refused.join('; ')}`);
+    throw new PlanError(
+      `no packing has kernels for a ${n} x ${k} matrix on ${cpu.name}: ${
+        refused.join('; ') ||
+        `'${packing}' needs instructions that it lacks; try ${packingsFor(isaOf(cpu.isa))
+          .map((p) => p.token)
+          .join(', ')}`
+      }`,
+    );
   const { bytes: _, ...plan } = best;
   return plan;
 }
@@ -118,11 +132,22 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
   };
 }
 
-/** The plan of a model on a CPU. @param advice measured kernels (wisdom.ts) @throws PlanError when the CPU's ISA cannot run it */
-export function planOf(shape: ModelShape, cpu: CpuProfile, advice: Advice = () => undefined): Plan {
+/** What may be asked of a plan. */
+export interface PlanOptions {
+  /** Measured kernels (wisdom.ts). */
+  readonly advice?: Advice | undefined;
+  /** Packing of all ternary matrices: a token or its beginning (`t5`). */
+  readonly packing?: string | undefined;
+}
+
+/** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
+export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan {
+  const known = Object.values<Packing>(packings).map((p) => p.token);
+  if (options.packing && !known.some((token) => token.startsWith(options.packing!)))
+    throw new PlanError(`unknown packing '${options.packing}'; known packings: ${known.join(', ')}`);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k, advice);
+    const plan = chooseMatrix(cpu, n, k, options);
     for (const slot of slots) matrices[slot] = plan;
   }
   return Object.freeze({

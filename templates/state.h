@@ -57,21 +57,24 @@ struct bn_state {
   size_t bytes;
 };
 
-static inline int tensor_of(int layer, int slot) {
+/* A function that some of the files need. */
+#define BN_SHARED static inline __attribute__((unused))
+
+BN_SHARED int tensor_of(int layer, int slot) {
   return BN_FIRST_LAYER + layer * BN_SLOTS + slot;
 }
-static inline const float *vector_of(const bn_state *s, int layer, int slot) {
+BN_SHARED const float *vector_of(const bn_state *s, int layer, int slot) {
   return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
 }
-static inline float scale_of(const bn_state *s, int layer, int matrix) {
+BN_SHARED float scale_of(const bn_state *s, int layer, int matrix) {
   return bn_tensor_scale(s->model, tensor_of(layer, matrix));
 }
-static inline float *scratch_of(const bn_state *s, int thread) {
+BN_SHARED float *scratch_of(const bn_state *s, int thread) {
   return s->rows + (size_t)thread * SCRATCH;
 }
 
 /* x += y * scales, the end of a sub-layer, for one token. */
-static inline void bn_add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
+BN_SHARED void bn_add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
   bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
               a->inverse[t] * scale_of(s, layer, matrix), s->x + (size_t)t * PADDED(BN_HIDDEN));
 }

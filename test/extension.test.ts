@@ -101,7 +101,7 @@ describe('extension', () => {
     lineBytes: 64,
     needs: [],
     place: (row, k) => ({ byte: 4 * row + k, factor: 1 }),
-    unpack: (_b, _isa, line) => [line.map((codes) => ({ ...codes, bound: 2 }))],
+    unpacker: () => ({ scales: [1], fields: (line) => [() => line.map((codes) => ({ ...codes, bound: 2 }))] }),
   };
   for (const isa of Object.values<Isa>(isas))
     it(`a packing is one object, on ${isa.name}`, async function () {

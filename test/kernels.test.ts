@@ -4,7 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import { setImmediate } from 'node:timers/promises';
-import { kernelSource, programOf } from '../codegen/generate.ts';
+import { kernelSource, neededFeatures, programOf } from '../codegen/generate.ts';
 import type { Param } from '../codegen/ir/record.ts';
 import type { Arguments } from '../codegen/ir/simulate.ts';
 import { simulate } from '../codegen/ir/simulate.ts';
@@ -14,10 +14,11 @@ import type { Isa } from '../codegen/isa/isa.ts';
 import { kernels } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
 import { format } from '../codegen/name.ts';
+import { hostFeatures } from '../schemas/host.ts';
 import { skip } from './fixtures.ts';
 import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
 import type { Call, Runner } from './kernel-runner.ts';
-import { compileKernels, unavailable } from './kernel-runner.ts';
+import { compileKernels, isForeign, unavailable } from './kernel-runner.ts';
 
 /** Bytes of arguments from which on a sample is large, and is called and simulated less often. */
 const LARGE = 1 << 16;
@@ -30,10 +31,16 @@ interface Checked extends Call {
   readonly params: readonly Param[];
 }
 
+/** The samples whose optional features this CPU has; emulators have all. */
+const samplesHere = (family: KernelFamily, isa: Isa) =>
+  family
+    .samples(isa)
+    .filter((spec) => isForeign(isa.family) || neededFeatures(spec).every((feature) => hostFeatures().has(feature)));
+
 /** The calls of a family's samples; compilers go on working in between. */
 async function callsOf(family: KernelFamily, isa: Isa): Promise<Checked[]> {
   const calls: Checked[] = [];
-  for (const spec of family.samples(isa)) {
+  for (const spec of samplesHere(family, isa)) {
     const program = programOf(spec);
     const random = randomOf(program.name);
     for (const [i, kind] of ['random', 'extreme', 'random again', 'random a third time'].entries()) {
@@ -72,7 +79,7 @@ describe('kernels', () => {
   const runners = new Map<string, Promise<Runner | string>>();
   const key = (isa: Isa, op: string) => `${isa.name} ${op}`;
   const prepare = async (isa: Isa, op: string, family: KernelFamily): Promise<Runner | string> => {
-    const specs = family.samples(isa);
+    const specs = samplesHere(family, isa);
     assert.ok(specs.length > 0 && specs.every((spec) => spec.op === op && spec.isa === isa.name));
     assert.equal(new Set(specs.map(format)).size, specs.length, `${op} has a sample twice`);
     return (await unavailable(isa)) ?? compileKernels(isa, specs.map(kernelSource));

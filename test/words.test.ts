@@ -8,15 +8,16 @@ import type { Address, Affine, Arg, ElementType, Program, Value } from '../codeg
 import { at, Recorder, times } from '../codegen/ir/record.ts';
 import type { Arguments } from '../codegen/ir/simulate.ts';
 import { simulate } from '../codegen/ir/simulate.ts';
-import type { ArgType, Cell, Word, WordName } from '../codegen/ir/words.ts';
+import type { ArgType, Cell, VectorWord, Word, WordName } from '../codegen/ir/words.ts';
 import { halfToFloat, scalarWords, words } from '../codegen/ir/words.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
+import { hostFeatures } from '../schemas/host.ts';
 import { skip } from './fixtures.ts';
 import type { Random } from './kernel-inputs.ts';
 import { bitsToFloat, filled, randomOf } from './kernel-inputs.ts';
 import type { Kernel } from './kernel-runner.ts';
-import { runKernels, standalone, unavailable } from './kernel-runner.ts';
+import { isForeign, runKernels, standalone, unavailable } from './kernel-runner.ts';
 
 /** Elements of every test buffer of vectors; a multiple of all lane counts. */
 const COUNT = 4096;
@@ -131,6 +132,11 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   negate_int: { draw: [integers(-(2 ** 31) + 1, 2 ** 31 - 1)] },
   sum_ints: { draw: [integers(-(2 ** 26), 2 ** 26)] },
   round: { draw: [ties] },
+  load_table64: { memory: 'u8' },
+  lookup64: { constants: [[0], [1], [2]] },
+  lookup128: { draw: [undefined, undefined, integers(0, 127)] },
+  shift_ints: { constants: [[1], [2], [31]] },
+  mul_ints: { constants: [[3], [-1], [1022611261]] },
   exp2i: { draw: [integers(-126, 127)] },
   fma: { draw: fmaCases },
   div: { draw: [anyFloat, (random, i) => anyFloat(random, i) || 3] },
@@ -215,13 +221,18 @@ function prepare(word: WordName, isa: Isa): Prepared {
       const s = fetch(`s${a}`, 'bytes', undefined);
       return (i) => b.let(`d${a}`, 'dot_next', b.let(`z${a}`, 'dot_zero'), u(i), s(i));
     }
+    if (type === 'table64') {
+      const p = input(`t${a}`, 'u8', 64, defaults.bytes);
+      return (i) => b.let(`t${a}_v`, 'load_table64', at(p, times(i, 64)));
+    }
     return fetch(`a${a}`, type, draw);
   });
   const constants = recipe.constants ?? [[]];
   const missing = types.filter((t) => t === 'constant').length !== constants[0]!.length;
   if (missing) throw new Error(`'${word}' has constants: add some to the recipes in this file`);
 
-  const keep = result && (result === 'dots' ? 'ints' : result);
+  const keep = result && (result === 'dots' ? 'ints' : result === 'table64' ? 'bytes' : result);
+  const index = result === 'table64' ? fetch('index', 'bytes', undefined) : undefined;
   const step = keep ? stepOf(keep, isa) * constants.length : 1;
   const out = output('out', keep ? elements[keep] : 'i32', step);
   b.loop('i', 0, n, 1, (i) => {
@@ -241,6 +252,7 @@ function prepare(word: WordName, isa: Isa): Prepared {
           b.let(`none${c}`, 'splat_int', b.let(`zero${c}`, 'integer', 0)),
           value,
         );
+      if (index) value = b.let(`entries${c}`, 'lookup64', value, index(i), 0);
       b.do(stores[keep!], at(out, times(i, step), c * stepOf(keep!, isa)), value);
     });
   });
@@ -305,8 +317,12 @@ function compare(word: string, actual: Cell['array'], expected: Cell['array'], e
 
 describe('words', () => {
   for (const isa of Object.values<Isa>(isas)) {
+    const here = (w: WordName) => {
+      const feature = isa.gated?.[w as VectorWord];
+      return !feature || isForeign(isa.family) || hostFeatures().has(feature);
+    };
     const spelled = (Object.keys(words) as WordName[]).filter(
-      (w) => (scalarWords as readonly string[]).includes(w) || isa.words[w as keyof Isa['words']],
+      (w) => (scalarWords as readonly string[]).includes(w) || isa.words[w as VectorWord],
     );
     describe(isa.name, () => {
       const results = new Map<string, { actual: Arguments; expected: Arguments; damage: readonly string[] }>();
@@ -317,7 +333,7 @@ describe('words', () => {
         reason = await unavailable(isa);
         if (reason) return;
         const prepared = new Map<string, Prepared>();
-        for (const word of spelled) {
+        for (const word of spelled.filter(here)) {
           try {
             prepared.set(word, prepare(word, isa));
           } catch (error) {
@@ -346,6 +362,7 @@ describe('words', () => {
       };
       for (const word of spelled)
         it(word, function () {
+          if (!here(word)) skip(this, `this CPU lacks ${isa.gated![word as VectorWord]}`);
           check(this, word, recipes[word]?.eitherZero !== undefined);
         });
       it('partial sums up to the limit of int16', function () {

@@ -26,16 +26,22 @@ function rangeOf({ constant, terms }: Affine, variables: ReadonlyMap<string, Ran
 
 const isVector = (v: Value) => v.type !== 'int' && v.type !== 'float';
 
-/** The values that live at once in one innermost loop body: most at any statement. */
-export function pressure(body: readonly Statement[]): number {
-  const uses = new Map<string, { first: number; last: number; outside: boolean }>();
+/** Registers that the values of one innermost loop body need at once: most at any statement. @param lanes 32-bit lanes of a vector */
+export function pressure(body: readonly Statement[], lanes: number): number {
+  const uses = new Map<string, { first: number; last: number; outside: boolean; registers: number }>();
   // Constants do not count: the compiler may use them from memory.
   const constants = new Set(body.flatMap((s) => (s.kind === 'let' && s.word === 'constant' ? [s.value.name] : [])));
   const touch = (v: Value, i: number, defined: boolean) => {
     if (!isVector(v) || constants.has(v.name)) return;
     const u = uses.get(v.name);
     if (u) u.last = i;
-    else uses.set(v.name, { first: i, last: i, outside: !defined });
+    else
+      uses.set(v.name, {
+        first: i,
+        last: i,
+        outside: !defined,
+        registers: v.type === 'table64' ? Math.ceil(16 / lanes) : 1,
+      });
   };
   body.forEach((s, i) => {
     if (s.kind === 'loop' || s.kind === 'note') return;
@@ -47,7 +53,7 @@ export function pressure(body: readonly Statement[]): number {
   for (let i = 0; i < body.length; i++) {
     let live = 0;
     // A value from outside stays live around the loop; one defined inside from its definition to its last use.
-    for (const u of uses.values()) if (u.outside || (u.first <= i && i < u.last) || u.first === i) live++;
+    for (const u of uses.values()) if (u.outside || (u.first <= i && i < u.last) || u.first === i) live += u.registers;
     most = Math.max(most, live);
   }
   return most;
@@ -64,20 +70,22 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
   for (const p of program.params) if (p.kind === 'long') variables.set(p.name, { min: p.min, max: p.max });
 
   const bounds = (word: WordName, a: Address) => {
-    const p = params.get(a.base) as Extract<Param, { kind: 'pointer' }>;
+    const extent =
+      program.tables.find(({ name }) => name === a.base)?.values.length ??
+      (params.get(a.base) as Extract<Param, { kind: 'pointer' }>).extent;
     const touches = (words[word] as Word).touches;
     const count = (touches?.perLane ?? 0) * isa.lanes + (touches?.total ?? 0);
     if (!count) return;
     const { min, max } = rangeOf(a.offset, variables);
-    if (min < 0 || max + count > p.extent)
-      problems.push(`${word} may touch ${a.base}[${min}..${max + count}) of ${p.extent} elements`);
+    if (min < 0 || max + count > extent)
+      problems.push(`${word} may touch ${a.base}[${min}..${max + count}) of ${extent} elements`);
   };
 
   /** Largest magnitude of each partial sum so far; loops multiply what one pass adds. */
   const sums = new Map<string, number>();
   const visit = (body: readonly Statement[], trips: number): void => {
     if (body.length && !body.some((s) => s.kind === 'loop') && trips > 1) {
-      const live = pressure(body);
+      const live = pressure(body, isa.lanes);
       if (live > isa.registers)
         problems.push(`${live} live values in a loop, but ${isa.name} has ${isa.registers} registers`);
     }

@@ -43,5 +43,5 @@ export function hotLoopCost(program: Program, isa: Isa): Cost {
     counts[s.word] = (counts[s.word] ?? 0) + 1;
     loaded += (elementBytes[s.word] ?? 0) * ((words[s.word] as Word).touches?.perLane ?? 0) * isa.lanes;
   }
-  return { words: counts, loaded, live: pressure(hot) };
+  return { words: counts, loaded, live: pressure(hot, isa.lanes) };
 }

@@ -111,6 +111,10 @@ export function printSignature(program: Program): string {
   return lines.map((line) => line.trimEnd()).join('\n');
 }
 
+/** Numbers of a table, as many in a line as fit. */
+const tableLines = (values: readonly number[]): string[] =>
+  `${values.join(', ')},`.match(/.{1,110}(?:,|$)/g)!.map((line) => `      ${line.trim()}`);
+
 /** The whole function. */
 export function printFunction(program: Program, isa: Isa): string {
   const out: string[] = [`${printSignature(program)} {`];
@@ -118,6 +122,8 @@ export function printFunction(program: Program, isa: Isa): string {
     if (p.kind === 'long') out.push(`  BN_ASSERT(${p.min} <= ${p.name} && ${p.name} <= ${p.max});`);
   const body: string[] = [];
   for (const s of program.body) printStatement(isa, s, '  ', body);
+  for (const { name, values } of program.tables)
+    out.push(`  static const _Alignas(64) uint8_t ${name}[${values.length}] = {`, ...tableLines(values), '  };');
   // A family's signature is the same for all its kernels, so that some do not need all of it.
   for (const { name } of program.params)
     if (!body.some((line) => new RegExp(`\\b${name}\\b`).test(line))) out.push(`  (void)${name};`);

@@ -101,10 +101,17 @@ export type Statement =
     }
   | { readonly kind: 'note'; readonly text: string };
 
+/** Constant bytes that belong to a function. */
+export interface Table {
+  readonly name: string;
+  readonly values: readonly number[];
+}
+
 /** One C function. */
 export interface Program {
   readonly name: string;
   readonly params: readonly Param[];
+  readonly tables: readonly Table[];
   readonly body: readonly Statement[];
 }
 
@@ -114,6 +121,7 @@ export class Recorder {
   readonly #root = this.#body;
   readonly #names = new Set<string>();
   readonly #params: Param[] = [];
+  readonly #tables: Table[] = [];
 
   #claim(name: string): string {
     if (this.#names.has(name)) throw new Error(`the name '${name}' is used twice in one kernel`);
@@ -124,6 +132,12 @@ export class Recorder {
   /** Declares a pointer parameter and returns its address at element 0. */
   pointer(name: string, param: Omit<Extract<Param, { kind: 'pointer' }>, 'kind' | 'name'>): Address {
     this.#params.push({ kind: 'pointer', name: this.#claim(name), ...param });
+    return { kind: 'address', base: name, offset: affine(0) };
+  }
+
+  /** Declares a table of constant bytes and returns its address. */
+  table(name: string, values: readonly number[]): Address {
+    this.#tables.push({ name: this.#claim(name), values });
     return { kind: 'address', base: name, offset: affine(0) };
   }
 
@@ -148,6 +162,15 @@ export class Recorder {
   #bound(word: WordName, args: readonly Arg[]): { bound?: number } {
     if (word === 'field') return { bound: args[2] as number };
     const first = args[0];
+    const table =
+      typeof first === 'object' && first.kind === 'address' && this.#tables.find((t) => t.name === first.base);
+    if (table) return { bound: Math.max(...table.values) };
+    if (word === 'lookup64' || word === 'lookup128')
+      return {
+        bound: Math.max(
+          ...args.map((a) => (typeof a === 'object' && a.kind === 'value' && a.type === 'table64' ? a.bound! : 0)),
+        ),
+      };
     if (word === 'load_bytes' && typeof first === 'object' && first.kind === 'address') {
       const param = this.#params.find((p) => p.name === first.base);
       return { bound: (param?.kind === 'pointer' ? param.bound : undefined) ?? 255 };
@@ -212,7 +235,7 @@ export class Recorder {
   }
 
   program(name: string): Program {
-    return { name, params: this.#params, body: this.#root };
+    return { name, params: this.#params, tables: this.#tables, body: this.#root };
   }
 }
 

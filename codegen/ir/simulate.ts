@@ -20,11 +20,12 @@ export function simulate(program: Program, machine: Machine, args: Arguments): v
       else values.set(p.name, p.kind === 'float' ? Math.fround(value) : value);
     }
   }
+  const tables = new Map(program.tables.map(({ name, values }) => [name, Uint8Array.from(values)]));
   const evaluate = ({ constant, terms }: Affine) =>
     Object.entries(terms).reduce((sum, [name, c]) => sum + c * longs[name]!, constant);
 
   const cell = (a: Address, word: WordName): Cell => {
-    const array = args[a.base] as Cell['array'];
+    const array = tables.get(a.base) ?? (args[a.base] as Cell['array']);
     const index = evaluate(a.offset);
     const touches = (words[word] as Word).touches;
     const count = (touches?.perLane ?? 0) * machine.lanes + (touches?.total ?? 0);

@@ -6,8 +6,11 @@
  * holds bytes 4L .. 4L+3. An ISA that cannot spell a word rules out the kernels that need it.
  */
 
-/** Vector types: bytes (u8 or s8), partial sums of a dot product, int32, float32; scalar types: int32, float32. */
-export type ValueType = 'bytes' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
+/**
+ * Vector types: bytes (u8 or s8), partial sums of a dot product, int32, float32, and tables of 64 bytes, which may take several
+ * registers; scalar types: int32, float32.
+ */
+export type ValueType = 'table64' | 'bytes' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
 
 /** Argument kinds: a value type, an address, or a constant printed as a number. */
 export type ArgType = ValueType | 'address' | 'constant';
@@ -208,6 +211,32 @@ export const words = {
     doc: '(byte >> shift) & mask in every byte; mask <= 255 >> shift',
     meaning: (m, v: B, shift: number, mask: number) => bytes(m, (i) => (v[i]! >> shift) & mask),
   },
+  sub_bytes: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'a - b modulo 256 in every byte',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! - b[i]!),
+  },
+  // --- look-up
+  load_table64: {
+    args: ['address'],
+    result: 'table64',
+    touches: total(64),
+    doc: 'a table of 64 bytes',
+    meaning: (_m, p: Cell) => Uint8Array.from({ length: 64 }, (_, i) => p.array[p.index + i]!),
+  },
+  lookup64: {
+    args: ['table64', 'bytes', 'constant'],
+    result: 'bytes',
+    doc: 'table[(byte >> shift) & 63] for every byte; shift <= 2',
+    meaning: (m, table: B, v: B, shift: number) => bytes(m, (i) => table[(v[i]! >> shift) & 63]!),
+  },
+  lookup128: {
+    args: ['table64', 'table64', 'bytes'],
+    result: 'bytes',
+    doc: 'entry `byte` of two tables, one after the other, for every byte; byte < 128',
+    meaning: (m, low: B, high: B, v: B) => bytes(m, (i) => (v[i]! < 64 ? low[v[i]!]! : high[v[i]! - 64]!)),
+  },
   // --- dot products: u8 codes times s8 activations, four per lane
   dot_zero: {
     args: [],
@@ -260,6 +289,18 @@ export const words = {
     result: 'ints',
     doc: 'a - b',
     meaning: (m, a: V, b: V) => ints(m, (i) => a[i]! - b[i]!),
+  },
+  shift_ints: {
+    args: ['ints', 'constant'],
+    result: 'ints',
+    doc: 'a >> n, the sign kept; 1 <= n <= 31',
+    meaning: (m, a: V, n: number) => ints(m, (i) => a[i]! >> n),
+  },
+  mul_ints: {
+    args: ['ints', 'constant'],
+    result: 'ints',
+    doc: 'a * c modulo 2^32',
+    meaning: (m, a: V, c: number) => ints(m, (i) => Math.imul(a[i]!, c)),
   },
   sum_ints: {
     args: ['ints'],

@@ -40,10 +40,11 @@ export const avx512: Isa = {
   lanes: 16,
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
-  types: { bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
+  types: { table64: '__m512i', bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
   include: '#include <immintrin.h>',
   helpers,
   pause: '__builtin_ia32_pause()',
+  gated: { lookup64: 'avx512vbmi', lookup128: 'avx512vbmi' },
   words: {
     load_bytes: (p) => `_mm512_loadu_si512(${p})`,
     store_bytes: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
@@ -63,12 +64,20 @@ export const avx512: Isa = {
       shift === '0'
         ? `_mm512_and_si512(${v}, _mm512_set1_epi8(${mask}))`
         : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8(${mask}))`,
+    sub_bytes: (a, b) => `_mm512_sub_epi8(${a}, ${b})`,
+    load_table64: (p) => `_mm512_loadu_si512(${p})`,
+    // The instructions look at six and seven bits of an index: what a 16-bit shift brings over does not matter.
+    lookup64: (table, v, shift) =>
+      `_mm512_permutexvar_epi8(${shift === '0' ? v : `_mm512_srli_epi16(${v}, ${shift})`}, ${table})`,
+    lookup128: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
     dot_zero: () => '_mm512_setzero_si512()',
     dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
     dot_flush: (acc, d) => `_mm512_add_epi32(${acc}, ${d})`,
     splat_int: (x) => `_mm512_set1_epi32(${x})`,
     add_ints: (a, b) => `_mm512_add_epi32(${a}, ${b})`,
     sub_ints: (a, b) => `_mm512_sub_epi32(${a}, ${b})`,
+    shift_ints: (a, n) => `_mm512_srai_epi32(${a}, ${n})`,
+    mul_ints: (a, c) => `_mm512_mullo_epi32(${a}, _mm512_set1_epi32(${c}))`,
     sum_ints: (a) => `_mm512_reduce_add_epi32(${a})`,
     to_floats: (a) => `_mm512_cvtepi32_ps(${a})`,
     round: (a) => `_mm512_cvtps_epi32(${a})`,

@@ -18,12 +18,14 @@ export interface Isa extends Machine {
   /** Vector registers, for `check`. */
   readonly registers: number;
   /** C types of the vector values. */
-  readonly types: { readonly bytes: string; readonly dots: string; readonly ints: string; readonly floats: string };
+  readonly types: Readonly<Record<'bytes' | 'dots' | 'ints' | 'floats', string>> & { readonly table64?: string };
   /** Include lines. */
   readonly include: string;
   /** C functions for words that need more than an expression, by name; a kernel gets those it calls. Callees come first. */
   readonly helpers: Readonly<Record<string, string>>;
   /** C statement for a spinning thread. */
   readonly pause: string;
+  /** Words that need one of the optional features. */
+  readonly gated?: { readonly [W in VectorWord]?: string };
   readonly words: { readonly [W in VectorWord]?: (...args: string[]) => string };
 }

@@ -11,6 +11,10 @@ const helpers = {
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }`,
+  bn_lookup128: `static inline int8x16_t bn_lookup128(int8x16x4_t low, int8x16x4_t high, int8x16_t v) {
+  const uint8x16_t i = vreinterpretq_u8_s8(v);
+  return vqtbx4q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
+}`,
   bn_sum: `/* lanes i and i+2, then +1 */
 static inline float bn_sum(float32x4_t v) {
   const float32x2_t s = vadd_f32(vget_low_f32(v), vget_high_f32(v));
@@ -32,7 +36,7 @@ export const neon: Isa = {
   lanes: 4,
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 127 },
-  types: { bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
+  types: { table64: 'int8x16x4_t', bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
   include: '#include <arm_neon.h>',
   helpers,
   pause: '__asm__ volatile("isb")',
@@ -53,12 +57,23 @@ export const neon: Isa = {
       const shifted = shift === '0' ? v : `vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(${v}), ${shift}))`;
       return Number(mask) === 255 >> Number(shift) ? shifted! : `vandq_s8(${shifted}, vdupq_n_s8(${mask}))`;
     },
+    sub_bytes: (a, b) => `vsubq_s8(${a}, ${b})`,
+    load_table64: (p) => `vld1q_s8_x4((const int8_t *)(${p}))`,
+    lookup64: (table, v, shift) => {
+      const bytes = `vreinterpretq_u8_s8(${v})`;
+      const shifted = shift === '0' ? bytes : `vshrq_n_u8(${bytes}, ${shift})`;
+      return `vqtbl4q_s8(${table}, ${shift === '2' ? shifted : `vandq_u8(${shifted}, vdupq_n_u8(63))`})`;
+    },
+    // tbl gives 0 and tbx its first argument where the index is beyond the table.
+    lookup128: (low, high, v) => `bn_lookup128(${low}, ${high}, ${v})`,
     dot_zero: () => 'vdupq_n_s32(0)',
     dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
     dot_flush: (acc, d) => `vaddq_s32(${acc}, ${d})`,
     splat_int: (x) => `vdupq_n_s32(${x})`,
     add_ints: (a, b) => `vaddq_s32(${a}, ${b})`,
     sub_ints: (a, b) => `vsubq_s32(${a}, ${b})`,
+    shift_ints: (a, n) => `vshrq_n_s32(${a}, ${n})`,
+    mul_ints: (a, c) => `vmulq_n_s32(${a}, ${c})`,
     sum_ints: (a) => `vaddvq_s32(${a})`,
     to_floats: (a) => `vcvtq_f32_s32(${a})`,
     round: (a) => `vcvtnq_s32_f32(${a})`,

@@ -13,7 +13,7 @@ import { at, plus, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
-import { packingOf, packings } from '../packings/index.ts';
+import { packingOf, packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
@@ -134,15 +134,15 @@ export const gemm: KernelFamily = {
     );
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
 
+    const unpack = p.unpacker(b, isa, false);
     /** Expands lines [base, base + count) of the panel's row tiles. */
     const expand = (tile: Affine, base: Affine, lineCount: number, tag: string, high: number) =>
       b.loop(`line${tag}`, 0, lineCount, 1, (line) => {
         for (let r = 0; r < high; r++) {
           const id = `${tag}_r${r}`;
           const source = at(w, times(plus(tile, r), tileBytes(p, k)), times(plus(base, line), p.lineBytes));
-          const codes = p.unpack(b, isa, loadLine(b, p, isa, source, id), id);
-          codes.forEach((group, g) => {
-            group.forEach((code, v) => {
+          unpack.fields(loadLine(b, p, isa, source, id), id).forEach((codes, g) => {
+            codes().forEach((code, v) => {
               const to = at(panel, times(line, p.lineK * high * p.rows), (g * high + r) * p.rows * 4 + v * step);
               b.do('store_bytes', to, code);
             });
@@ -208,7 +208,7 @@ export const gemm: KernelFamily = {
   reference: (spec, args) => dotReference(spec, args, args.tokens as number),
 
   samples: (isa) =>
-    Object.values<Packing>(packings).flatMap((p) =>
+    packingsFor(isa).flatMap((p) =>
       [p.lineK - 1, p.lineK * 8, p.lineK * 20 + 1, p.lineK * 40].map(
         (k, i): KernelSpec => ({
           op: 'gemm',

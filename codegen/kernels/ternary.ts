@@ -8,11 +8,13 @@ import type { Random } from './kernel.ts';
 import { roundUp } from './kernel.ts';
 
 /**
- * Dot steps (four k each) that a partial sum can take before it must be flushed:
- * a step adds at most products * 2 * 127 in magnitude (codes <= 2, |x| <= 127).
- * maddubs: 32,767 / (2 * 2 * 127) = 64 steps; dpbusd, sdot: (2^31 - 1) / (4 * 2 * 127) = 2,113,665 steps, more than any k.
+ * Dot steps (four k each) that a partial sum can take before it must be flushed: a step adds at most products * codes * 127 in
+ * magnitude (|x| <= 127). Codes of ternary weights are at most 2 * scale.
+ * maddubs: 32,767 / (2 * 2 * 127) = 64 steps; dpbusd, sdot: (2^31 - 1) / (4 * 2 * 127) = 2,113,665 steps, and 22,017 for codes up
+ * to 192 (k up to 440,340 with t5): more than any k.
  */
-export const stepsBeforeFlush = (isa: Isa): number => Math.floor(isa.dot.limit / (isa.dot.products * 2 * 127));
+export const stepsBeforeFlush = (isa: Isa, scale = 1): number =>
+  Math.floor(isa.dot.limit / (isa.dot.products * 2 * scale * 127));
 
 /** y[t][r] = sum_k w[r][k] x[t][k] with the weights read back from their packed bytes, by the packing's definition. */
 export function dotReference(spec: KernelSpec, args: Arguments, tokens: number): void {

@@ -1,11 +1,27 @@
 /** The registry of packings: one line each, in the order in which the plan prefers them when costs are equal. */
+
+import type { Isa } from '../isa/isa.ts';
 import { p2 } from './p2.ts';
 import type { Packing } from './packing.ts';
+import { vectorsOf } from './packing.ts';
+import { t5 } from './t5.ts';
 
 /** All packings. */
 export const packings = {
   p2,
+  t5r16: t5(16),
+  t5r8: t5(8),
+  t5r4: t5(4),
 } as const satisfies Record<string, Packing>;
+
+/** The packings that an ISA has words and registers for. */
+export const packingsFor = (isa: Isa): Packing[] =>
+  Object.values<Packing>(packings).filter(
+    (p) =>
+      p.needs.every((word) => isa.words[word]) &&
+      Number.isInteger(vectorsOf(p, isa)) &&
+      vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY),
+  );
 
 /** The packing with this token (`p2r16x16`). */
 export function packingOf(token: string): Packing {

@@ -17,9 +17,12 @@ export const p2: Packing = {
   lineBytes: 64,
   needs: ['field'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),
-  unpack: (b, _isa, line, tag) =>
-    [0, 1, 2, 3].map((f) =>
-      // The packer writes codes 0, 1, 2: 3 never occurs.
-      line.map((w, v) => ({ ...b.let(`code${tag}_v${v}_f${f}`, 'field', w, 2 * f, 3), bound: 2 })),
-    ),
+  unpacker: (b) => ({
+    scales: [1, 1, 1, 1],
+    fields: (line, tag) =>
+      [0, 1, 2, 3].map(
+        // The packer writes codes 0, 1, 2: 3 never occurs.
+        (f) => () => line.map((w, v) => ({ ...b.let(`code${tag}_v${v}_f${f}`, 'field', w, 2 * f, 3), bound: 2 })),
+      ),
+  }),
 };

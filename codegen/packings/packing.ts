@@ -17,15 +17,28 @@ export interface Packing {
   /** k of a line. */
   readonly lineK: number;
   readonly lineBytes: number;
-  /** Words that `unpack` uses. */
+  /** Most vectors of a line that leave registers for tables and sums; any number when absent. */
+  readonly mostVectors?: number;
+  /** Words that unpacking uses, and those that divide scaled sums. */
   readonly needs: readonly VectorWord[];
   /** Where weight (row, k) of a line goes: byte `byte` of the line grows by `factor` times its code. */
   readonly place: (row: number, k: number) => { readonly byte: number; readonly factor: number };
   /**
-   * Expands one line, loaded as vectors, to u8 codes: result[g][v] holds the codes of k = 4g .. 4g+3 for the rows of vector v,
-   * four per lane. `tag` makes names unique.
+   * Prepares a kernel to unpack lines, outside its loops. With `scaled`, codes may stay multiplied by the scale of their field,
+   * where that saves work and fits what the ISA's dot product takes; without, every scale is 1.
    */
-  readonly unpack: (b: Recorder, isa: Isa, line: readonly Value[], tag: string) => Value[][];
+  readonly unpacker: (b: Recorder, isa: Isa, scaled: boolean) => Unpacker;
+}
+
+/** Expands lines to fields: field g of a line holds the codes of k = 4g .. 4g+3. */
+export interface Unpacker {
+  /** Of each field: its codes are scale * (w + 1). A power of two times an odd number. */
+  readonly scales: readonly number[];
+  /**
+   * The fields of one line, loaded as vectors: u8 codes, one vector for each vector of the line, four codes per lane, lane = row.
+   * They are recorded when asked for, so that few values live at once. `tag` makes names unique.
+   */
+  readonly fields: (line: readonly Value[], tag: string) => readonly (() => Value[])[];
 }
 
 /** Lines of a row tile. */

@@ -1,126 +1,118 @@
 /* Tables of demo-62b889 on neon. Generated from codegen/plan.ts and codegen/layout.ts. */
 #include "internal.h"
 
-const int64_t bn_file_bytes = 3321856;
+const int64_t bn_file_bytes = 3100672;
 
 /* name, rows, cols, offset, bytes, kind, type */
 const bn_tensor bn_tensors[BN_TENSORS] = {
     {"token_embd", 4096, 256, 4096, 2097152, BN_ROWS, 30 /* BN_BF16 */},
     {"output_norm", 1, 256, 2101248, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.0.attn_norm", 1, 256, 2102272, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.attn_q", 256, 256, 2103296, 16384, BN_TERNARY, 0},
-    {"blk.0.attn_k", 128, 256, 2119744, 8192, BN_TERNARY, 0},
-    {"blk.0.attn_v", 128, 256, 2128000, 8192, BN_TERNARY, 0},
-    {"blk.0.attn_sub_norm", 1, 256, 2136256, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.attn_output", 256, 256, 2137280, 16384, BN_TERNARY, 0},
-    {"blk.0.ffn_norm", 1, 256, 2153728, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.ffn_gate", 768, 256, 2154752, 49152, BN_TERNARY, 0},
-    {"blk.0.ffn_up", 768, 256, 2203968, 49152, BN_TERNARY, 0},
-    {"blk.0.ffn_sub_norm", 1, 768, 2253184, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.ffn_down", 256, 768, 2256256, 49152, BN_TERNARY, 0},
-    {"blk.1.attn_norm", 1, 256, 2305472, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.attn_q", 256, 256, 2306496, 16384, BN_TERNARY, 0},
-    {"blk.1.attn_k", 128, 256, 2322944, 8192, BN_TERNARY, 0},
-    {"blk.1.attn_v", 128, 256, 2331200, 8192, BN_TERNARY, 0},
-    {"blk.1.attn_sub_norm", 1, 256, 2339456, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.attn_output", 256, 256, 2340480, 16384, BN_TERNARY, 0},
-    {"blk.1.ffn_norm", 1, 256, 2356928, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.ffn_gate", 768, 256, 2357952, 49152, BN_TERNARY, 0},
-    {"blk.1.ffn_up", 768, 256, 2407168, 49152, BN_TERNARY, 0},
-    {"blk.1.ffn_sub_norm", 1, 768, 2456384, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.ffn_down", 256, 768, 2459456, 49152, BN_TERNARY, 0},
-    {"blk.2.attn_norm", 1, 256, 2508672, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.attn_q", 256, 256, 2509696, 16384, BN_TERNARY, 0},
-    {"blk.2.attn_k", 128, 256, 2526144, 8192, BN_TERNARY, 0},
-    {"blk.2.attn_v", 128, 256, 2534400, 8192, BN_TERNARY, 0},
-    {"blk.2.attn_sub_norm", 1, 256, 2542656, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.attn_output", 256, 256, 2543680, 16384, BN_TERNARY, 0},
-    {"blk.2.ffn_norm", 1, 256, 2560128, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.ffn_gate", 768, 256, 2561152, 49152, BN_TERNARY, 0},
-    {"blk.2.ffn_up", 768, 256, 2610368, 49152, BN_TERNARY, 0},
-    {"blk.2.ffn_sub_norm", 1, 768, 2659584, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.ffn_down", 256, 768, 2662656, 49152, BN_TERNARY, 0},
-    {"blk.3.attn_norm", 1, 256, 2711872, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.attn_q", 256, 256, 2712896, 16384, BN_TERNARY, 0},
-    {"blk.3.attn_k", 128, 256, 2729344, 8192, BN_TERNARY, 0},
-    {"blk.3.attn_v", 128, 256, 2737600, 8192, BN_TERNARY, 0},
-    {"blk.3.attn_sub_norm", 1, 256, 2745856, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.attn_output", 256, 256, 2746880, 16384, BN_TERNARY, 0},
-    {"blk.3.ffn_norm", 1, 256, 2763328, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.ffn_gate", 768, 256, 2764352, 49152, BN_TERNARY, 0},
-    {"blk.3.ffn_up", 768, 256, 2813568, 49152, BN_TERNARY, 0},
-    {"blk.3.ffn_sub_norm", 1, 768, 2862784, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.ffn_down", 256, 768, 2865856, 49152, BN_TERNARY, 0},
-    {"blk.4.attn_norm", 1, 256, 2915072, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.attn_q", 256, 256, 2916096, 16384, BN_TERNARY, 0},
-    {"blk.4.attn_k", 128, 256, 2932544, 8192, BN_TERNARY, 0},
-    {"blk.4.attn_v", 128, 256, 2940800, 8192, BN_TERNARY, 0},
-    {"blk.4.attn_sub_norm", 1, 256, 2949056, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.attn_output", 256, 256, 2950080, 16384, BN_TERNARY, 0},
-    {"blk.4.ffn_norm", 1, 256, 2966528, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.ffn_gate", 768, 256, 2967552, 49152, BN_TERNARY, 0},
-    {"blk.4.ffn_up", 768, 256, 3016768, 49152, BN_TERNARY, 0},
-    {"blk.4.ffn_sub_norm", 1, 768, 3065984, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.ffn_down", 256, 768, 3069056, 49152, BN_TERNARY, 0},
-    {"blk.5.attn_norm", 1, 256, 3118272, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.attn_q", 256, 256, 3119296, 16384, BN_TERNARY, 0},
-    {"blk.5.attn_k", 128, 256, 3135744, 8192, BN_TERNARY, 0},
-    {"blk.5.attn_v", 128, 256, 3144000, 8192, BN_TERNARY, 0},
-    {"blk.5.attn_sub_norm", 1, 256, 3152256, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.attn_output", 256, 256, 3153280, 16384, BN_TERNARY, 0},
-    {"blk.5.ffn_norm", 1, 256, 3169728, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.ffn_gate", 768, 256, 3170752, 49152, BN_TERNARY, 0},
-    {"blk.5.ffn_up", 768, 256, 3219968, 49152, BN_TERNARY, 0},
-    {"blk.5.ffn_sub_norm", 1, 768, 3269184, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.ffn_down", 256, 768, 3272256, 49152, BN_TERNARY, 0},
+    {"blk.0.attn_q", 256, 256, 2103296, 13312, BN_TERNARY, 0},
+    {"blk.0.attn_k", 128, 256, 2116672, 6656, BN_TERNARY, 0},
+    {"blk.0.attn_v", 128, 256, 2123392, 6656, BN_TERNARY, 0},
+    {"blk.0.attn_sub_norm", 1, 256, 2130112, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.0.attn_output", 256, 256, 2131136, 13312, BN_TERNARY, 0},
+    {"blk.0.ffn_norm", 1, 256, 2144512, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.0.ffn_gate", 768, 256, 2145536, 39936, BN_TERNARY, 0},
+    {"blk.0.ffn_up", 768, 256, 2185536, 39936, BN_TERNARY, 0},
+    {"blk.0.ffn_sub_norm", 1, 768, 2225536, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.0.ffn_down", 256, 768, 2228608, 39936, BN_TERNARY, 0},
+    {"blk.1.attn_norm", 1, 256, 2268608, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.attn_q", 256, 256, 2269632, 13312, BN_TERNARY, 0},
+    {"blk.1.attn_k", 128, 256, 2283008, 6656, BN_TERNARY, 0},
+    {"blk.1.attn_v", 128, 256, 2289728, 6656, BN_TERNARY, 0},
+    {"blk.1.attn_sub_norm", 1, 256, 2296448, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.attn_output", 256, 256, 2297472, 13312, BN_TERNARY, 0},
+    {"blk.1.ffn_norm", 1, 256, 2310848, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.ffn_gate", 768, 256, 2311872, 39936, BN_TERNARY, 0},
+    {"blk.1.ffn_up", 768, 256, 2351872, 39936, BN_TERNARY, 0},
+    {"blk.1.ffn_sub_norm", 1, 768, 2391872, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.ffn_down", 256, 768, 2394944, 39936, BN_TERNARY, 0},
+    {"blk.2.attn_norm", 1, 256, 2434944, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.attn_q", 256, 256, 2435968, 13312, BN_TERNARY, 0},
+    {"blk.2.attn_k", 128, 256, 2449344, 6656, BN_TERNARY, 0},
+    {"blk.2.attn_v", 128, 256, 2456064, 6656, BN_TERNARY, 0},
+    {"blk.2.attn_sub_norm", 1, 256, 2462784, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.attn_output", 256, 256, 2463808, 13312, BN_TERNARY, 0},
+    {"blk.2.ffn_norm", 1, 256, 2477184, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.ffn_gate", 768, 256, 2478208, 39936, BN_TERNARY, 0},
+    {"blk.2.ffn_up", 768, 256, 2518208, 39936, BN_TERNARY, 0},
+    {"blk.2.ffn_sub_norm", 1, 768, 2558208, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.ffn_down", 256, 768, 2561280, 39936, BN_TERNARY, 0},
+    {"blk.3.attn_norm", 1, 256, 2601280, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.attn_q", 256, 256, 2602304, 13312, BN_TERNARY, 0},
+    {"blk.3.attn_k", 128, 256, 2615680, 6656, BN_TERNARY, 0},
+    {"blk.3.attn_v", 128, 256, 2622400, 6656, BN_TERNARY, 0},
+    {"blk.3.attn_sub_norm", 1, 256, 2629120, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.attn_output", 256, 256, 2630144, 13312, BN_TERNARY, 0},
+    {"blk.3.ffn_norm", 1, 256, 2643520, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.ffn_gate", 768, 256, 2644544, 39936, BN_TERNARY, 0},
+    {"blk.3.ffn_up", 768, 256, 2684544, 39936, BN_TERNARY, 0},
+    {"blk.3.ffn_sub_norm", 1, 768, 2724544, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.ffn_down", 256, 768, 2727616, 39936, BN_TERNARY, 0},
+    {"blk.4.attn_norm", 1, 256, 2767616, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.attn_q", 256, 256, 2768640, 13312, BN_TERNARY, 0},
+    {"blk.4.attn_k", 128, 256, 2782016, 6656, BN_TERNARY, 0},
+    {"blk.4.attn_v", 128, 256, 2788736, 6656, BN_TERNARY, 0},
+    {"blk.4.attn_sub_norm", 1, 256, 2795456, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.attn_output", 256, 256, 2796480, 13312, BN_TERNARY, 0},
+    {"blk.4.ffn_norm", 1, 256, 2809856, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.ffn_gate", 768, 256, 2810880, 39936, BN_TERNARY, 0},
+    {"blk.4.ffn_up", 768, 256, 2850880, 39936, BN_TERNARY, 0},
+    {"blk.4.ffn_sub_norm", 1, 768, 2890880, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.ffn_down", 256, 768, 2893952, 39936, BN_TERNARY, 0},
+    {"blk.5.attn_norm", 1, 256, 2933952, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.attn_q", 256, 256, 2934976, 13312, BN_TERNARY, 0},
+    {"blk.5.attn_k", 128, 256, 2948352, 6656, BN_TERNARY, 0},
+    {"blk.5.attn_v", 128, 256, 2955072, 6656, BN_TERNARY, 0},
+    {"blk.5.attn_sub_norm", 1, 256, 2961792, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.attn_output", 256, 256, 2962816, 13312, BN_TERNARY, 0},
+    {"blk.5.ffn_norm", 1, 256, 2976192, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.ffn_gate", 768, 256, 2977216, 39936, BN_TERNARY, 0},
+    {"blk.5.ffn_up", 768, 256, 3017216, 39936, BN_TERNARY, 0},
+    {"blk.5.ffn_sub_norm", 1, 768, 3057216, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.ffn_down", 256, 768, 3060288, 39936, BN_TERNARY, 0},
 };
 
-/* p2r16x16: byte and factor of weight (row, k), a row of the line per text line */
+/* t5r8x20: byte and factor of weight (row, k), a row of the line per text line */
 static const uint8_t place_0[] = {
-    0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
-    4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
-    8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
-    12,1, 13,1, 14,1, 15,1, 12,4, 13,4, 14,4, 15,4, 12,16, 13,16, 14,16, 15,16, 12,64, 13,64, 14,64, 15,64,
-    16,1, 17,1, 18,1, 19,1, 16,4, 17,4, 18,4, 19,4, 16,16, 17,16, 18,16, 19,16, 16,64, 17,64, 18,64, 19,64,
-    20,1, 21,1, 22,1, 23,1, 20,4, 21,4, 22,4, 23,4, 20,16, 21,16, 22,16, 23,16, 20,64, 21,64, 22,64, 23,64,
-    24,1, 25,1, 26,1, 27,1, 24,4, 25,4, 26,4, 27,4, 24,16, 25,16, 26,16, 27,16, 24,64, 25,64, 26,64, 27,64,
-    28,1, 29,1, 30,1, 31,1, 28,4, 29,4, 30,4, 31,4, 28,16, 29,16, 30,16, 31,16, 28,64, 29,64, 30,64, 31,64,
-    32,1, 33,1, 34,1, 35,1, 32,4, 33,4, 34,4, 35,4, 32,16, 33,16, 34,16, 35,16, 32,64, 33,64, 34,64, 35,64,
-    36,1, 37,1, 38,1, 39,1, 36,4, 37,4, 38,4, 39,4, 36,16, 37,16, 38,16, 39,16, 36,64, 37,64, 38,64, 39,64,
-    40,1, 41,1, 42,1, 43,1, 40,4, 41,4, 42,4, 43,4, 40,16, 41,16, 42,16, 43,16, 40,64, 41,64, 42,64, 43,64,
-    44,1, 45,1, 46,1, 47,1, 44,4, 45,4, 46,4, 47,4, 44,16, 45,16, 46,16, 47,16, 44,64, 45,64, 46,64, 47,64,
-    48,1, 49,1, 50,1, 51,1, 48,4, 49,4, 50,4, 51,4, 48,16, 49,16, 50,16, 51,16, 48,64, 49,64, 50,64, 51,64,
-    52,1, 53,1, 54,1, 55,1, 52,4, 53,4, 54,4, 55,4, 52,16, 53,16, 54,16, 55,16, 52,64, 53,64, 54,64, 55,64,
-    56,1, 57,1, 58,1, 59,1, 56,4, 57,4, 58,4, 59,4, 56,16, 57,16, 58,16, 59,16, 56,64, 57,64, 58,64, 59,64,
-    60,1, 61,1, 62,1, 63,1, 60,4, 61,4, 62,4, 63,4, 60,16, 61,16, 62,16, 63,16, 60,64, 61,64, 62,64, 63,64,
+    0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
+    4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
+    8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
+    12,1, 13,1, 14,1, 15,1, 12,3, 13,3, 14,3, 15,3, 12,9, 13,9, 14,9, 15,9, 12,27, 13,27, 14,27, 15,27, 12,84, 13,84, 14,84, 15,84,
+    16,1, 17,1, 18,1, 19,1, 16,3, 17,3, 18,3, 19,3, 16,9, 17,9, 18,9, 19,9, 16,27, 17,27, 18,27, 19,27, 16,84, 17,84, 18,84, 19,84,
+    20,1, 21,1, 22,1, 23,1, 20,3, 21,3, 22,3, 23,3, 20,9, 21,9, 22,9, 23,9, 20,27, 21,27, 22,27, 23,27, 20,84, 21,84, 22,84, 23,84,
+    24,1, 25,1, 26,1, 27,1, 24,3, 25,3, 26,3, 27,3, 24,9, 25,9, 26,9, 27,9, 24,27, 25,27, 26,27, 27,27, 24,84, 25,84, 26,84, 27,84,
+    28,1, 29,1, 30,1, 31,1, 28,3, 29,3, 30,3, 31,3, 28,9, 29,9, 30,9, 31,9, 28,27, 29,27, 30,27, 31,27, 28,84, 29,84, 30,84, 31,84,
 };
 
 const bn_packing bn_packings[] = {
-    {"p2r16x16", 16, 16, 64, place_0},
+    {"t5r8x20", 8, 20, 32, place_0},
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256,
-                      .tiles = 8, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256,
-                      .tiles = 8, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256,
-                      .tiles = 48, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256,
-                      .tiles = 48, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 832, .y_stride = 256},
+    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
+                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
+    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
+                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
+    [BN_ATTN_K] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
+                      .tiles = 16, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
+    [BN_ATTN_V] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
+                      .tiles = 16, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
+    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
+                      .tiles = 96, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
+    [BN_FFN_UP] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
+                      .tiles = 96, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
+    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192,
+                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780,
+                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 832, .y_stride = 256},
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -165,28 +157,28 @@ const char *bn_describe(void) {
     "\"headSize\":64,\"intermediate\":768,\"vocabulary\":4096,\"context\":256,\"activation\":\"relu2\","
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"neon\",\"isa\":\"neon\",\"features\":[\"asimddp\"],\"cache\":{\"l1\":65536,"
-    "\"l2\":1048576,\"l3\":16777216}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_output\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_k\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_v\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_gate\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_down\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"}},\"kernels\":{"
+    "\"l2\":1048576,\"l3\":16777216}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"attn_output\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"attn_k\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"attn_v\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"ffn_gate\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"ffn_up\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"},\"ffn_down\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192\","
+    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780\",\"why\":\"fewest bytes a token: t5r8x20,"
+    " 1.63 bit/weight; decode kernel by default\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_neon\",\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_neon\","
     "\"rope\":\"rope_i32_f32_f32__d64__1x1x16_neon\",\"narrow\":\"narrow_f32_none_f16__k64__1x1x32_neon\","
     "\"scale_f16\":\"scale_i32_none_f16__k64__1x1x32_neon\","
@@ -200,5 +192,5 @@ const char *bn_describe(void) {
     "\"norm_output\":\"norm_f32_f32_f32__k256__1x1x16_neon\","
     "\"head_one\":\"head_f32_bf16_f32__n4096k256__1x4x32_neon\","
     "\"head_batch\":\"head_f32_bf16_f32__n4096k256__4x1x32_neon\"},"
-    "\"layout\":\"b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4\"}";
+    "\"layout\":\"88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f\"}";
 }

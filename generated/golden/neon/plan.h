@@ -13,7 +13,7 @@ enum {
   BN_VOCABULARY = 4096,
   BN_EMBEDDING_BYTES = 2,
   BN_BATCH = 64,
-  BN_PANEL_BYTES = 12288,
+  BN_PANEL_BYTES = 6272,
   BN_ATTENTION_SCRATCH = 160,
   BN_HEAD_TOKENS = 4,
   BN_HEAD_BATCH_ROWS = 1,
@@ -38,27 +38,27 @@ enum {
 };
 #define BN_SUB_NORMS 1
 #define BN_NORM_EPS 0.00001f
-#define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
+#define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
 #define BN_PAUSE() __asm__ volatile("isb")
 
-void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_neon_kb256(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_neon_kb768(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
 void bn_rows_none_bf16_f32__k256__1x1x32_neon(const uint16_t *restrict row, float *restrict o);

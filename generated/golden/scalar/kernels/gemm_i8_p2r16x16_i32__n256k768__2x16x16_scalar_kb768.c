@@ -12,7 +12,7 @@
  *   whole: row tile where the last whole panel of 1 tiles ends, 0 <= whole <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: at most 192 dot steps x 4 products x 2 x 127 = 195072 <= 2147483647.
+ * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 195072 <= 2147483647.
  * Innermost loop: 256 bytes loaded, 128 dot steps, 8 broadcasts; 49 live vector values.
  * Buffers must not overlap.
  *
@@ -106,54 +106,6 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768(const uint8_t *rest
       const uint32_t code_r0_v13_f0 = w_r0_v13 & 0x03030303u;
       const uint32_t code_r0_v14_f0 = w_r0_v14 & 0x03030303u;
       const uint32_t code_r0_v15_f0 = w_r0_v15 & 0x03030303u;
-      const uint32_t code_r0_v0_f1 = w_r0_v0 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v1_f1 = w_r0_v1 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v2_f1 = w_r0_v2 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v3_f1 = w_r0_v3 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v4_f1 = w_r0_v4 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v5_f1 = w_r0_v5 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v6_f1 = w_r0_v6 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v7_f1 = w_r0_v7 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v8_f1 = w_r0_v8 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v9_f1 = w_r0_v9 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v10_f1 = w_r0_v10 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v11_f1 = w_r0_v11 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v12_f1 = w_r0_v12 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v13_f1 = w_r0_v13 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v14_f1 = w_r0_v14 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v15_f1 = w_r0_v15 >> 2 & 0x03030303u;
-      const uint32_t code_r0_v0_f2 = w_r0_v0 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v1_f2 = w_r0_v1 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v2_f2 = w_r0_v2 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v3_f2 = w_r0_v3 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v4_f2 = w_r0_v4 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v5_f2 = w_r0_v5 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v6_f2 = w_r0_v6 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v7_f2 = w_r0_v7 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v8_f2 = w_r0_v8 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v9_f2 = w_r0_v9 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v10_f2 = w_r0_v10 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v11_f2 = w_r0_v11 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v12_f2 = w_r0_v12 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v13_f2 = w_r0_v13 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v14_f2 = w_r0_v14 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v15_f2 = w_r0_v15 >> 4 & 0x03030303u;
-      const uint32_t code_r0_v0_f3 = w_r0_v0 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v1_f3 = w_r0_v1 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v2_f3 = w_r0_v2 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v3_f3 = w_r0_v3 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v4_f3 = w_r0_v4 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v5_f3 = w_r0_v5 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v6_f3 = w_r0_v6 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v7_f3 = w_r0_v7 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v8_f3 = w_r0_v8 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v9_f3 = w_r0_v9 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v10_f3 = w_r0_v10 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v11_f3 = w_r0_v11 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v12_f3 = w_r0_v12 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v13_f3 = w_r0_v13 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v14_f3 = w_r0_v14 >> 6 & 0x03030303u;
-      const uint32_t code_r0_v15_f3 = w_r0_v15 >> 6 & 0x03030303u;
       bn_store4(panel + 256 * line, code_r0_v0_f0);
       bn_store4(panel + 256 * line + 4, code_r0_v1_f0);
       bn_store4(panel + 256 * line + 8, code_r0_v2_f0);
@@ -170,6 +122,22 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768(const uint8_t *rest
       bn_store4(panel + 256 * line + 52, code_r0_v13_f0);
       bn_store4(panel + 256 * line + 56, code_r0_v14_f0);
       bn_store4(panel + 256 * line + 60, code_r0_v15_f0);
+      const uint32_t code_r0_v0_f1 = w_r0_v0 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v1_f1 = w_r0_v1 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v2_f1 = w_r0_v2 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v3_f1 = w_r0_v3 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v4_f1 = w_r0_v4 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v5_f1 = w_r0_v5 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v6_f1 = w_r0_v6 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v7_f1 = w_r0_v7 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v8_f1 = w_r0_v8 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v9_f1 = w_r0_v9 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v10_f1 = w_r0_v10 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v11_f1 = w_r0_v11 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v12_f1 = w_r0_v12 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v13_f1 = w_r0_v13 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v14_f1 = w_r0_v14 >> 2 & 0x03030303u;
+      const uint32_t code_r0_v15_f1 = w_r0_v15 >> 2 & 0x03030303u;
       bn_store4(panel + 256 * line + 64, code_r0_v0_f1);
       bn_store4(panel + 256 * line + 68, code_r0_v1_f1);
       bn_store4(panel + 256 * line + 72, code_r0_v2_f1);
@@ -186,6 +154,22 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768(const uint8_t *rest
       bn_store4(panel + 256 * line + 116, code_r0_v13_f1);
       bn_store4(panel + 256 * line + 120, code_r0_v14_f1);
       bn_store4(panel + 256 * line + 124, code_r0_v15_f1);
+      const uint32_t code_r0_v0_f2 = w_r0_v0 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v1_f2 = w_r0_v1 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v2_f2 = w_r0_v2 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v3_f2 = w_r0_v3 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v4_f2 = w_r0_v4 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v5_f2 = w_r0_v5 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v6_f2 = w_r0_v6 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v7_f2 = w_r0_v7 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v8_f2 = w_r0_v8 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v9_f2 = w_r0_v9 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v10_f2 = w_r0_v10 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v11_f2 = w_r0_v11 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v12_f2 = w_r0_v12 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v13_f2 = w_r0_v13 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v14_f2 = w_r0_v14 >> 4 & 0x03030303u;
+      const uint32_t code_r0_v15_f2 = w_r0_v15 >> 4 & 0x03030303u;
       bn_store4(panel + 256 * line + 128, code_r0_v0_f2);
       bn_store4(panel + 256 * line + 132, code_r0_v1_f2);
       bn_store4(panel + 256 * line + 136, code_r0_v2_f2);
@@ -202,6 +186,22 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768(const uint8_t *rest
       bn_store4(panel + 256 * line + 180, code_r0_v13_f2);
       bn_store4(panel + 256 * line + 184, code_r0_v14_f2);
       bn_store4(panel + 256 * line + 188, code_r0_v15_f2);
+      const uint32_t code_r0_v0_f3 = w_r0_v0 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v1_f3 = w_r0_v1 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v2_f3 = w_r0_v2 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v3_f3 = w_r0_v3 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v4_f3 = w_r0_v4 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v5_f3 = w_r0_v5 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v6_f3 = w_r0_v6 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v7_f3 = w_r0_v7 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v8_f3 = w_r0_v8 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v9_f3 = w_r0_v9 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v10_f3 = w_r0_v10 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v11_f3 = w_r0_v11 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v12_f3 = w_r0_v12 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v13_f3 = w_r0_v13 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v14_f3 = w_r0_v14 >> 6 & 0x03030303u;
+      const uint32_t code_r0_v15_f3 = w_r0_v15 >> 6 & 0x03030303u;
       bn_store4(panel + 256 * line + 192, code_r0_v0_f3);
       bn_store4(panel + 256 * line + 196, code_r0_v1_f3);
       bn_store4(panel + 256 * line + 200, code_r0_v2_f3);
