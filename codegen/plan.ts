@@ -124,7 +124,7 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     attention_f32: spec('attention', 'f32', 'f32', 'f32', group, attentionTile(isa, group.g)),
     norm_mixed: spec('norm', 'f32', sub, 'i8', { k: attended }, lanes),
     residual: spec('residual', 'i32', 'none', 'f32', { k: shape.hidden }, pair),
-    activation: spec(shape.activation, 'i32', 'i32', 'f32', { k: shape.intermediate }, pair),
+    activation: spec(shape.activation, 'i32', 'i32', 'f32', { k: shape.intermediate }, lanes),
     norm_inner: spec('norm', 'f32', sub, 'i8', { k: shape.intermediate }, lanes),
     norm_output: spec('norm', 'f32', 'f32', 'f32', { k: shape.hidden }, lanes),
     head_one: head(1),

@@ -1,25 +1,50 @@
 /*
  * The forward pass: embedding, layers, head (the steps of attention and head are in files of their own). All threads
- * run the same program and meet at barriers, ten a layer. A step's work is divided by tokens (norms, activation
- * function), by row tiles (products), by heads (rotary embedding) or by token and key-value head (attention). Whatever
- * the division, each result is computed in the same order, so the logits do not depend on threads or batches.
+ * run the same program and meet at barriers.
  *
  *   h  = x + o_proj(quantise([norm](attention(rope(q), rope(k), v))))       q, k, v = products of quantise(norm(x))
  *   x' = h + down(quantise([norm](act(gate) * up)))                        gate, up = products of quantise(norm(h))
+ *
+ * Products are divided by row tiles, attention by tokens and heads; the vectors between products by tokens, in a batch.
+ * For a single token they take a microsecond or two, about as much as meeting takes: each thread computes them for
+ * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch.
+ * Whatever the division, each result is computed in the same order, so the logits do not depend on threads or batches.
  */
 #include "state.h"
 
-/* Steps: each is run by all threads, for the whole batch */
+/* Tokens whose vectors a thread computes, [*t0, *t1): its share of a batch, or the only token. */
+static void share(const bn_state *s, int thread, long *t0, long *t1) {
+  *t0 = 0, *t1 = 1;
+  if (s->n > 1) bn_span(s->n, thread, bn_pool_threads(s->pool), t0, t1);
+}
+
+/* Row of the batch buffers that a thread keeps token t in. */
+static long row_of(const bn_state *s, int thread, long t) {
+  return s->n > 1 ? t : thread;
+}
+
+/* After vectors were divided by tokens. */
+static void meet(bn_state *s) {
+  if (s->n > 1) bn_pool_barrier(s->pool);
+}
+
+/* Row tiles of a matrix that a thread computes: whole groups of LANES rows, which element-wise steps can go on with. */
+static void tiles_of(const bn_state *s, int thread, const bn_matrix *m, long *t0, long *t1) {
+  const long group = m->tile_rows < LANES ? LANES / m->tile_rows : 1;
+  bn_span((m->tiles + group - 1) / group, thread, bn_pool_threads(s->pool), t0, t1);
+  *t0 *= group;
+  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
+}
 
 /* y = W q for one matrix of a layer, by row tiles. */
 static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
   const bn_matrix *m = &bn_matrices[matrix];
   const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
-  bn_span(m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
-  if (t0 == t1) return;
+  tiles_of(s, thread, m, &t0, &t1);
+  if (t0 >= t1) return;
   if (s->n == 1) {
-    m->gemv(w, a->q, a->sum[0], s->y[matrix], t0, t1);
+    m->gemv(w, a->q + (size_t)thread * (size_t)a->stride, a->sum[thread], s->y[matrix], t0, t1);
   } else {
     const long tokens = (s->n + m->tokens - 1) / m->tokens * m->tokens,
                whole = t0 + (t1 - t0) / m->panel_tiles * m->panel_tiles;
@@ -27,57 +52,87 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   }
 }
 
-static void embed(bn_state *s, int t) {
-  const size_t row = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
-  bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * row),
-          s->x + (size_t)t * PADDED(BN_HIDDEN));
+static void embed(bn_state *s, long t, long row) {
+  const size_t bytes = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
+  bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * bytes),
+          s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
 /* x -> quantised(norm(x)), after the previous sub-layer's sum; by tokens. */
 static void enter(bn_state *s, int thread, int layer, int slot) {
   long t0, t1;
-  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
+  share(s, thread, &t0, &t1);
   for (long t = t0; t < t1; t++) {
+    const long row = row_of(s, thread, t);
     if (slot == BN_FFN_NORM)
-      bn_add_residual(s, (int)t, layer, BN_ATTN_OUTPUT, &s->mixed);
+      bn_add_residual(s, t, row, layer, BN_ATTN_OUTPUT, &s->mixed);
     else if (layer > 0)
-      bn_add_residual(s, (int)t, layer - 1, BN_FFN_DOWN, &s->inner);
+      bn_add_residual(s, t, row, layer - 1, BN_FFN_DOWN, &s->inner);
     else
-      embed(s, (int)t);
-    bn_norm_hidden(s->x + (size_t)t * PADDED(BN_HIDDEN), vector_of(s, layer, slot), BN_NORM_EPS, scratch_of(s, thread),
-                   s->hidden.q + (size_t)t * (size_t)s->hidden.stride, &s->hidden.inverse[t], &s->hidden.sum[t]);
+      embed(s, t, row);
+    bn_norm_hidden(s->x + (size_t)row * PADDED(BN_HIDDEN), vector_of(s, layer, slot), BN_NORM_EPS,
+                   scratch_of(s, thread), s->hidden.q + (size_t)row * (size_t)s->hidden.stride, &s->hidden.inverse[row],
+                   &s->hidden.sum[row]);
   }
 }
 
 /* Attention's result -> input of o_proj; by tokens. */
 static void mix(bn_state *s, int thread, int layer) {
   long t0, t1;
-  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
-  for (long t = t0; t < t1; t++)
+  (void)layer;
+  share(s, thread, &t0, &t1);
+  for (long t = t0; t < t1; t++) {
+    const long row = row_of(s, thread, t);
     bn_norm_mixed(s->attended + (size_t)t * PADDED(ATTENDED),
 #if BN_SUB_NORMS
                   vector_of(s, layer, BN_ATTN_SUB_NORM), BN_NORM_EPS,
 #endif
-                  scratch_of(s, thread), s->mixed.q + (size_t)t * (size_t)s->mixed.stride, &s->mixed.inverse[t],
-                  &s->mixed.sum[t]);
+                  scratch_of(s, thread), s->mixed.q + (size_t)row * (size_t)s->mixed.stride, &s->mixed.inverse[row],
+                  &s->mixed.sum[row]);
+  }
 }
 
-/* act(gate) * up -> input of down; by tokens. */
-static void activate(bn_state *s, int thread, int layer) {
-  const float fg = scale_of(s, layer, BN_FFN_GATE), fu = scale_of(s, layer, BN_FFN_UP);
-  float *gated = scratch_of(s, thread), *scratch = gated + PADDED(BN_INTERMEDIATE);
-  long t0, t1;
-  bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
-  for (long t = t0; t < t1; t++) {
-    bn_activation(s->y[BN_FFN_GATE] + (size_t)t * (size_t)bn_matrices[BN_FFN_GATE].y_stride,
-                  s->y[BN_FFN_UP] + (size_t)t * (size_t)bn_matrices[BN_FFN_UP].y_stride, s->hidden.inverse[t] * fg,
-                  s->hidden.inverse[t] * fu, gated);
-    bn_norm_inner(gated,
+/* act(gate) * up of token t, of groups [i0, i1) of LANES rows. */
+static void activate(bn_state *s, int layer, long t, long row, float *gated, long i0, long i1) {
+  const float inverse = s->hidden.inverse[row];
+  bn_activation(s->y[BN_FFN_GATE] + (size_t)t * (size_t)bn_matrices[BN_FFN_GATE].y_stride,
+                s->y[BN_FFN_UP] + (size_t)t * (size_t)bn_matrices[BN_FFN_UP].y_stride,
+                inverse * scale_of(s, layer, BN_FFN_GATE), inverse * scale_of(s, layer, BN_FFN_UP), gated, i0, i1);
+}
+
+/* gated -> input of down. */
+static void quantise_inner(bn_state *s, int layer, long row, const float *gated, float *scratch) {
+  (void)layer;
+  bn_norm_inner(gated,
 #if BN_SUB_NORMS
-                  vector_of(s, layer, BN_FFN_SUB_NORM), BN_NORM_EPS,
+                vector_of(s, layer, BN_FFN_SUB_NORM), BN_NORM_EPS,
 #endif
-                  scratch, s->inner.q + (size_t)t * (size_t)s->inner.stride, &s->inner.inverse[t], &s->inner.sum[t]);
+                scratch, s->inner.q + (size_t)row * (size_t)s->inner.stride, &s->inner.inverse[row],
+                &s->inner.sum[row]);
+}
+
+/* gate, up and the activation function -> input of down. One token: each thread goes on with the rows of its own tiles,
+ * and after the barrier quantises the whole vector for itself. */
+static void expand(bn_state *s, int thread, int layer) {
+  product(s, thread, layer, BN_FFN_GATE, &s->hidden);
+  product(s, thread, layer, BN_FFN_UP, &s->hidden);
+  float *scratch = scratch_of(s, thread);
+  long t0, t1;
+  if (s->n == 1) {
+    const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
+    tiles_of(s, thread, m, &t0, &t1);
+    if (t0 < t1) activate(s, layer, 0, thread, s->gated, t0 * m->tile_rows / LANES, GROUPS(t1 * m->tile_rows));
+    bn_pool_barrier(s->pool);
+    quantise_inner(s, layer, thread, s->gated, scratch);
+    return;
   }
+  bn_pool_barrier(s->pool);
+  share(s, thread, &t0, &t1);
+  for (long t = t0; t < t1; t++) {
+    activate(s, layer, t, t, scratch, 0, GROUPS(BN_INTERMEDIATE));
+    quantise_inner(s, layer, t, scratch, scratch + PADDED(BN_INTERMEDIATE));
+  }
+  bn_pool_barrier(s->pool);
 }
 
 static void evaluate(void *argument, int thread, int threads) {
@@ -85,7 +140,7 @@ static void evaluate(void *argument, int thread, int threads) {
   (void)threads;
   for (int layer = 0; layer < BN_LAYERS; layer++) {
     enter(s, thread, layer, BN_ATTN_NORM);
-    bn_pool_barrier(s->pool);
+    meet(s);
     product(s, thread, layer, BN_ATTN_Q, &s->hidden);
     product(s, thread, layer, BN_ATTN_K, &s->hidden);
     product(s, thread, layer, BN_ATTN_V, &s->hidden);
@@ -95,16 +150,12 @@ static void evaluate(void *argument, int thread, int threads) {
     bn_attend(s, thread, layer);
     bn_pool_barrier(s->pool);
     mix(s, thread, layer);
-    bn_pool_barrier(s->pool);
+    meet(s);
     product(s, thread, layer, BN_ATTN_OUTPUT, &s->mixed);
     bn_pool_barrier(s->pool);
     enter(s, thread, layer, BN_FFN_NORM);
-    bn_pool_barrier(s->pool);
-    product(s, thread, layer, BN_FFN_GATE, &s->hidden);
-    product(s, thread, layer, BN_FFN_UP, &s->hidden);
-    bn_pool_barrier(s->pool);
-    activate(s, thread, layer);
-    bn_pool_barrier(s->pool);
+    meet(s);
+    expand(s, thread, layer);
     product(s, thread, layer, BN_FFN_DOWN, &s->inner);
     bn_pool_barrier(s->pool);
   }

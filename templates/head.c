@@ -6,7 +6,7 @@ void bn_leave(bn_state *s, int thread, int first) {
   long t0, t1;
   bn_span(s->n - first, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = first + t0; t < first + t1; t++) {
-    bn_add_residual(s, (int)t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
+    bn_add_residual(s, t, t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
     bn_norm_output(s->x + (size_t)t * PADDED(BN_HIDDEN), (const float *)bn_tensor_data(s->model, BN_OUTPUT_NORM),
                    BN_NORM_EPS, s->normed + (size_t)(t - first) * PADDED(BN_HIDDEN));
   }

@@ -52,6 +52,7 @@ typedef struct {
   bn_gemv *gemv;
   bn_gemm *gemm;
   int tiles;       /* row tiles */
+  int tile_rows;   /* rows of one */
   int panel_tiles; /* row tiles of one gemm panel */
   int tokens;      /* gemm takes a multiple of this many tokens */
   int x_stride;    /* bytes from token to token */

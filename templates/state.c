@@ -31,26 +31,28 @@ static void *take(arena *a, size_t bytes) {
   return p;
 }
 
-static void take_quantised(arena *a, quantised *q, int matrix) {
+static void take_quantised(arena *a, quantised *q, size_t rows, int matrix) {
   q->stride = bn_matrices[matrix].x_stride;
-  q->q = take(a, (size_t)BN_BATCH * (size_t)q->stride);
-  q->inverse = take(a, BN_BATCH * sizeof(float));
-  q->sum = take(a, BN_BATCH * sizeof(int32_t));
+  q->q = take(a, rows * (size_t)q->stride);
+  q->inverse = take(a, rows * sizeof(float));
+  q->sum = take(a, rows * sizeof(int32_t));
 }
 
 /* Gives every buffer its place. */
 static void lay_out(bn_state *s, arena *a, int threads) {
   const size_t blocks = ((size_t)s->positions + BLOCK - 1) / BLOCK, rows = blocks * BLOCK, element = (size_t)s->kv / 8;
-  s->x = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
+  const size_t batch = threads > BN_BATCH ? (size_t)threads : BN_BATCH;
+  s->x = take(a, batch * PADDED(BN_HIDDEN) * sizeof(float));
   s->normed = take(a, (size_t)BN_BATCH * PADDED(BN_HIDDEN) * sizeof(float));
   s->rotated = take(a, (size_t)BN_BATCH * BN_HEADS * Q_STRIDE * sizeof(float));
   s->attended = take(a, (size_t)BN_BATCH * PADDED(ATTENDED) * sizeof(float));
-  take_quantised(a, &s->hidden, BN_ATTN_Q);
-  take_quantised(a, &s->mixed, BN_ATTN_OUTPUT);
-  take_quantised(a, &s->inner, BN_FFN_DOWN);
+  take_quantised(a, &s->hidden, batch, BN_ATTN_Q);
+  take_quantised(a, &s->mixed, batch, BN_ATTN_OUTPUT);
+  take_quantised(a, &s->inner, batch, BN_FFN_DOWN);
   for (int m = 0; m < BN_SLOTS; m++)
     if (bn_matrices[m].tiles)
       s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
+  s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
   s->cosine = take(a, rows * ANGLES * sizeof(float));

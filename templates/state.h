@@ -18,7 +18,8 @@ enum {
   HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
   BLOCK = 32      /* positions of an attention block */
 };
-#define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
+#define GROUPS(n) (((n) + LANES - 1) / LANES)
+#define PADDED(n) (GROUPS(n) * LANES)
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
@@ -26,11 +27,12 @@ enum {
   SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
 };
 
-/* Quantised activations of a batch: the input of one or more products. */
+/* Quantised activations: the input of one or more products. A row is a token of a batch, or a thread's own copy of the
+ * only token: [rows] = [max(BN_BATCH, threads)]. */
 typedef struct {
-  int8_t *q;      /* [BN_BATCH][x_stride], zero beyond the input's length */
-  float *inverse; /* [BN_BATCH] max|h| / 127 */
-  int32_t *sum;   /* [BN_BATCH] sum of q */
+  int8_t *q;      /* [rows][x_stride], zero beyond the input's length */
+  float *inverse; /* [rows] max|h| / 127 */
+  int32_t *sum;   /* [rows] sum of q */
   int stride;
 } quantised;
 
@@ -42,10 +44,11 @@ struct bn_state {
   const int32_t *tokens;
   float *logits;
   int n, want;
-  /* buffers [BN_BATCH][...] */
-  float *x, *normed, *rotated, *attended;
-  quantised hidden, mixed, inner; /* inputs of q k v gate up; of o; of down */
-  int32_t *y[BN_SLOTS];           /* products, by matrix */
+  float *x;                           /* [rows][PADDED(BN_HIDDEN)] the residual stream */
+  float *normed, *rotated, *attended; /* [BN_BATCH][...] */
+  float *gated;                       /* [PADDED(BN_INTERMEDIATE)] of the only token */
+  quantised hidden, mixed, inner;     /* inputs of q k v gate up; of o; of down */
+  int32_t *y[BN_SLOTS];               /* products, by matrix */
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
@@ -73,10 +76,10 @@ BN_SHARED float *scratch_of(const bn_state *s, int thread) {
   return s->rows + (size_t)thread * SCRATCH;
 }
 
-/* x += y * scales, the end of a sub-layer, for one token. */
-BN_SHARED void bn_add_residual(bn_state *s, int t, int layer, int matrix, const quantised *a) {
+/* x += y * scales, the end of a sub-layer, for token t, whose vectors are in row `row` of the batch buffers. */
+BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int matrix, const quantised *a) {
   bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
-              a->inverse[t] * scale_of(s, layer, matrix), s->x + (size_t)t * PADDED(BN_HIDDEN));
+              a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */

@@ -8,7 +8,7 @@
  *   relu2     o = max(g f, 0)^2 (u e)            gate and up products with their factors f, e
  *   silu      o = (g f) / (1 + e^-(g f)) (u e)
  *
- * Tile: 1 x 1 x 16 lanes.
+ * relu2 and silu take a range of groups of 16 elements, so that threads can share a vector. Tile: 1 x 1 x elements of a step.
  */
 import { exp, expGroup, loadGroup, mapGroup, storeGroup } from '../ir/lanes.ts';
 import type { Affine, ElementType, Recorder, Value } from '../ir/record.ts';
@@ -45,6 +45,8 @@ interface Step {
   /** Input buffers: name -> doc; their types come from the spec. */
   readonly inputs: (spec: KernelSpec) => Record<string, { type: 'i32' | keyof typeof floatTypes; doc: string }>;
   readonly factors: readonly string[];
+  /** Works on groups [i0, i1) of 16 elements instead of all. */
+  readonly ranged?: true;
   readonly output: { readonly name: string; readonly access: 'out' | 'inout' };
   readonly needs: readonly VectorWord[];
   readonly compute: (b: Recorder, id: string, inputs: Inputs, factors: Record<string, Value>) => Value[];
@@ -85,8 +87,8 @@ function family(op: string, step: Step): KernelFamily {
         extent: padded,
         doc: `result [${k}], written to ${padded}`,
       });
-      b.unrolled('i', padded / LANES, spec.tile[2]! / LANES, (i: Affine, u, tag) => {
-        const id = `${tag}_u${u}`;
+      const groups = padded / LANES;
+      const group = (i: Affine, id: string) => {
         const loaded = inputs.map(({ name, load, type, p }): [string, Value[]] => {
           const raw = loadGroup(b, isa.lanes, `${name}${id}`, load, at(p, times(i, LANES)));
           return [name, type === 'i32' ? mapGroup(b, `${name}_f${id}`, 'to_floats', raw) : raw];
@@ -98,13 +100,19 @@ function family(op: string, step: Step): KernelFamily {
           ]);
         const result = step.compute(b, id, Object.fromEntries(loaded), factors);
         storeGroup(b, isa.lanes, outType(spec).store, at(out, times(i, LANES)), result);
-      });
+      };
+      if (step.ranged) {
+        const i0 = b.long('i0', 0, groups, 'first group of 16 elements');
+        const i1 = b.long('i1', 0, groups, 'group to stop before');
+        b.loop('i', i0, i1, 1, (i) => group(i, ''));
+      } else b.unrolled('i', groups, spec.tile[2]! / LANES, (i, u, tag) => group(i, `${tag}_u${u}`));
     },
     reference: (spec: KernelSpec, args: Arguments) => {
       const out = args[step.output.name] as Float32Array | Uint16Array;
       const factors = Object.fromEntries(step.factors.map((name) => [name, f(args[name] as number)]));
       const types = step.inputs(spec);
-      for (let i = 0; i < out.length; i++) {
+      const [from, to] = step.ranged ? [args.i0 as number, args.i1 as number] : [0, out.length / LANES];
+      for (let i = from * LANES; i < to * LANES; i++) {
         const inputs = Object.fromEntries(
           Object.entries(types).map(([name, { type }]) => {
             const stored = (args[name] as Float32Array)[i]!;
@@ -119,7 +127,15 @@ function family(op: string, step: Step): KernelFamily {
     samples: (isa) =>
       step.sampled.flatMap(([act, weight, out]) =>
         [15, 16, 17, 100, 768].map(
-          (k): KernelSpec => ({ op, act, weight, out, shape: { k }, tile: [1, 1, elementTile(isa)], isa: isa.name }),
+          (k): KernelSpec => ({
+            op,
+            act,
+            weight,
+            out,
+            shape: { k },
+            tile: [1, 1, step.ranged ? LANES : elementTile(isa)],
+            isa: isa.name,
+          }),
         ),
       ),
     example: (spec, random, extreme) => {
@@ -132,6 +148,7 @@ function family(op: string, step: Step): KernelFamily {
       };
       return {
         ...Object.fromEntries(Object.entries(step.inputs(spec)).map(([name, { type }]) => [name, buffer(type)])),
+        ...(step.ranged ? { i0: Math.floor(padded / LANES / 3), i1: padded / LANES } : {}),
         ...Object.fromEntries(step.factors.map((name) => [name, f(2e-4 * Math.abs(random.normal()))])),
         [step.output.name]:
           step.output.access === 'inout'
@@ -210,6 +227,7 @@ export const relu2 = family('relu2', {
   formula: 'o[k] = max(g[k] * f, 0)^2 * (u[k] * e)',
   inputs: gateUp,
   factors: ['f', 'e'],
+  ranged: true,
   output: { name: 'o', access: 'out' },
   needs: [...common, 'max'],
   compute: (b, id, v, s) => {
@@ -228,6 +246,7 @@ export const silu = family('silu', {
   formula: 'o[k] = (g[k] * f) / (1 + exp(-g[k] * f)) * (u[k] * e)',
   inputs: gateUp,
   factors: ['f', 'e'],
+  ranged: true,
   output: { name: 'o', access: 'out' },
   needs: [...common, 'add', 'div', 'fma', 'min', 'max', 'round', 'exp2i'],
   compute: (b, id, v, s) => {

@@ -76,8 +76,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
     const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
     float scale);
 void bn_residual_i32_none_f32__k256__1x1x32_avx2(const int32_t *restrict y, float f, float *restrict x);
-void bn_relu2_i32_i32_f32__k768__1x1x32_avx2(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
-    float *restrict o);
+void bn_relu2_i32_i32_f32__k768__1x1x16_avx2(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
+    float *restrict o, long i0, long i1);
 void bn_norm_f32_f32_i8__k768__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps,
     float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
 void bn_norm_f32_f32_f32__k256__1x1x16_avx2(const float *restrict x, const float *restrict w, float eps,
@@ -98,7 +98,7 @@ void bn_head_f32_bf16_f32__n4096k256__4x1x32_avx2(const uint16_t *restrict w, co
 #define bn_attention_f32 bn_attention_f32_f32_f32__g2d64__2x32x32_avx2
 #define bn_norm_mixed bn_norm_f32_f32_i8__k256__1x1x16_avx2
 #define bn_residual bn_residual_i32_none_f32__k256__1x1x32_avx2
-#define bn_activation bn_relu2_i32_i32_f32__k768__1x1x32_avx2
+#define bn_activation bn_relu2_i32_i32_f32__k768__1x1x16_avx2
 #define bn_norm_inner bn_norm_f32_f32_i8__k768__1x1x16_avx2
 #define bn_norm_output bn_norm_f32_f32_f32__k256__1x1x16_avx2
 #define bn_head_one bn_head_f32_bf16_f32__n4096k256__1x4x32_avx2

@@ -94,25 +94,25 @@ const bn_packing bn_packings[] = {
 const bn_matrix bn_matrices[BN_SLOTS] = {
     [BN_ATTN_Q] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
-                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
+                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
     [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
-                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
+                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
     [BN_ATTN_K] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
+                      .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
     [BN_ATTN_V] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
+                      .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
     [BN_FFN_GATE] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
-                      .tiles = 96, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
+                      .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
     [BN_FFN_UP] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
-                      .tiles = 96, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
+                      .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
     [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780,
-                      .tiles = 32, .panel_tiles = 1, .tokens = 8, .x_stride = 832, .y_stride = 256},
+                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 832, .y_stride = 256},
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -187,7 +187,7 @@ const char *bn_describe(void) {
     "\"attention_f32\":\"attention_f32_f32_f32__g2d64__2x32x32_neon\","
     "\"norm_mixed\":\"norm_f32_f32_i8__k256__1x1x16_neon\","
     "\"residual\":\"residual_i32_none_f32__k256__1x1x32_neon\","
-    "\"activation\":\"relu2_i32_i32_f32__k768__1x1x32_neon\","
+    "\"activation\":\"relu2_i32_i32_f32__k768__1x1x16_neon\","
     "\"norm_inner\":\"norm_f32_f32_i8__k768__1x1x16_neon\","
     "\"norm_output\":\"norm_f32_f32_f32__k256__1x1x16_neon\","
     "\"head_one\":\"head_f32_bf16_f32__n4096k256__1x4x32_neon\","

@@ -102,25 +102,25 @@ const bn_packing bn_packings[] = {
 const bn_matrix bn_matrices[BN_SLOTS] = {
     [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
+                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
     [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
+                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
     [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256,
-                      .tiles = 8, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
+                      .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
     [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256,
-                      .tiles = 8, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
+                      .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
     [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256,
-                      .tiles = 48, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
+                      .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
     [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256,
-                      .tiles = 48, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
+                      .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
     [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p8192,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768,
-                      .tiles = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 832, .y_stride = 256},
+                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 832, .y_stride = 256},
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -196,7 +196,7 @@ const char *bn_describe(void) {
     "\"attention_f32\":\"attention_f32_f32_f32__g2d64__2x16x16_scalar\","
     "\"norm_mixed\":\"norm_f32_f32_i8__k256__1x1x16_scalar\","
     "\"residual\":\"residual_i32_none_f32__k256__1x1x32_scalar\","
-    "\"activation\":\"relu2_i32_i32_f32__k768__1x1x32_scalar\","
+    "\"activation\":\"relu2_i32_i32_f32__k768__1x1x16_scalar\","
     "\"norm_inner\":\"norm_f32_f32_i8__k768__1x1x16_scalar\","
     "\"norm_output\":\"norm_f32_f32_f32__k256__1x1x16_scalar\","
     "\"head_one\":\"head_f32_bf16_f32__n4096k256__1x2x32_scalar\","
