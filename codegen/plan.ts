@@ -4,8 +4,10 @@
  */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
+import { programOf } from './generate.ts';
 import type { MatrixSlot } from './graph.ts';
 import { matrixSlots, problems } from './graph.ts';
+import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention.ts';
 import { elementTile } from './kernels/elementwise.ts';
@@ -50,7 +52,7 @@ function chooseMatrix(
   k: number,
   { advice = () => undefined, packing }: PlanOptions,
 ): MatrixPlan {
-  let best: (MatrixPlan & { bytes: number }) | undefined;
+  let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
   const advised = advice('decode', n, k);
 
@@ -64,15 +66,15 @@ function chooseMatrix(
       refused.push(typeof gemv === 'string' ? gemv : (gemm as string));
       continue;
     }
-    const bytes = bytesOf(p, n, k);
-    const bits = ((8 * bytes) / (n * k)).toFixed(2);
-    if (!best || bytes < best.bytes)
+    const bytes = bytesOf(p, n, k) / (n * k);
+    const cycles = gemv === measured ? 0 : decodeCycles(programOf(gemv), isaOf(cpu.isa), bytes);
+    if (!best || cycles < best.cycles)
       best = {
         packing: p.token,
         gemv,
         gemm,
-        bytes,
-        why: `fewest bytes a token: ${p.token}, ${bits} bit/weight; decode kernel ${gemv === measured ? 'measured fastest here' : 'by default'}`,
+        cycles,
+        why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
       };
   }
   if (!best)
@@ -84,7 +86,7 @@ function chooseMatrix(
           .join(', ')}`
       }`,
     );
-  const { bytes: _, ...plan } = best;
+  const { cycles: _, ...plan } = best;
   return plan;
 }
 

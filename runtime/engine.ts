@@ -4,7 +4,7 @@
  */
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
-import { type Library, want } from './library.ts';
+import { type Library, type Pages, want } from './library.ts';
 import { contextSize } from './memory.ts';
 import type { Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
@@ -17,6 +17,8 @@ export interface EngineOptions {
   readonly context?: number;
   /** Bits of a key-value cache element; default 16. */
   readonly kv?: 16 | 32;
+  /** Where decoding reads the weights; default: in huge pages where that is worth a copy. */
+  readonly pages?: Pages;
 }
 
 /** Why generation ended. */
@@ -67,8 +69,20 @@ export class Engine {
     this.threads = options.threads ?? defaultThreads();
     this.kv = options.kv ?? 16;
     this.context = contextSize(source.shape, this.kv, options.context);
-    this.#context = library.context(model, this.context, this.threads, this.kv, this.threads <= usableCpus());
+    this.#context = library.context(
+      model,
+      this.context,
+      this.threads,
+      this.kv,
+      this.threads <= usableCpus(),
+      options.pages ?? 'auto',
+    );
     this.#logits = new Float32Array(source.shape.vocabulary);
+  }
+
+  /** Megabytes of weights in huge pages. */
+  get hugePages(): number {
+    return this.#library.hugePages(this.#context);
   }
 
   /** Positions filled so far. */

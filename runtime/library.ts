@@ -10,6 +10,10 @@ import { loadNative } from './ffi.ts';
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
 
+/** Where decoding reads the weights: in the mapped file, in huge pages if that is worth a copy, or in a copy in any case. */
+export const pages = { mapped: 0, auto: 1, huge: 2 } as const;
+export type Pages = keyof typeof pages;
+
 export class Library {
   readonly #native: Native;
 
@@ -45,9 +49,18 @@ export class Library {
     this.#call('bn_close', model);
   }
 
-  /** @param kv bits of a cache element, 16 or 32 @param spin may waiting threads burn CPU time for a moment */
-  context(model: number, positions: number, threads: number, kv: 16 | 32, spin: boolean): number {
-    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0);
+  /**
+   * @param kv bits of a cache element, 16 or 32
+   * @param spin may waiting threads burn CPU time for a moment
+   * @param from where the weights are read
+   */
+  context(model: number, positions: number, threads: number, kv: 16 | 32, spin: boolean, from: Pages = 'auto'): number {
+    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0, pages[from]);
+  }
+
+  /** Megabytes of weights that a context reads from huge pages. */
+  hugePages(context: number): number {
+    return this.#call('bn_huge_pages', context);
   }
 
   release(context: number): void {

@@ -11,6 +11,9 @@
 #define BN_API __attribute__((visibility("default")))
 enum { BN_ABI = 1 };
 
+/* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it. */
+enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
+
 /* Which logits bn_eval returns: none, of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 
@@ -29,9 +32,11 @@ BN_API int32_t bn_close(int32_t model);
 /*
  * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 16 or 32 bits an
  * element), work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning.
- * -> context
+ * pages: where the weights are read. -> context
  */
-BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin);
+BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages);
+/* Megabytes of weights that the context reads from huge pages. */
+BN_API int32_t bn_huge_pages(int32_t context);
 /* Frees it and ends its threads. -> 0 */
 BN_API int32_t bn_release(int32_t context);
 /*

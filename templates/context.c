@@ -6,14 +6,15 @@ enum { CONTEXTS = 64 };
 static bn_state *contexts[CONTEXTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin) {
+int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages) {
   if (positions < 1 || positions > 1 << 20)
     return bn_fail("context of %d positions: must be 1 to %d", positions, 1 << 20);
   if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
   if (kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 16 or 32", kv);
+  if (pages < BN_PAGES_MAPPED || pages > BN_PAGES_HUGE) return bn_fail("unknown choice of pages %d", pages);
   bn_model *m = bn_model_acquire(model);
   if (!m) return -1;
-  bn_state *state = bn_state_create(m, positions, threads, kv, spin);
+  bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages);
   if (!state) {
     bn_model_release(m);
     return -1;
@@ -61,6 +62,11 @@ int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want,
       return bn_fail("token %d at index %d is not in the vocabulary of %d", tokens[i], i, BN_VOCABULARY);
   bn_forward(state, tokens, n, want, logits);
   return bn_state_position(state);
+}
+
+int32_t bn_huge_pages(int32_t context) {
+  bn_state *state = find(context, 0);
+  return state ? (int32_t)(bn_state_huge_bytes(state) >> 20) : -1;
 }
 
 int32_t bn_rewind(int32_t context, int32_t position) {

@@ -1,7 +1,7 @@
 /*
  * The library as a program, for machines where Node cannot load it (emulators) and for sanitizers:
  *
- *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=16] [chunk=all]
+ *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=16] [chunk=all] [pages=0]
  *
  * TOKENS holds int32 token ids; LOGITS receives float32 [tokens][vocabulary]; the text is evaluated in chunks of
  * `chunk` tokens.
@@ -17,7 +17,7 @@ static int complain(const char *what) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk]");
+  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk] [pages]");
   const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 16;
   FILE *in = fopen(argv[2], "rb");
   if (!in) return complain("cannot open the tokens");
@@ -26,9 +26,10 @@ int main(int argc, char **argv) {
   fclose(in);
   if (n < 1) return complain("there are no tokens");
   const int chunk = argc > 6 && atoi(argv[6]) > 0 ? atoi(argv[6]) : n;
+  const int pages = argc > 7 ? atoi(argv[7]) : BN_PAGES_MAPPED;
   const int32_t model = bn_open(argv[1]);
   if (model < 0) return complain(bn_error());
-  const int32_t context = bn_context(model, n, threads, kv, 0);
+  const int32_t context = bn_context(model, n, threads, kv, 0, pages);
   if (context < 0) return complain(bn_error());
   float *logits = malloc((size_t)n * BN_VOCABULARY * sizeof *logits);
   if (!logits) return complain("out of memory");

@@ -28,20 +28,13 @@ static void meet(bn_state *s) {
   if (s->n > 1) bn_pool_barrier(s->pool);
 }
 
-/* Row tiles of a matrix that a thread computes: whole groups of LANES rows, which element-wise steps can go on with. */
-static void tiles_of(const bn_state *s, int thread, const bn_matrix *m, long *t0, long *t1) {
-  const long group = m->tile_rows < LANES ? LANES / m->tile_rows : 1;
-  bn_span((m->tiles + group - 1) / group, thread, bn_pool_threads(s->pool), t0, t1);
-  *t0 *= group;
-  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
-}
-
 /* y = W q for one matrix of a layer, by row tiles. */
 static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
   const bn_matrix *m = &bn_matrices[matrix];
-  const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
+  const uint8_t *w =
+      s->arena ? bn_arena_weights(s->arena, thread, layer, matrix) : bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
-  tiles_of(s, thread, m, &t0, &t1);
+  bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
   if (t0 >= t1) return;
   if (s->n == 1) {
     m->gemv(w, a->q + (size_t)thread * (size_t)a->stride, a->sum[thread], s->y[matrix], t0, t1);
@@ -120,7 +113,7 @@ static void expand(bn_state *s, int thread, int layer) {
   long t0, t1;
   if (s->n == 1) {
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
-    tiles_of(s, thread, m, &t0, &t1);
+    bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
     if (t0 < t1) activate(s, layer, 0, thread, s->gated, t0 * m->tile_rows / LANES, GROUPS(t1 * m->tile_rows));
     bn_pool_barrier(s->pool);
     quantise_inner(s, layer, thread, s->gated, scratch);

@@ -51,7 +51,8 @@ uint64_t bn_checksum(const void *data, size_t bytes) {
 
 struct bn_model {
   const uint8_t *data;
-  int users; /* contexts that use it, plus one while it is open; 0: free slot */
+  bn_arena *arena; /* guarded by arena.c */
+  int users;       /* contexts that use it, plus one while it is open; 0: free slot */
 };
 
 enum { MODELS = 64 };
@@ -93,7 +94,7 @@ int32_t bn_open(const char *path) {
   int32_t slot = 0;
   pthread_mutex_lock(&lock);
   while (slot < MODELS && models[slot].users) slot++;
-  if (slot < MODELS) models[slot] = (bn_model){data, 1};
+  if (slot < MODELS) models[slot] = (bn_model){data, NULL, 1};
   pthread_mutex_unlock(&lock);
   if (slot < MODELS) return slot;
   munmap(data, (size_t)s.st_size);
@@ -130,6 +131,15 @@ int32_t bn_close(int32_t model) {
 
 const uint8_t *bn_tensor_data(const bn_model *m, int tensor) {
   return m->data + bn_tensors[tensor].offset;
+}
+
+bn_arena **bn_model_arena(bn_model *m) {
+  return &m->arena;
+}
+
+void bn_model_forget(const bn_model *m) {
+  const size_t page = (size_t)sysconf(_SC_PAGESIZE), first = (size_t)bn_tensors[BN_FIRST_LAYER].offset / page * page;
+  madvise((void *)(m->data + first), (size_t)bn_file_bytes - first, MADV_DONTNEED);
 }
 
 float bn_tensor_scale(const bn_model *m, int tensor) {

@@ -84,7 +84,7 @@ static void sincos_of(double x, float *sine, float *cosine) {
   }
 }
 
-bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin) {
+bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages) {
   bn_state *s = calloc(1, sizeof *s);
   if (!s) {
     bn_fail("out of memory");
@@ -114,6 +114,10 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
     return NULL;
   }
   s->model = model;
+  for (int layer = 0; layer < BN_LAYERS; layer++)
+    for (int slot = 0; slot < BN_SLOTS; slot++)
+      if (bn_matrices[slot].tiles) s->scales[layer][slot] = bn_tensor_scale(model, tensor_of(layer, slot));
+  s->arena = bn_arena_acquire(model, s->pool, pages);
   return s;
 }
 
@@ -121,6 +125,7 @@ void bn_state_destroy(bn_state *s) {
   bn_pool_destroy(s->pool);
   ASAN_UNPOISON_MEMORY_REGION(s->memory, s->bytes);
   munmap(s->memory, s->bytes);
+  if (s->arena) bn_arena_release(s->model, s->arena);
   if (s->model) bn_model_release(s->model);
   free(s);
 }
@@ -130,6 +135,9 @@ int bn_state_position(const bn_state *s) {
 }
 int bn_state_capacity(const bn_state *s) {
   return s->positions;
+}
+size_t bn_state_huge_bytes(const bn_state *s) {
+  return bn_arena_huge_bytes(s->arena);
 }
 void bn_state_rewind(bn_state *s, int position) {
   s->position = position;

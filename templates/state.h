@@ -39,6 +39,8 @@ typedef struct {
 struct bn_state {
   bn_model *model;
   bn_pool *pool;
+  bn_arena *arena; /* NULL: weights are read from the mapped file */
+  float scales[BN_LAYERS][BN_SLOTS];
   int positions, position, kv;
   /* the batch being evaluated */
   const int32_t *tokens;
@@ -70,7 +72,7 @@ BN_SHARED const float *vector_of(const bn_state *s, int layer, int slot) {
   return (const float *)bn_tensor_data(s->model, tensor_of(layer, slot));
 }
 BN_SHARED float scale_of(const bn_state *s, int layer, int matrix) {
-  return bn_tensor_scale(s->model, tensor_of(layer, matrix));
+  return s->scales[layer][matrix];
 }
 BN_SHARED float *scratch_of(const bn_state *s, int thread) {
   return s->rows + (size_t)thread * SCRATCH;

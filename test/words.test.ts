@@ -111,7 +111,7 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   store_halves: { memory: 'u16', draw: [undefined, halfTies] },
   load_bfloats: { memory: 'u16', draw: [bfloats] },
   store_int8: { memory: 'i8', draw: [undefined, integers(-128, 127)] },
-  prefetch: { memory: 'u8' },
+  prefetch: { memory: 'u8', constants: [[0], [2]] },
   get: { memory: 'f32' },
   put: { memory: 'f32' },
   get_int: { memory: 'i32' },

@@ -14,6 +14,21 @@ export interface Cost {
   readonly live: number;
 }
 
+/** Words that memory serves: loads, stores, hints. */
+const MEMORY = /^(load|store|broadcast|prefetch|get|put)/;
+
+/**
+ * Cycles that one weight of a decode kernel takes, at least: the slower of reading it and computing with it. A core that shares
+ * its memory gets about 4 bytes in a cycle, and executes 4 vector operations; where both matter is close, the tuner decides.
+ * @param bytes of the packed matrix for each weight
+ */
+export function decodeCycles(program: Program, isa: Isa, bytes: number): number {
+  const counted = hotLoopCost(program, isa).words;
+  const operations = Object.entries(counted).reduce((sum, [word, n]) => (MEMORY.test(word) ? sum : sum + n), 0);
+  const weights = (counted.dot_next ?? 0) * 4 * isa.lanes;
+  return Math.max(bytes / 4, operations / weights / 4);
+}
+
 /** Bytes of one element under an address word. */
 const elementBytes: Readonly<Record<string, number>> = {
   load_bytes: 1,

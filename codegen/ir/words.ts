@@ -199,9 +199,9 @@ export const words = {
     meaning: (m, p: Cell, v: V) => put(m, p, (i) => v[i]!),
   },
   prefetch: {
-    args: ['address'],
+    args: ['address', 'constant'],
     touches: total(0),
-    doc: 'hint: this line will be read soon, once',
+    doc: 'hint: this line will be read once: 0 soon, bypassing what caches can be bypassed; 2 later, into the L2 cache',
     meaning: () => undefined,
   },
   // --- bytes

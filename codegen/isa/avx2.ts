@@ -59,7 +59,7 @@ export const avx2: Isa = {
     load_bfloats: (p) =>
       `_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(${p}))), 16))`,
     store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
-    prefetch: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_NTA)`,
+    prefetch: (p, level) => `_mm_prefetch((const char *)(${p}), ${level === '2' ? '_MM_HINT_T1' : '_MM_HINT_NTA'})`,
     // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
     field: (v, shift, mask) =>
       shift === '0'

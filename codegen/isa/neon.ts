@@ -52,7 +52,7 @@ export const neon: Isa = {
     store_halves: (p, v) => `vst1_u16(${p}, vreinterpret_u16_f16(vcvt_f16_f32(${v})))`,
     load_bfloats: (p) => `vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(${p}), 16))`,
     store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
-    prefetch: (p) => `__builtin_prefetch(${p}, 0, 0)`,
+    prefetch: (p, level) => `__builtin_prefetch(${p}, 0, ${level})`,
     field: (v, shift, mask) => {
       const shifted = shift === '0' ? v : `vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(${v}), ${shift}))`;
       return Number(mask) === 255 >> Number(shift) ? shifted! : `vandq_s8(${shifted}, vdupq_n_s8(${mask}))`;

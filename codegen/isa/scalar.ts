@@ -16,6 +16,20 @@ static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
   return (int32_t)(u & 255) * (int8_t)s + (int32_t)(u >> 8 & 255) * (int8_t)(s >> 8) +
          (int32_t)(u >> 16 & 255) * (int8_t)(s >> 16) + (int32_t)(u >> 24) * (int8_t)(s >> 24);
 }`,
+  bn_sub_bytes: `/* a - b in each byte: no borrow leaves a byte whose high bit is set in a and clear in b */
+static inline uint32_t bn_sub_bytes(uint32_t a, uint32_t b) {
+  return ((a | 0x80808080u) - (b & 0x7f7f7f7fu)) ^ ((a ^ ~b) & 0x80808080u);
+}`,
+  bn_lookup64: `static inline uint32_t bn_lookup64(const uint8_t *table, uint32_t v, int shift) {
+  uint32_t r = 0;
+  for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i >> shift & (255 >> shift) & 63] << i;
+  return r;
+}`,
+  bn_lookup128: `static inline uint32_t bn_lookup128(const uint8_t *low, const uint8_t *high, uint32_t v) {
+  uint32_t r = 0;
+  for (int i = 0; i < 32; i += 8) r |= (uint32_t)((v >> i & 64) ? high : low)[v >> i & 63] << i;
+  return r;
+}`,
   bn_float: `static inline float bn_float(uint32_t bits) {
   float f;
   memcpy(&f, &bits, 4);
@@ -54,7 +68,7 @@ export const scalar: Isa = {
   lanes: 1,
   registers: Number.POSITIVE_INFINITY,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
-  types: { bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
+  types: { table64: 'uint8_t *', bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
   include: '#include <math.h>\n#include <string.h>',
   helpers,
   pause: '(void)0',
@@ -75,6 +89,10 @@ export const scalar: Isa = {
       const wide = `0x${Number(mask).toString(16).padStart(2, '0').repeat(4)}u`;
       return shift === '0' ? `${v} & ${wide}` : `${v} >> ${shift} & ${wide}`;
     },
+    sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
+    load_table64: (p) => p!,
+    lookup64: (table, v, shift) => `bn_lookup64(${table}, ${v}, ${shift})`,
+    lookup128: (low, high, v) => `bn_lookup128(${low}, ${high}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
     dot_flush: (acc, d) => `${acc} + ${d}`,

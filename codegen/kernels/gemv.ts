@@ -7,7 +7,7 @@
  * of a field multiplied by a scale 2^s * odd; fields of one scale are summed together, and the sum S is divided in the end:
  * S >> s, times the inverse of the odd number modulo 2^32, exact because S is a multiple of the scale and |S| < 2^31. A thread calls it with its
  * range of row tiles and reads one sequential stream. Tile: 1 token x rows of a line x k of one unrolled step;
- * variant pN: prefetch N bytes ahead.
+ * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
 import { at, plus, times } from '../ir/record.ts';
 import type { KernelSpec } from '../name.ts';
@@ -35,7 +35,7 @@ export const gemv: KernelFamily = {
   product: {
     phase: 'decode',
     candidates: (cpu, p, n, k) =>
-      [8192, 0, 2048, 4096, 16384].flatMap((ahead) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
         [4, 2, 8, 1, 16].map(
           (lines): KernelSpec => ({
             op: 'gemv',
@@ -45,7 +45,7 @@ export const gemv: KernelFamily = {
             shape: { n, k },
             tile: [1, p.rows, lines * p.lineK],
             isa: cpu.isa,
-            variant: `p${ahead}`,
+            variant,
           }),
         ),
       ),
@@ -78,7 +78,7 @@ export const gemv: KernelFamily = {
     });
     const t0 = b.long('t0', 0, tiles, 'first row tile');
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
-    const ahead = Number(spec.variant!.slice(1));
+    const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
     const vectors = vectorsOf(p, isa);
     const unpack = p.unpacker(b, isa, true);
     const sums = sumsOf(unpack.scales, vectors);
@@ -102,7 +102,7 @@ export const gemv: KernelFamily = {
           const tag = `${part}${rest}_l${u}`;
           const line = plus(base, i);
           const address = at(row, times(line, p.lineBytes));
-          if (ahead) b.do('prefetch', at(address, ahead));
+          if (ahead) b.do('prefetch', at(address, ahead), level || 0);
           unpack.fields(loadLine(b, p, isa, address, tag), tag).forEach((codes, g) => {
             const xg = b.let(`x${tag}_g${g}`, 'broadcast4', at(x, times(line, p.lineK), 4 * g));
             const chains = dots[sums.findIndex((s) => s.scale === unpack.scales[g])]!;
@@ -153,7 +153,7 @@ export const gemv: KernelFamily = {
           shape: { n: p.rows * 3 + i - 2, k },
           tile: [1, p.rows, p.lineK * 4],
           isa: isa.name,
-          variant: 'p8192',
+          variant: i % 2 ? p.prefetch : 'p8192',
         }),
       ),
     ),

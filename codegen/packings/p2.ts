@@ -15,6 +15,7 @@ export const p2: Packing = {
   rows: 16,
   lineK: 16,
   lineBytes: 64,
+  prefetch: 'p4096',
   needs: ['field'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),
   unpacker: (b) => ({

@@ -17,6 +17,8 @@ export interface Packing {
   /** k of a line. */
   readonly lineK: number;
   readonly lineBytes: number;
+  /** Prefetch that decoding begins with, as gemv.ts names it; the tuner looks further (docs/measurements.md). */
+  readonly prefetch: string;
   /** Most vectors of a line that leave registers for tables and sums; any number when absent. */
   readonly mostVectors?: number;
   /** Words that unpacking uses, and those that divide scaled sums. */

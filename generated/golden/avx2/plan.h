@@ -41,22 +41,22 @@ enum {
 #define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
 #define BN_PAUSE() __builtin_ia32_pause()
 
-void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x8_avx2_kb256(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x8_avx2_kb256(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x8_avx2_kb768(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,

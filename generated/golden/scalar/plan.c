@@ -100,25 +100,25 @@ const bn_packing bn_packings[] = {
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192,
+    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256,
                       .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192,
+    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256,
                       .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192,
+    [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256,
                       .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192,
+    [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256,
                       .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192,
+    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256,
                       .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192,
+    [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256,
                       .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p8192,
+    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p4096,
                       .gemm = bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768,
                       .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 2, .x_stride = 832, .y_stride = 256},
 };
@@ -166,27 +166,27 @@ const char *bn_describe(void) {
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"scalar\",\"isa\":\"scalar\",\"features\":[],\"cache\":{\"l1\":32768,"
     "\"l2\":262144,\"l3\":4194304}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_output\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_k\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"attn_v\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_gate\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"},\"ffn_down\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p8192\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768\",\"why\":\"fewest bytes a token: p2r16x16,"
-    " 2.00 bit/weight; decode kernel by default\"}},\"kernels\":{"
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_output\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p4096\","
+    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768\",\"why\":\"p2r16x16,"
+    " 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_scalar\","
     "\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_scalar\",\"rope\":\"rope_i32_f32_f32__d64__1x1x16_scalar\","
     "\"narrow\":\"narrow_f32_none_f16__k64__1x1x32_scalar\","

@@ -1,15 +1,15 @@
 /*
- * bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192
+ * bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p4096
  *
  * y[n] = W[n][k] . x[k], exact int32
- *   w: weights [8 row tiles][16 lines][64 bytes], packing p2r16x16
- *   x: activations [256], int8, zero up to 256
+ *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
+ *   x: activations [768], int8, zero up to 768
  *   sum: sum of x
- *   y: result [128], padded to 128
- *   t0: first row tile, 0 <= t0 <= 8
- *   t1: row tile to stop before, 0 <= t1 <= 8
+ *   y: result [256], padded to 256
+ *   t0: first row tile, 0 <= t0 <= 16
+ *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 65024 <= 2147483647.
+ * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 195072 <= 2147483647.
  * Innermost loop: 256 bytes loaded, 256 dot steps, 16 broadcasts, 256 fields; 49 live vector values.
  * Buffers must not overlap.
  *
@@ -38,10 +38,10 @@ static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1) {
-  BN_ASSERT(0 <= t0 && t0 <= 8);
-  BN_ASSERT(0 <= t1 && t1 <= 8);
+  BN_ASSERT(0 <= t0 && t0 <= 16);
+  BN_ASSERT(0 <= t1 && t1 <= 16);
   for (long tile = t0; tile < t1; tile += 1) {
     const int32_t zero = 0;
     int32_t dots_c0_v0 = 0;
@@ -60,24 +60,24 @@ void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192(const uint8_t *rest
     int32_t dots_c0_v13 = 0;
     int32_t dots_c0_v14 = 0;
     int32_t dots_c0_v15 = 0;
-    for (long i = 0; i < 16; i += 4) {
-      (void)(w + 1024 * tile + 64 * i + 8192);
-      const uint32_t w_l0_v0 = bn_load4(w + 1024 * tile + 64 * i);
-      const uint32_t w_l0_v1 = bn_load4(w + 1024 * tile + 64 * i + 4);
-      const uint32_t w_l0_v2 = bn_load4(w + 1024 * tile + 64 * i + 8);
-      const uint32_t w_l0_v3 = bn_load4(w + 1024 * tile + 64 * i + 12);
-      const uint32_t w_l0_v4 = bn_load4(w + 1024 * tile + 64 * i + 16);
-      const uint32_t w_l0_v5 = bn_load4(w + 1024 * tile + 64 * i + 20);
-      const uint32_t w_l0_v6 = bn_load4(w + 1024 * tile + 64 * i + 24);
-      const uint32_t w_l0_v7 = bn_load4(w + 1024 * tile + 64 * i + 28);
-      const uint32_t w_l0_v8 = bn_load4(w + 1024 * tile + 64 * i + 32);
-      const uint32_t w_l0_v9 = bn_load4(w + 1024 * tile + 64 * i + 36);
-      const uint32_t w_l0_v10 = bn_load4(w + 1024 * tile + 64 * i + 40);
-      const uint32_t w_l0_v11 = bn_load4(w + 1024 * tile + 64 * i + 44);
-      const uint32_t w_l0_v12 = bn_load4(w + 1024 * tile + 64 * i + 48);
-      const uint32_t w_l0_v13 = bn_load4(w + 1024 * tile + 64 * i + 52);
-      const uint32_t w_l0_v14 = bn_load4(w + 1024 * tile + 64 * i + 56);
-      const uint32_t w_l0_v15 = bn_load4(w + 1024 * tile + 64 * i + 60);
+    for (long i = 0; i < 48; i += 4) {
+      (void)(w + 3072 * tile + 64 * i + 4096);
+      const uint32_t w_l0_v0 = bn_load4(w + 3072 * tile + 64 * i);
+      const uint32_t w_l0_v1 = bn_load4(w + 3072 * tile + 64 * i + 4);
+      const uint32_t w_l0_v2 = bn_load4(w + 3072 * tile + 64 * i + 8);
+      const uint32_t w_l0_v3 = bn_load4(w + 3072 * tile + 64 * i + 12);
+      const uint32_t w_l0_v4 = bn_load4(w + 3072 * tile + 64 * i + 16);
+      const uint32_t w_l0_v5 = bn_load4(w + 3072 * tile + 64 * i + 20);
+      const uint32_t w_l0_v6 = bn_load4(w + 3072 * tile + 64 * i + 24);
+      const uint32_t w_l0_v7 = bn_load4(w + 3072 * tile + 64 * i + 28);
+      const uint32_t w_l0_v8 = bn_load4(w + 3072 * tile + 64 * i + 32);
+      const uint32_t w_l0_v9 = bn_load4(w + 3072 * tile + 64 * i + 36);
+      const uint32_t w_l0_v10 = bn_load4(w + 3072 * tile + 64 * i + 40);
+      const uint32_t w_l0_v11 = bn_load4(w + 3072 * tile + 64 * i + 44);
+      const uint32_t w_l0_v12 = bn_load4(w + 3072 * tile + 64 * i + 48);
+      const uint32_t w_l0_v13 = bn_load4(w + 3072 * tile + 64 * i + 52);
+      const uint32_t w_l0_v14 = bn_load4(w + 3072 * tile + 64 * i + 56);
+      const uint32_t w_l0_v15 = bn_load4(w + 3072 * tile + 64 * i + 60);
       const uint32_t x_l0_g0 = bn_load4(x + 16 * i);
       const uint32_t code_l0_v0_f0 = w_l0_v0 & 0x03030303u;
       const uint32_t code_l0_v1_f0 = w_l0_v1 & 0x03030303u;
@@ -210,23 +210,23 @@ void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3);
-      (void)(w + 1024 * tile + 64 * i + 8256);
-      const uint32_t w_l1_v0 = bn_load4(w + 1024 * tile + 64 * i + 64);
-      const uint32_t w_l1_v1 = bn_load4(w + 1024 * tile + 64 * i + 68);
-      const uint32_t w_l1_v2 = bn_load4(w + 1024 * tile + 64 * i + 72);
-      const uint32_t w_l1_v3 = bn_load4(w + 1024 * tile + 64 * i + 76);
-      const uint32_t w_l1_v4 = bn_load4(w + 1024 * tile + 64 * i + 80);
-      const uint32_t w_l1_v5 = bn_load4(w + 1024 * tile + 64 * i + 84);
-      const uint32_t w_l1_v6 = bn_load4(w + 1024 * tile + 64 * i + 88);
-      const uint32_t w_l1_v7 = bn_load4(w + 1024 * tile + 64 * i + 92);
-      const uint32_t w_l1_v8 = bn_load4(w + 1024 * tile + 64 * i + 96);
-      const uint32_t w_l1_v9 = bn_load4(w + 1024 * tile + 64 * i + 100);
-      const uint32_t w_l1_v10 = bn_load4(w + 1024 * tile + 64 * i + 104);
-      const uint32_t w_l1_v11 = bn_load4(w + 1024 * tile + 64 * i + 108);
-      const uint32_t w_l1_v12 = bn_load4(w + 1024 * tile + 64 * i + 112);
-      const uint32_t w_l1_v13 = bn_load4(w + 1024 * tile + 64 * i + 116);
-      const uint32_t w_l1_v14 = bn_load4(w + 1024 * tile + 64 * i + 120);
-      const uint32_t w_l1_v15 = bn_load4(w + 1024 * tile + 64 * i + 124);
+      (void)(w + 3072 * tile + 64 * i + 4160);
+      const uint32_t w_l1_v0 = bn_load4(w + 3072 * tile + 64 * i + 64);
+      const uint32_t w_l1_v1 = bn_load4(w + 3072 * tile + 64 * i + 68);
+      const uint32_t w_l1_v2 = bn_load4(w + 3072 * tile + 64 * i + 72);
+      const uint32_t w_l1_v3 = bn_load4(w + 3072 * tile + 64 * i + 76);
+      const uint32_t w_l1_v4 = bn_load4(w + 3072 * tile + 64 * i + 80);
+      const uint32_t w_l1_v5 = bn_load4(w + 3072 * tile + 64 * i + 84);
+      const uint32_t w_l1_v6 = bn_load4(w + 3072 * tile + 64 * i + 88);
+      const uint32_t w_l1_v7 = bn_load4(w + 3072 * tile + 64 * i + 92);
+      const uint32_t w_l1_v8 = bn_load4(w + 3072 * tile + 64 * i + 96);
+      const uint32_t w_l1_v9 = bn_load4(w + 3072 * tile + 64 * i + 100);
+      const uint32_t w_l1_v10 = bn_load4(w + 3072 * tile + 64 * i + 104);
+      const uint32_t w_l1_v11 = bn_load4(w + 3072 * tile + 64 * i + 108);
+      const uint32_t w_l1_v12 = bn_load4(w + 3072 * tile + 64 * i + 112);
+      const uint32_t w_l1_v13 = bn_load4(w + 3072 * tile + 64 * i + 116);
+      const uint32_t w_l1_v14 = bn_load4(w + 3072 * tile + 64 * i + 120);
+      const uint32_t w_l1_v15 = bn_load4(w + 3072 * tile + 64 * i + 124);
       const uint32_t x_l1_g0 = bn_load4(x + 16 * i + 16);
       const uint32_t code_l1_v0_f0 = w_l1_v0 & 0x03030303u;
       const uint32_t code_l1_v1_f0 = w_l1_v1 & 0x03030303u;
@@ -359,23 +359,23 @@ void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l1_v13_f3, x_l1_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l1_v14_f3, x_l1_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l1_v15_f3, x_l1_g3);
-      (void)(w + 1024 * tile + 64 * i + 8320);
-      const uint32_t w_l2_v0 = bn_load4(w + 1024 * tile + 64 * i + 128);
-      const uint32_t w_l2_v1 = bn_load4(w + 1024 * tile + 64 * i + 132);
-      const uint32_t w_l2_v2 = bn_load4(w + 1024 * tile + 64 * i + 136);
-      const uint32_t w_l2_v3 = bn_load4(w + 1024 * tile + 64 * i + 140);
-      const uint32_t w_l2_v4 = bn_load4(w + 1024 * tile + 64 * i + 144);
-      const uint32_t w_l2_v5 = bn_load4(w + 1024 * tile + 64 * i + 148);
-      const uint32_t w_l2_v6 = bn_load4(w + 1024 * tile + 64 * i + 152);
-      const uint32_t w_l2_v7 = bn_load4(w + 1024 * tile + 64 * i + 156);
-      const uint32_t w_l2_v8 = bn_load4(w + 1024 * tile + 64 * i + 160);
-      const uint32_t w_l2_v9 = bn_load4(w + 1024 * tile + 64 * i + 164);
-      const uint32_t w_l2_v10 = bn_load4(w + 1024 * tile + 64 * i + 168);
-      const uint32_t w_l2_v11 = bn_load4(w + 1024 * tile + 64 * i + 172);
-      const uint32_t w_l2_v12 = bn_load4(w + 1024 * tile + 64 * i + 176);
-      const uint32_t w_l2_v13 = bn_load4(w + 1024 * tile + 64 * i + 180);
-      const uint32_t w_l2_v14 = bn_load4(w + 1024 * tile + 64 * i + 184);
-      const uint32_t w_l2_v15 = bn_load4(w + 1024 * tile + 64 * i + 188);
+      (void)(w + 3072 * tile + 64 * i + 4224);
+      const uint32_t w_l2_v0 = bn_load4(w + 3072 * tile + 64 * i + 128);
+      const uint32_t w_l2_v1 = bn_load4(w + 3072 * tile + 64 * i + 132);
+      const uint32_t w_l2_v2 = bn_load4(w + 3072 * tile + 64 * i + 136);
+      const uint32_t w_l2_v3 = bn_load4(w + 3072 * tile + 64 * i + 140);
+      const uint32_t w_l2_v4 = bn_load4(w + 3072 * tile + 64 * i + 144);
+      const uint32_t w_l2_v5 = bn_load4(w + 3072 * tile + 64 * i + 148);
+      const uint32_t w_l2_v6 = bn_load4(w + 3072 * tile + 64 * i + 152);
+      const uint32_t w_l2_v7 = bn_load4(w + 3072 * tile + 64 * i + 156);
+      const uint32_t w_l2_v8 = bn_load4(w + 3072 * tile + 64 * i + 160);
+      const uint32_t w_l2_v9 = bn_load4(w + 3072 * tile + 64 * i + 164);
+      const uint32_t w_l2_v10 = bn_load4(w + 3072 * tile + 64 * i + 168);
+      const uint32_t w_l2_v11 = bn_load4(w + 3072 * tile + 64 * i + 172);
+      const uint32_t w_l2_v12 = bn_load4(w + 3072 * tile + 64 * i + 176);
+      const uint32_t w_l2_v13 = bn_load4(w + 3072 * tile + 64 * i + 180);
+      const uint32_t w_l2_v14 = bn_load4(w + 3072 * tile + 64 * i + 184);
+      const uint32_t w_l2_v15 = bn_load4(w + 3072 * tile + 64 * i + 188);
       const uint32_t x_l2_g0 = bn_load4(x + 16 * i + 32);
       const uint32_t code_l2_v0_f0 = w_l2_v0 & 0x03030303u;
       const uint32_t code_l2_v1_f0 = w_l2_v1 & 0x03030303u;
@@ -508,23 +508,23 @@ void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l2_v13_f3, x_l2_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l2_v14_f3, x_l2_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l2_v15_f3, x_l2_g3);
-      (void)(w + 1024 * tile + 64 * i + 8384);
-      const uint32_t w_l3_v0 = bn_load4(w + 1024 * tile + 64 * i + 192);
-      const uint32_t w_l3_v1 = bn_load4(w + 1024 * tile + 64 * i + 196);
-      const uint32_t w_l3_v2 = bn_load4(w + 1024 * tile + 64 * i + 200);
-      const uint32_t w_l3_v3 = bn_load4(w + 1024 * tile + 64 * i + 204);
-      const uint32_t w_l3_v4 = bn_load4(w + 1024 * tile + 64 * i + 208);
-      const uint32_t w_l3_v5 = bn_load4(w + 1024 * tile + 64 * i + 212);
-      const uint32_t w_l3_v6 = bn_load4(w + 1024 * tile + 64 * i + 216);
-      const uint32_t w_l3_v7 = bn_load4(w + 1024 * tile + 64 * i + 220);
-      const uint32_t w_l3_v8 = bn_load4(w + 1024 * tile + 64 * i + 224);
-      const uint32_t w_l3_v9 = bn_load4(w + 1024 * tile + 64 * i + 228);
-      const uint32_t w_l3_v10 = bn_load4(w + 1024 * tile + 64 * i + 232);
-      const uint32_t w_l3_v11 = bn_load4(w + 1024 * tile + 64 * i + 236);
-      const uint32_t w_l3_v12 = bn_load4(w + 1024 * tile + 64 * i + 240);
-      const uint32_t w_l3_v13 = bn_load4(w + 1024 * tile + 64 * i + 244);
-      const uint32_t w_l3_v14 = bn_load4(w + 1024 * tile + 64 * i + 248);
-      const uint32_t w_l3_v15 = bn_load4(w + 1024 * tile + 64 * i + 252);
+      (void)(w + 3072 * tile + 64 * i + 4288);
+      const uint32_t w_l3_v0 = bn_load4(w + 3072 * tile + 64 * i + 192);
+      const uint32_t w_l3_v1 = bn_load4(w + 3072 * tile + 64 * i + 196);
+      const uint32_t w_l3_v2 = bn_load4(w + 3072 * tile + 64 * i + 200);
+      const uint32_t w_l3_v3 = bn_load4(w + 3072 * tile + 64 * i + 204);
+      const uint32_t w_l3_v4 = bn_load4(w + 3072 * tile + 64 * i + 208);
+      const uint32_t w_l3_v5 = bn_load4(w + 3072 * tile + 64 * i + 212);
+      const uint32_t w_l3_v6 = bn_load4(w + 3072 * tile + 64 * i + 216);
+      const uint32_t w_l3_v7 = bn_load4(w + 3072 * tile + 64 * i + 220);
+      const uint32_t w_l3_v8 = bn_load4(w + 3072 * tile + 64 * i + 224);
+      const uint32_t w_l3_v9 = bn_load4(w + 3072 * tile + 64 * i + 228);
+      const uint32_t w_l3_v10 = bn_load4(w + 3072 * tile + 64 * i + 232);
+      const uint32_t w_l3_v11 = bn_load4(w + 3072 * tile + 64 * i + 236);
+      const uint32_t w_l3_v12 = bn_load4(w + 3072 * tile + 64 * i + 240);
+      const uint32_t w_l3_v13 = bn_load4(w + 3072 * tile + 64 * i + 244);
+      const uint32_t w_l3_v14 = bn_load4(w + 3072 * tile + 64 * i + 248);
+      const uint32_t w_l3_v15 = bn_load4(w + 3072 * tile + 64 * i + 252);
       const uint32_t x_l3_g0 = bn_load4(x + 16 * i + 48);
       const uint32_t code_l3_v0_f0 = w_l3_v0 & 0x03030303u;
       const uint32_t code_l3_v1_f0 = w_l3_v1 & 0x03030303u;

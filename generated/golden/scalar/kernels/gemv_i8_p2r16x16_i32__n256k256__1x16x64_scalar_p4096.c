@@ -1,13 +1,13 @@
 /*
- * bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192
+ * bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096
  *
  * y[n] = W[n][k] . x[k], exact int32
- *   w: weights [48 row tiles][16 lines][64 bytes], packing p2r16x16
+ *   w: weights [16 row tiles][16 lines][64 bytes], packing p2r16x16
  *   x: activations [256], int8, zero up to 256
  *   sum: sum of x
- *   y: result [768], padded to 768
- *   t0: first row tile, 0 <= t0 <= 48
- *   t1: row tile to stop before, 0 <= t1 <= 48
+ *   y: result [256], padded to 256
+ *   t0: first row tile, 0 <= t0 <= 16
+ *   t1: row tile to stop before, 0 <= t1 <= 16
  *
  * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 65024 <= 2147483647.
  * Innermost loop: 256 bytes loaded, 256 dot steps, 16 broadcasts, 256 fields; 49 live vector values.
@@ -38,10 +38,10 @@ static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1) {
-  BN_ASSERT(0 <= t0 && t0 <= 48);
-  BN_ASSERT(0 <= t1 && t1 <= 48);
+  BN_ASSERT(0 <= t0 && t0 <= 16);
+  BN_ASSERT(0 <= t1 && t1 <= 16);
   for (long tile = t0; tile < t1; tile += 1) {
     const int32_t zero = 0;
     int32_t dots_c0_v0 = 0;
@@ -61,7 +61,7 @@ void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192(const uint8_t *rest
     int32_t dots_c0_v14 = 0;
     int32_t dots_c0_v15 = 0;
     for (long i = 0; i < 16; i += 4) {
-      (void)(w + 1024 * tile + 64 * i + 8192);
+      (void)(w + 1024 * tile + 64 * i + 4096);
       const uint32_t w_l0_v0 = bn_load4(w + 1024 * tile + 64 * i);
       const uint32_t w_l0_v1 = bn_load4(w + 1024 * tile + 64 * i + 4);
       const uint32_t w_l0_v2 = bn_load4(w + 1024 * tile + 64 * i + 8);
@@ -210,7 +210,7 @@ void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3);
-      (void)(w + 1024 * tile + 64 * i + 8256);
+      (void)(w + 1024 * tile + 64 * i + 4160);
       const uint32_t w_l1_v0 = bn_load4(w + 1024 * tile + 64 * i + 64);
       const uint32_t w_l1_v1 = bn_load4(w + 1024 * tile + 64 * i + 68);
       const uint32_t w_l1_v2 = bn_load4(w + 1024 * tile + 64 * i + 72);
@@ -359,7 +359,7 @@ void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l1_v13_f3, x_l1_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l1_v14_f3, x_l1_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l1_v15_f3, x_l1_g3);
-      (void)(w + 1024 * tile + 64 * i + 8320);
+      (void)(w + 1024 * tile + 64 * i + 4224);
       const uint32_t w_l2_v0 = bn_load4(w + 1024 * tile + 64 * i + 128);
       const uint32_t w_l2_v1 = bn_load4(w + 1024 * tile + 64 * i + 132);
       const uint32_t w_l2_v2 = bn_load4(w + 1024 * tile + 64 * i + 136);
@@ -508,7 +508,7 @@ void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p8192(const uint8_t *rest
       dots_c0_v13 = dots_c0_v13 + bn_dot4(code_l2_v13_f3, x_l2_g3);
       dots_c0_v14 = dots_c0_v14 + bn_dot4(code_l2_v14_f3, x_l2_g3);
       dots_c0_v15 = dots_c0_v15 + bn_dot4(code_l2_v15_f3, x_l2_g3);
-      (void)(w + 1024 * tile + 64 * i + 8384);
+      (void)(w + 1024 * tile + 64 * i + 4288);
       const uint32_t w_l3_v0 = bn_load4(w + 1024 * tile + 64 * i + 192);
       const uint32_t w_l3_v1 = bn_load4(w + 1024 * tile + 64 * i + 196);
       const uint32_t w_l3_v2 = bn_load4(w + 1024 * tile + 64 * i + 200);

@@ -1,5 +1,5 @@
 /*
- * bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192
+ * bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096
  *
  * y[n] = W[n][k] . x[k], exact int32
  *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
@@ -31,7 +31,7 @@ static inline __m256i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
@@ -44,7 +44,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
     __m256i dots_c1_v0 = _mm256_setzero_si256();
     __m256i dots_c1_v1 = _mm256_setzero_si256();
     for (long i = 0; i < 32; i += 4) {
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 8192), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4096), _MM_HINT_NTA);
       const __m256i w_l0_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i));
       const __m256i w_l0_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 32));
       const __m256i x_l0_g0 = bn_broadcast4(x + 16 * i);
@@ -67,7 +67,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i code_l0_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(w_l0_v1, 6), _mm256_set1_epi8(3));
       dots_c1_v0 = _mm256_add_epi16(dots_c1_v0, _mm256_maddubs_epi16(code_l0_v0_f3, x_l0_g3));
       dots_c1_v1 = _mm256_add_epi16(dots_c1_v1, _mm256_maddubs_epi16(code_l0_v1_f3, x_l0_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 8256), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4160), _MM_HINT_NTA);
       const __m256i w_l1_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 64));
       const __m256i w_l1_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 96));
       const __m256i x_l1_g0 = bn_broadcast4(x + 16 * i + 16);
@@ -90,7 +90,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i code_l1_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(w_l1_v1, 6), _mm256_set1_epi8(3));
       dots_c1_v0 = _mm256_add_epi16(dots_c1_v0, _mm256_maddubs_epi16(code_l1_v0_f3, x_l1_g3));
       dots_c1_v1 = _mm256_add_epi16(dots_c1_v1, _mm256_maddubs_epi16(code_l1_v1_f3, x_l1_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 8320), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4224), _MM_HINT_NTA);
       const __m256i w_l2_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 128));
       const __m256i w_l2_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 160));
       const __m256i x_l2_g0 = bn_broadcast4(x + 16 * i + 32);
@@ -113,7 +113,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i code_l2_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(w_l2_v1, 6), _mm256_set1_epi8(3));
       dots_c1_v0 = _mm256_add_epi16(dots_c1_v0, _mm256_maddubs_epi16(code_l2_v0_f3, x_l2_g3));
       dots_c1_v1 = _mm256_add_epi16(dots_c1_v1, _mm256_maddubs_epi16(code_l2_v1_f3, x_l2_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 8384), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4288), _MM_HINT_NTA);
       const __m256i w_l3_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 192));
       const __m256i w_l3_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * i + 224));
       const __m256i x_l3_g0 = bn_broadcast4(x + 16 * i + 48);
@@ -146,7 +146,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
     __m256i dotsz_c1_v0 = _mm256_setzero_si256();
     __m256i dotsz_c1_v1 = _mm256_setzero_si256();
     for (long iz = 0; iz < 16; iz += 4) {
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 10240), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 6144), _MM_HINT_NTA);
       const __m256i wz_l0_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2048));
       const __m256i wz_l0_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2080));
       const __m256i xz_l0_g0 = bn_broadcast4(x + 16 * iz + 512);
@@ -169,7 +169,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i codez_l0_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(wz_l0_v1, 6), _mm256_set1_epi8(3));
       dotsz_c1_v0 = _mm256_add_epi16(dotsz_c1_v0, _mm256_maddubs_epi16(codez_l0_v0_f3, xz_l0_g3));
       dotsz_c1_v1 = _mm256_add_epi16(dotsz_c1_v1, _mm256_maddubs_epi16(codez_l0_v1_f3, xz_l0_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 10304), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 6208), _MM_HINT_NTA);
       const __m256i wz_l1_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2112));
       const __m256i wz_l1_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2144));
       const __m256i xz_l1_g0 = bn_broadcast4(x + 16 * iz + 528);
@@ -192,7 +192,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i codez_l1_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(wz_l1_v1, 6), _mm256_set1_epi8(3));
       dotsz_c1_v0 = _mm256_add_epi16(dotsz_c1_v0, _mm256_maddubs_epi16(codez_l1_v0_f3, xz_l1_g3));
       dotsz_c1_v1 = _mm256_add_epi16(dotsz_c1_v1, _mm256_maddubs_epi16(codez_l1_v1_f3, xz_l1_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 10368), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 6272), _MM_HINT_NTA);
       const __m256i wz_l2_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2176));
       const __m256i wz_l2_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2208));
       const __m256i xz_l2_g0 = bn_broadcast4(x + 16 * iz + 544);
@@ -215,7 +215,7 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p8192(const uint8_t *restri
       const __m256i codez_l2_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(wz_l2_v1, 6), _mm256_set1_epi8(3));
       dotsz_c1_v0 = _mm256_add_epi16(dotsz_c1_v0, _mm256_maddubs_epi16(codez_l2_v0_f3, xz_l2_g3));
       dotsz_c1_v1 = _mm256_add_epi16(dotsz_c1_v1, _mm256_maddubs_epi16(codez_l2_v1_f3, xz_l2_g3));
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 10432), _MM_HINT_NTA);
+      _mm_prefetch((const char *)(w + 3072 * tile + 64 * iz + 6336), _MM_HINT_NTA);
       const __m256i wz_l3_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2240));
       const __m256i wz_l3_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64 * iz + 2272));
       const __m256i xz_l3_g0 = bn_broadcast4(x + 16 * iz + 560);

@@ -1,0 +1,161 @@
+/*
+ * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix, in the order in which
+ * it reads them, so that a token is one sequential stream a thread; in huge pages, since the hardware's prefetchers
+ * stop at the end of a page and a walk of the page table costs more than a line. Measured in docs/measurements.md.
+ *
+ * Contexts of a model with the same number of threads share one copy; others read the file's mapping.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "internal.h"
+
+/* Groups of rows that element-wise steps can go on with; LANES of codegen/kernels/kernel.ts. */
+enum { GROUP_ROWS = 16, PAGE = 2 << 20, WORTH = 64 << 20 };
+
+struct bn_arena {
+  int threads, users;
+  uint8_t *memory; /* [threads] parts, one after the other */
+  size_t bytes;
+  const uint8_t **weights; /* [threads][BN_LAYERS][BN_SLOTS] where tile 0 of the matrix would lie; NULL for vectors */
+};
+
+/* Guards the arenas of all models. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
+  const long group = m->tile_rows < GROUP_ROWS ? GROUP_ROWS / m->tile_rows : 1;
+  bn_span((m->tiles + group - 1) / group, thread, threads, t0, t1);
+  *t0 *= group;
+  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
+}
+
+/* One thread's part of the copy; with to = NULL only its size. */
+static size_t copy_part(const bn_model *model, uint8_t *to, const uint8_t **weights, int thread, int threads) {
+  size_t used = 0;
+  for (int layer = 0; layer < BN_LAYERS; layer++)
+    for (int slot = 0; slot < BN_SLOTS; slot++) {
+      const bn_matrix *m = &bn_matrices[slot];
+      if (!m->tiles) continue;
+      const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
+      const size_t tile = (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles;
+      long t0, t1;
+      bn_tiles(m, thread, threads, &t0, &t1);
+      if (t0 >= t1) continue;
+      const size_t first = (size_t)t0 * tile, bytes = (size_t)(t1 - t0) * tile;
+      if (to) {
+        memcpy(to + used, bn_tensor_data(model, tensor) + first, bytes);
+        /* As an integer: the address of tile 0 may lie before the arena. */
+        weights[layer * BN_SLOTS + slot] = (const uint8_t *)((uintptr_t)(to + used) - first);
+      }
+      used += bytes;
+    }
+  return (used + 63) / 64 * 64;
+}
+
+typedef struct {
+  const bn_model *model;
+  bn_arena *arena;
+} copying;
+
+static void copy(void *argument, int thread, int threads) {
+  const copying *c = argument;
+  size_t before = 0;
+  for (int t = 0; t < thread; t++) before += copy_part(c->model, NULL, NULL, t, threads);
+  copy_part(c->model, c->arena->memory + before, c->arena->weights + (size_t)thread * BN_LAYERS * BN_SLOTS, thread,
+            threads);
+}
+
+/* Can the system give huge pages to those who ask? */
+static int huge_pages(void) {
+  char modes[64] = "";
+  FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+  if (f) {
+    if (!fgets(modes, sizeof modes, f)) modes[0] = 0;
+    fclose(f);
+  }
+  return strstr(modes, "[always]") || strstr(modes, "[madvise]");
+}
+
+static void *map_aligned(size_t bytes) {
+  uint8_t *p = mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+  const size_t before = (PAGE - (uintptr_t)p % PAGE) % PAGE;
+  if (before) munmap(p, before);
+  if (before < PAGE) munmap(p + before + bytes, PAGE - before);
+#ifdef MADV_HUGEPAGE
+  madvise(p + before, bytes, MADV_HUGEPAGE);
+#endif
+  return p + before;
+}
+
+static bn_arena *create(const bn_model *model, bn_pool *pool) {
+  const int threads = bn_pool_threads(pool);
+  size_t bytes = 0;
+  for (int t = 0; t < threads; t++) bytes += copy_part(model, NULL, NULL, t, threads);
+  bytes = (bytes + PAGE - 1) / PAGE * PAGE;
+  bn_arena *a = calloc(1, sizeof *a);
+  if (!a) return NULL;
+  *a = (bn_arena){.threads = threads, .bytes = bytes};
+  a->weights = calloc((size_t)threads * BN_LAYERS * BN_SLOTS, sizeof *a->weights);
+  a->memory = a->weights ? map_aligned(bytes) : NULL;
+  if (!a->memory) {
+    free(a->weights);
+    free(a);
+    return NULL;
+  }
+  copying c = {model, a};
+  bn_pool_run(pool, copy, &c);
+  /* The file's pages stay in the system's cache, but no longer count as this process's memory. */
+  bn_model_forget(model);
+  return a;
+}
+
+bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages) {
+  if (pages == BN_PAGES_MAPPED) return NULL;
+  if (pages == BN_PAGES_AUTO && (bn_file_bytes < WORTH || !huge_pages())) return NULL;
+  pthread_mutex_lock(&lock);
+  bn_arena **slot = bn_model_arena(model);
+  if (!*slot) *slot = create(model, pool);
+  bn_arena *a = *slot && (*slot)->threads == bn_pool_threads(pool) ? *slot : NULL;
+  if (a) a->users++;
+  pthread_mutex_unlock(&lock);
+  return a;
+}
+
+void bn_arena_release(bn_model *model, bn_arena *a) {
+  if (!a) return;
+  pthread_mutex_lock(&lock);
+  if (--a->users == 0) {
+    *bn_model_arena(model) = NULL;
+    munmap(a->memory, a->bytes);
+    free(a->weights);
+    free(a);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+const uint8_t *bn_arena_weights(const bn_arena *a, int thread, int layer, int slot) {
+  return a->weights[((size_t)thread * BN_LAYERS + (size_t)layer) * BN_SLOTS + (size_t)slot];
+}
+
+/* From the kernel's own account of the mapping. */
+size_t bn_arena_huge_bytes(const bn_arena *a) {
+  FILE *f = a ? fopen("/proc/self/smaps", "r") : NULL;
+  if (!f) return 0;
+  char line[512];
+  size_t huge = 0, start, end, kilobytes;
+  int inside = 0;
+  while (fgets(line, sizeof line, f)) {
+    if (sscanf(line, "%zx-%zx ", &start, &end) == 2)
+      inside = start < (size_t)a->memory + a->bytes && end > (size_t)a->memory;
+    else if (inside && sscanf(line, "AnonHugePages: %zu kB", &kilobytes) == 1)
+      huge += kilobytes << 10;
+  }
+  fclose(f);
+  return huge < a->bytes ? huge : a->bytes;
+}
