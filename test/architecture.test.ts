@@ -128,7 +128,7 @@ describe('architecture', () => {
   });
 
   it('a file is at most 400 lines long, tables excepted', () => {
-    const tables = ['codegen/ir/words.ts', 'templates/decode.c'];
+    const tables = ['codegen/ir/words.ts'];
     const long = handWritten.filter((file) => !file.startsWith('test/') && textOf(file).split('\n').length > 401);
     assert.deepEqual(
       long.filter((file) => !tables.includes(file)),
