@@ -27,7 +27,7 @@ export function weightsFile(source: ModelSource, layout: PackedLayout): string {
     .update(
       JSON.stringify({
         layout: layout.id,
-        files: source.files,
+        files: source.files.map((file) => ({ ...file, path: path.resolve(file.path) })),
         scales: [...source.tensors.values()].map((t) => [t.scale, t.factor]),
       }),
     )
