@@ -172,7 +172,8 @@ describe('bad input', () => {
       ['run', ['--tokens', ''], /'' is not a token id/],
       ['run', ['--tokens', '1', '-p', 'text'], /--tokens is the prompt/],
       ['run', ['a', 'b', '-p', 'c'], /several prompts/],
-      ['run', ['--unknown'], /--unknown/],
+      ['run', ['--unknown'], /'--unknown'; see bitnet-run --help/],
+      ['run', ['--treads', '2'], /'--treads' \(Did you mean --threads\?\)/],
       ['run', ['a', 'b', 'c'], /too many arguments/],
       ['run', ['--cache', 'burn'], /'burn'.*list, clear/],
       ['run', ['-f', '/no/such/prompt'], /cannot read the prompt file '\/no\/such\/prompt'/],
@@ -188,6 +189,9 @@ describe('bad input', () => {
     });
 
     it('there is no prompt', () => cli.refuses('run', [models.gguf], 2, [/no prompt/, /--prompt/]));
+
+    it('the prompt stands where the model should', () =>
+      cli.refuses('run', ['A bird sings'], 1, [/no model 'A bird sings'/, /demo model.*--prompt/]));
   });
 
   describe('the cache folder', () => {

@@ -158,6 +158,8 @@ describe('bitnet-run', () => {
       assert.deepEqual([none.tokens, none.text, none.stop_reason], [[], '', 'length']);
       assert.equal(none.prompt_tokens, 17);
       assert.deepEqual([one.tokens, one.stop_reason], [[449], 'length']);
+      const { stderr } = await cli.run('run', ['--tokens', '1', '-n', '1', '--seed', '1']);
+      assert.match(stderr, /\| prompt 1 token, [\d.]+ tok\/s \| generated 1 token \| stopped: length\n$/);
     });
 
     it('the end token ends it, and is not part of the text', async () => {

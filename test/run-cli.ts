@@ -123,7 +123,7 @@ export function useCli() {
       assert.equal(outcome.code, code, outcome.stderr || outcome.stdout);
       assert.equal(outcome.stdout, '');
       assert.match(outcome.stderr, /^[^\n]+\n$/, 'not one line');
-      if (code === 1) assert.ok(outcome.stderr.startsWith(`bitnet-${program}: `), outcome.stderr);
+      assert.ok(outcome.stderr.startsWith(`bitnet-${program}: `), outcome.stderr);
       assert.doesNotMatch(outcome.stderr, /^\s+at |node:|Error:|undefined|NaN|\[object/m);
       for (const pattern of says) assert.match(outcome.stderr, pattern);
       assert.equal(snapshot(cli.cache()), before_, 'the cache changed');
