@@ -10,6 +10,7 @@ import { loadNative } from './ffi.ts';
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
 
+/** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
 export class Library {
   readonly #native: Native;
 
