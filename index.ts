@@ -30,6 +30,7 @@ export type { Engine, ModelSource, Tokenizer };
 /** What `target` may be. */
 export const targets: readonly string[] = ['native', ...Object.keys(isas)];
 
+/** How a model is opened. */
 export interface LoadOptions extends EngineOptions {
   /** Instruction set or `native`. */
   readonly target?: string;
@@ -40,6 +41,7 @@ export interface LoadOptions extends EngineOptions {
   readonly signal?: AbortSignal;
 }
 
+/** An opened model and what serves it; `engine.dispose()` releases it. */
 export interface Loaded {
   readonly engine: Engine;
   readonly library: Library;

@@ -13,6 +13,7 @@ import { isaOf } from './isa/index.ts';
 import { planOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
+/** How a library is compiled, and where to. */
 export interface BuildOptions {
   /** Compiler command; default: the best one found. */
   readonly cc?: string;

@@ -48,7 +48,7 @@ Examples:
   bitnet-gen shape.json --cpu schemas/cpus/zen4.json --out build/zen4
   bitnet-gen bitnet-2b-4t --dump plan
 
-Exit code: 0 done, 1 failed, 2 wrong usage.`,
+Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
 
 interface Options {

@@ -152,6 +152,7 @@ export async function findCompiler(family: Isa['family'], requested?: string): P
   throw new CompileError(`no working C compiler${tried.length ? ` (${tried.join('; ')})` : ''}; ${install}`);
 }
 
+/** A compiled library. */
 export interface Build {
   /** Folder that holds everything below. */
   readonly folder: string;

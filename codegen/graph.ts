@@ -6,8 +6,10 @@ import type { FloatType, ModelShape } from '../schemas/types.ts';
 
 /** The ternary matrices of a layer. */
 export const matrixSlots = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'] as const;
+/** Name of a ternary matrix of a layer. */
 export type MatrixSlot = (typeof matrixSlots)[number];
 
+/** A tensor that every layer, or the model, has. */
 export interface Slot {
   readonly name: string;
   readonly kind: 'ternary' | 'vector';

@@ -15,6 +15,7 @@ import type { Plan } from './plan.ts';
 const HEADER_BYTES = 4096;
 const LINE = 64;
 
+/** One tensor of the packed weights file. */
 export interface LayoutTensor {
   /** GGUF name without `.weight`. */
   readonly name: string;
@@ -29,6 +30,7 @@ export interface LayoutTensor {
   readonly type: string;
 }
 
+/** The packed weights file of a plan. */
 export interface Layout {
   readonly tensors: readonly LayoutTensor[];
   readonly fileBytes: number;

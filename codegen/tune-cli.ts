@@ -17,7 +17,10 @@ const program = createProgram(
   'bitnet-tune',
   'Measures the decode kernels of a model on this machine; later builds use the fastest.',
 )
-  .argument('[model]', 'model, shape JSON or the name of a shipped shape (default: the demo model)')
+  .argument(
+    '[model]',
+    'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)',
+  )
   .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
   .option('-t, --threads <n>', 'threads that share a matrix (default: physical cores)', wholeNumber(1, 1024))
   .option('--rounds <n>', 'interleaved rounds; the median counts', wholeNumber(3, 1000), 15)
@@ -25,7 +28,13 @@ const program = createProgram(
   .option('--json', 'print one JSON object')
   .addHelpText(
     'after',
-    `\nExamples:\n  bitnet-tune bitnet-2b-4t\n  bitnet-tune model.gguf --threads 1 --rounds 31 --json\n`,
+    `
+Examples:
+  bitnet-tune bitnet-2b-4t
+  bitnet-tune model.gguf --threads 1 --rounds 31 --json
+
+The fastest are kept in $XDG_CACHE_HOME/bitnet-gen/wisdom.json (default ~/.cache/bitnet-gen).
+Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
 
 interface Options {

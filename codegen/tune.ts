@@ -26,6 +26,7 @@ import { planOf } from './plan.ts';
 import { candidates, refusal } from './space.ts';
 import { keyOf, type TuningEntry } from './wisdom.ts';
 
+/** One candidate's measurement. */
 export interface Measured {
   readonly kernel: string;
   /** Absent for an inexact kernel. */
@@ -34,6 +35,7 @@ export interface Measured {
   readonly roof?: number;
 }
 
+/** All candidates of one problem, and the fastest as it is remembered. */
 export interface SweepResult {
   readonly entry: TuningEntry;
   readonly packing: string;

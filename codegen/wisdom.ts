@@ -24,6 +24,7 @@ export interface TuningKey {
   readonly threads: number;
 }
 
+/** The fastest kernel of one problem. */
 export interface TuningEntry {
   readonly key: TuningKey;
   /** Name of the fastest kernel. */
@@ -34,6 +35,7 @@ export interface TuningEntry {
   readonly rounds: number;
 }
 
+/** The document in the cache (schemas/tuning.schema.json). */
 export interface Wisdom {
   readonly version: 1;
   readonly entries: readonly TuningEntry[];

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { cacheRoot } from '../schemas/files.ts';
 
+/** One build or one file of packed weights. */
 export interface CacheEntry {
   readonly kind: 'builds' | 'weights';
   readonly path: string;

@@ -29,12 +29,10 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--min-p <x>', 'keep tokens this probable relative to the best; 0: all', realNumber(0, 1), 0.05)
   .option('--repeat-penalty <x>', 'makes recent tokens less probable; 1: off', realNumber(0.01, 100), 1)
   .option('--greedy', 'always the most probable token')
-  .option(
-    '--stop <text>',
-    'end at this text (may be given several times)',
-    (text, all: string[]) => [...all, text],
-    [] as string[],
-  )
+  .option('--stop <text>', 'end at this text (may be given several times)', (text, all: string[] = []) => [
+    ...all,
+    text,
+  ])
   .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
@@ -72,7 +70,7 @@ interface Options {
   minP: number;
   repeatPenalty: number;
   greedy?: boolean;
-  stop: string[];
+  stop?: string[];
   kv: 'f16' | 'f32';
   target: string;
   cc?: string;
@@ -133,6 +131,8 @@ async function promptText(model: string | undefined, positional: string | undefi
   const piped = stdinIsInput() ? await readStdin(model === undefined ? 300 : undefined) : undefined;
   if (piped !== undefined) return withoutLineBreak(piped);
   if (model === undefined) return DEMO_PROMPT;
+  if (!existsSync(model))
+    throw new ModelError(`there is no model '${model}'; for a text that the demo model shall continue, use --prompt`);
   throw new UsageError('there is no prompt; give one as an argument, with --prompt, --file or on stdin');
 }
 
@@ -186,7 +186,13 @@ async function writeLogits(loaded: Loaded, tokens: readonly number[], file: stri
 }
 
 const nameOf = ({ source }: Loaded) => path.basename(path.resolve(source.path));
+/** Tokens per second, to a tenth. */
 const rate = (tokens: number, ms: number) => (ms > 0 ? Math.round((tokens / ms) * 10000) / 10 : 0);
+/** The first generated token comes from the prompt's logits and costs nothing. */
+const generationRate = (g: Generation) => rate(Math.max(0, g.tokens.length - 1), g.generationMs);
+/** Milliseconds, to a microsecond. */
+const milliseconds = (ms: number) => Math.round(ms * 1000) / 1000;
+const counted = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: number): string {
   const { engine, manifest, compiler } = loaded;
@@ -194,10 +200,10 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
     nameOf(loaded),
     manifest.cpu.isa,
     compiler,
-    `${engine.threads} thread${engine.threads > 1 ? 's' : ''}`,
+    counted(engine.threads, 'thread'),
     `seed ${seed}`,
-    `prompt ${promptCount} tokens, ${rate(promptCount, g.promptMs)} tok/s`,
-    `generated ${g.tokens.length} tokens, ${rate(Math.max(0, g.tokens.length - 1), g.generationMs)} tok/s`,
+    `prompt ${counted(promptCount, 'token')}, ${rate(promptCount, g.promptMs)} tok/s`,
+    `generated ${counted(g.tokens.length, 'token')}${g.tokens.length > 1 ? `, ${generationRate(g)} tok/s` : ''}`,
     `stopped: ${g.stopReason}`,
   ].join(' | ');
 }
@@ -209,7 +215,7 @@ async function generate(model: string | undefined, positional: string | undefine
       throw new UsageError('--tokens is the prompt; do not give another one');
     parseTokens(o.tokens);
   }
-  if (o.stop.includes('')) throw new UsageError('--stop is empty; give at least one character');
+  if (o.stop?.includes('')) throw new UsageError('--stop is empty; give at least one character');
   if (o.logits !== undefined) checkLogits(o.logits);
   const seed = o.seed ?? Math.floor(Math.random() * 2 ** 32);
   const sampler = createSampler({
@@ -258,7 +264,7 @@ async function generate(model: string | undefined, positional: string | undefine
     const g = await engine.generate(tokens, tokenizer, {
       count: o.nPredict,
       sampler,
-      stop: o.stop,
+      stop: o.stop ?? [],
       signal: interrupted,
       onPrompt: (done, total) => {
         if (done < total) return progress.update('reading the prompt', done, total);
@@ -285,11 +291,11 @@ async function generate(model: string | undefined, positional: string | undefine
         context: engine.context,
         kv: o.kv,
         timings: {
-          load_ms: loadMs,
-          prompt_ms: g.promptMs,
+          load_ms: milliseconds(loadMs),
+          prompt_ms: milliseconds(g.promptMs),
           prompt_tok_s: rate(tokens.length, g.promptMs),
-          generation_ms: g.generationMs,
-          generation_tok_s: rate(Math.max(0, g.tokens.length - 1), g.generationMs),
+          generation_ms: milliseconds(g.generationMs),
+          generation_tok_s: generationRate(g),
         },
       });
   } finally {
@@ -308,7 +314,9 @@ program.action(async (model: string | undefined, positional: string | undefined,
     for (const e of entries)
       print(`${(e.bytes / 1e6).toFixed(1).padStart(9)} MB  ${e.changed.slice(0, 16)}  ${e.path}\n`);
     const total = entries.reduce((sum, e) => sum + e.bytes, 0);
-    print(`${o.cache === 'clear' ? 'removed ' : ''}${entries.length} entries, ${(total / 1e6).toFixed(1)} MB\n`);
+    print(
+      `${o.cache === 'clear' ? 'removed ' : ''}${entries.length} ${entries.length === 1 ? 'entry' : 'entries'}, ${(total / 1e6).toFixed(1)} MB\n`,
+    );
     return;
   }
   if (o.info) {

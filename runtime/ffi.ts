@@ -11,7 +11,9 @@ import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError, UsageError } from '../schemas/error.ts';
 
 type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'floats';
+/** What JavaScript passes for int32 and double, string, int32s, floats (null: none wanted). */
 export type Argument = number | string | Int32Array | Float32Array | null;
+/** A C function; strings are copied. */
 export type NativeFunction = (...args: Argument[]) => number | string;
 
 /** A loaded library's functions by C name, and the interface that called them. */

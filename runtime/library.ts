@@ -14,6 +14,7 @@ export const want = { none: 0, last: 1, all: 2 } as const;
 export const pages = { mapped: 0, auto: 1, huge: 2 } as const;
 export type Pages = keyof typeof pages;
 
+/** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
 export class Library {
   readonly #native: Native;
 

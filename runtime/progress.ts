@@ -3,6 +3,7 @@
 /** Milliseconds before the first line appears. */
 const PATIENCE = 700;
 
+/** The line, from the caller's side. */
 export interface Progress {
   /** @param what in progress, e.g. `packing weights` */
   update(what: string, done: number, total: number): void;
@@ -10,6 +11,7 @@ export interface Progress {
   end(): void;
 }
 
+/** A line on this stream; nothing is written where it is no terminal. */
 export function createProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
   const started = performance.now();
   let shown = 0;

@@ -5,6 +5,7 @@
  */
 import { UsageError } from '../schemas/error.ts';
 
+/** Bytes in, printable text out. */
 export interface TextStream {
   /**
    * @param bytes the next token's bytes, as from Tokenizer.bytes()

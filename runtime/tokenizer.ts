@@ -22,6 +22,7 @@ import { AddedTokenFinder, type TokenizerParts } from './tokenizer/parts.ts';
 import { unspellBytes, unspellMetaspace } from './tokenizer/spelling.ts';
 import { readTiktoken } from './tokenizer/tiktoken.ts';
 
+/** Text to token ids and back. */
 export interface Tokenizer {
   /** Largest token id + 1. The model's embedding may have more rows (padding). */
   readonly vocabularySize: number;

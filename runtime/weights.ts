@@ -27,7 +27,7 @@ export function weightsFile(source: ModelSource, layout: PackedLayout): string {
     .update(
       JSON.stringify({
         layout: layout.id,
-        files: source.files,
+        files: source.files.map((file) => ({ ...file, path: path.resolve(file.path) })),
         scales: [...source.tensors.values()].map((t) => [t.scale, t.factor]),
       }),
     )
@@ -75,6 +75,7 @@ async function packTo(
   library.packEnd(true);
 }
 
+/** Packed weights that the library has mapped. */
 export interface OpenedWeights {
   /** The library's number of the model. */
   readonly model: number;
@@ -83,6 +84,7 @@ export interface OpenedWeights {
   readonly cached: boolean;
 }
 
+/** For whoever waits while weights are packed. */
 export interface PackOptions {
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;

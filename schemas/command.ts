@@ -16,6 +16,16 @@ export function createProgram(name: string, description: string): Command {
     .helpOption('-h, --help', 'print this help')
     .allowExcessArguments(false)
     .showSuggestionAfterError()
+    .configureOutput({
+      // One line, in the same form as all other errors.
+      outputError: (text, write) =>
+        write(
+          `${name}: ${text
+            .trim()
+            .replace(/^error: /, '')
+            .replaceAll('\n', ' ')}; see ${name} --help\n`,
+        ),
+    })
     .exitOverride();
 }
 
@@ -25,7 +35,7 @@ export const wholeNumber =
   (text: string): number => {
     const value = Number(text);
     if (!/^\d+$/.test(text.trim()) || value < min || value > max)
-      throw new InvalidArgumentError(`it must be a whole number from ${min} to ${max}.`);
+      throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}`);
     return value;
   };
 
@@ -35,7 +45,7 @@ export const realNumber =
   (text: string): number => {
     const value = Number(text);
     if (!text.trim() || Number.isNaN(value) || value < min || value > max)
-      throw new InvalidArgumentError(`it must be a number from ${min} to ${max}.`);
+      throw new InvalidArgumentError(`It must be a number from ${min} to ${max}`);
     return value;
   };
 
@@ -43,7 +53,7 @@ export const realNumber =
 export const oneOf =
   <T extends string>(...words: readonly T[]) =>
   (text: string): T => {
-    if (!words.includes(text as T)) throw new InvalidArgumentError(`it must be one of ${words.join(', ')}.`);
+    if (!words.includes(text as T)) throw new InvalidArgumentError(`It must be one of ${words.join(', ')}`);
     return text as T;
   };
 

@@ -5,6 +5,7 @@ import type { ValidateFunction } from 'ajv/dist/2020.js';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { packageRoot } from './files.ts';
 
+/** Documents that have a schema. */
 export type SchemaName = 'model' | 'cpu' | 'tuning' | 'manifest';
 const compiled = new Map<SchemaName, ValidateFunction>();
 

@@ -1,111 +1,34 @@
 /*
- * Decoding of stored tensors; see decode.h for the interface. Portable C11: plain loops over rows that compilers
- * vectorise, no tables to initialise, no division per element.
+ * Decoding of stored tensors, ternary: sizes, the scale of a matrix and its digits; see decode.h for the interface, and
+ * decode-floats.c for rows of floats. Portable C11: plain loops over rows that compilers vectorise, no tables to
+ * initialise, no division per element.
  *
- * Sources of the layouts: ggml-quants.c (Q4_0, Q8_0, Q6_K, TQ1_0, TQ2_0), ggml-bitnet-mad.cpp in microsoft/BitNet
- * (I2_S), transformers integrations/bitnet.py (packed U8 and the rounding of master weights).
+ * Sources of the layouts: ggml-quants.c (TQ1_0, TQ2_0), ggml-bitnet-mad.cpp in microsoft/BitNet (I2_S), transformers
+ * integrations/bitnet.py (packed U8 and the rounding of master weights).
  */
-#include "decode.h"
+#include "decode-internal.h"
 
 #include <math.h>
-#include <string.h>
-
-/* ---- float types ---- */
-
-static inline float bits_to_f32(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-static inline uint32_t f32_to_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-static inline uint16_t load16(const uint8_t *at) {
-  uint16_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-/*
- * Exponent and mantissa move to their float32 places; multiplying by 2^(127 - 15) corrects the exponent and normalises
- * subnormals, exactly. Infinity and NaN have become numbers from 2^16 on, which no finite half reaches, and get their
- * exponent back. No branches, so that rows vectorise.
- */
-static inline float half_to_float(uint16_t half) {
-  const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-  const uint32_t magnitude = f32_to_bits(bits_to_f32((uint32_t)(half & 0x7fffu) << 13) * 0x1p112f);
-  const uint32_t special = magnitude >= 0x47800000u ? 0x7f800000u : 0; /* 0x47800000 is 2^16 */
-  return bits_to_f32(sign | magnitude | special);
-}
-
-static inline float bfloat_to_float(uint16_t bits) {
-  return bits_to_f32((uint32_t)bits << 16);
-}
-
-float bn_f16_to_f32(uint16_t half) {
-  return half_to_float(half);
-}
-
-float bn_bf16_to_f32(uint16_t bits) {
-  return bfloat_to_float(bits);
-}
-
-uint16_t bn_f32_to_f16(float value) {
-  const uint32_t bits = f32_to_bits(value);
-  const uint32_t magnitude = bits & 0x7fffffffu;
-  const uint16_t sign = (uint16_t)((bits >> 16) & 0x8000u);
-  if (magnitude > 0x7f800000u) return sign | 0x7e00u;  /* NaN */
-  if (magnitude >= 0x477ff000u) return sign | 0x7c00u; /* 65520, half way from the largest half to 2^16, and above */
-  if (magnitude < 0x38800000u) {
-    /* Below 2^-14: adding 0.5 makes 2^-24, the step of subnormal halves, the last place of the sum, so that the
-     * addition itself rounds half to even and leaves the result in the low bits. */
-    return sign | (uint16_t)(f32_to_bits(bits_to_f32(magnitude) + 0.5f) - 0x3f000000u);
-  }
-  /* Rebias from 127 to 15, then round away 13 bits; a carry out of the mantissa raises the exponent as it should. */
-  const uint32_t rebased = magnitude - ((127u - 15u) << 23);
-  return sign | (uint16_t)((rebased + 0xfffu + ((rebased >> 13) & 1u)) >> 13);
-}
-
-uint16_t bn_f32_to_bf16(float value) {
-  const uint32_t bits = f32_to_bits(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u); /* NaN, kept quiet */
-  return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
 
 /* ---- sizes ---- */
 
-static int is_float(int encoding) {
-  return encoding == BN_F32 || encoding == BN_F16 || encoding == BN_BF16;
-}
-
-/* A block along a row: so many elements in so many bytes. */
-typedef struct {
-  int encoding, elements, bytes;
-} block_size;
-
-/* The block of an encoding; 0 elements for those that are not made of blocks within rows. */
-static block_size block_of(int encoding) {
-  static const block_size sizes[] = {
+bn_block bn_decode_block(int encoding) {
+  static const bn_block sizes[] = {
       {BN_F32, 1, 4},    {BN_F16, 1, 2},      {BN_BF16, 1, 2},     {BN_Q4_0, 32, 18},
       {BN_Q8_0, 32, 34}, {BN_Q6_K, 256, 210}, {BN_TQ1_0, 256, 54}, {BN_TQ2_0, 256, 66},
   };
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     if (sizes[i].encoding == encoding) return sizes[i];
   }
-  return (block_size){encoding, 0, 0};
+  return (bn_block){encoding, 0, 0};
 }
 
-/* Checks that the bytes are those that rows and cols need, so that no decoder can leave the data. */
-static int check_size(const bn_source *source) {
+int bn_decode_check(const bn_source *source) {
   /* Products of rows, cols and 210 bytes stay below 2^63. */
   const int64_t limit = (int64_t)1 << 27;
   if (source->rows < 1 || source->cols < 1 || source->rows >= limit || source->cols >= limit) return BN_DECODE_SIZE;
   const int64_t elements = source->rows * source->cols;
-  const block_size block = block_of(source->encoding);
+  const bn_block block = bn_decode_block(source->encoding);
   int64_t needed;
   if (block.elements) {
     if (source->cols % block.elements != 0) return BN_DECODE_SIZE;
@@ -119,80 +42,6 @@ static int check_size(const bn_source *source) {
     return BN_DECODE_ENCODING;
   }
   return source->bytes == needed ? BN_DECODE_OK : BN_DECODE_SIZE;
-}
-
-/* ---- floats ---- */
-
-/* n elements of F32, F16 or BF16. */
-static void read_floats(int encoding, const uint8_t *data, int64_t n, float *out) {
-  if (encoding == BN_F32) {
-    memcpy(out, data, (size_t)n * sizeof *out);
-  } else if (encoding == BN_F16) {
-    for (int64_t i = 0; i < n; i++) out[i] = half_to_float(load16(data + 2 * i));
-  } else {
-    for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(load16(data + 2 * i));
-  }
-}
-
-/* f16 d | 16 bytes: low nibbles are elements 0..15, high nibbles 16..31; w = (q - 8) * d */
-static void read_q4_0(const uint8_t *data, int64_t n, float *out) {
-  for (int64_t i = 0; i < n; i += 32, data += 18, out += 32) {
-    const float d = half_to_float(load16(data));
-    for (int j = 0; j < 16; j++) {
-      out[j] = (float)((data[2 + j] & 15) - 8) * d;
-      out[j + 16] = (float)((data[2 + j] >> 4) - 8) * d;
-    }
-  }
-}
-
-/* f16 d | 32 x i8 q; w = q * d */
-static void read_q8_0(const uint8_t *data, int64_t n, float *out) {
-  for (int64_t i = 0; i < n; i += 32, data += 34, out += 32) {
-    const float d = half_to_float(load16(data));
-    for (int j = 0; j < 32; j++) out[j] = (float)(int8_t)data[2 + j] * d;
-  }
-}
-
-/*
- * ql[128] low four bits | qh[64] high two bits | i8 scales[16] | f16 d; w = d * scale * (q - 32). Each half of a block
- * (128 elements) has 64 bytes of ql, 32 of qh and 8 scales; quarter k of the half takes nibble k / 2 of byte l + 32 *
- * (k % 2) of ql and bits 2k of qh[l]; a scale covers 16 elements. The products are formed in ggml's order, because the
- * last one rounds.
- */
-static void read_q6_k(const uint8_t *data, int64_t n, float *out) {
-  for (int64_t i = 0; i < n; i += 256, data += 210) {
-    const float d = half_to_float(load16(data + 208));
-    for (int half = 0; half < 2; half++) {
-      const uint8_t *low = data + 64 * half, *high = data + 128 + 32 * half, *scales = data + 192 + 8 * half;
-      for (int k = 0; k < 4; k++, out += 32) {
-        for (int l = 0; l < 32; l++) {
-          const int bits = (low[l + 32 * (k & 1)] >> (4 * (k >> 1)) & 15) | (high[l] >> (2 * k) & 3) << 4;
-          out[l] = d * (float)(int8_t)scales[2 * k + l / 16] * (float)(bits - 32);
-        }
-      }
-    }
-  }
-}
-
-int bn_decode_floats(const bn_source *source, int64_t row, float *out) {
-  const int checked = check_size(source);
-  if (checked) return checked;
-  if (row < 0 || row >= source->rows) return BN_DECODE_RANGE;
-  const block_size block = block_of(source->encoding);
-  if (!block.elements) return BN_DECODE_ENCODING;
-  const uint8_t *data = source->data + row * (source->cols / block.elements) * block.bytes;
-  if (is_float(source->encoding)) {
-    read_floats(source->encoding, data, source->cols, out);
-  } else if (source->encoding == BN_Q4_0) {
-    read_q4_0(data, source->cols, out);
-  } else if (source->encoding == BN_Q8_0) {
-    read_q8_0(data, source->cols, out);
-  } else if (source->encoding == BN_Q6_K) {
-    read_q6_k(data, source->cols, out);
-  } else {
-    return BN_DECODE_ENCODING;
-  }
-  return BN_DECODE_OK;
 }
 
 /* ---- scale of a ternary matrix ---- */
@@ -222,13 +71,13 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
   float chunk[CHUNK];
   for (int64_t start = 0; start < n; start += CHUNK) {
     const int64_t count = n - start < CHUNK ? n - start : CHUNK;
-    read_floats(source->encoding, source->data + start * element, count, chunk);
+    bn_read_floats(source->encoding, source->data + start * element, count, chunk);
     for (int64_t i = count; i < CHUNK; i++) chunk[i] = 0; /* zeros change neither sum nor bounds */
     for (int i = 0; i < CHUNK; i += LANES) {
       for (int lane = 0; lane < LANES; lane++) {
-        const uint32_t magnitude = f32_to_bits(chunk[i + lane]) & 0x7fffffffu;
+        const uint32_t magnitude = bn_f32_to_bits(chunk[i + lane]) & 0x7fffffffu;
         const uint32_t nonzero = magnitude - 1u; /* zero wraps round and never is the least */
-        sum[lane] += (double)bits_to_f32(magnitude);
+        sum[lane] += (double)bn_bits_to_f32(magnitude);
         most[lane] = magnitude > most[lane] ? magnitude : most[lane];
         least[lane] = nonzero < least[lane] ? nonzero : least[lane];
       }
@@ -241,14 +90,14 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
   }
 
   if (most[0] >= 0x7f800000u) return BN_DECODE_VALUE;
-  *rule = (bn_ternary){.scale = bits_to_f32(most[0]), .inverse = 0, .masters = 0};
+  *rule = (bn_ternary){.scale = bn_bits_to_f32(most[0]), .inverse = 0, .masters = 0};
   if (most[0] == 0 || most[0] - (least[0] + 1u) <= tolerance) return BN_DECODE_OK;
 
   float scale = (float)(sum[0] / (double)n);
   if (scale < 1e-5f) scale = 1e-5f;
   *rule = (bn_ternary){.scale = scale, .inverse = 1.0f / scale, .masters = 1};
-  if (source->encoding == BN_F16) rule->scale = half_to_float(bn_f32_to_f16(scale));
-  if (source->encoding == BN_BF16) rule->scale = bfloat_to_float(bn_f32_to_bf16(scale));
+  if (source->encoding == BN_F16) rule->scale = bn_f16_to_f32(bn_f32_to_f16(scale));
+  if (source->encoding == BN_BF16) rule->scale = bn_bf16_to_f32(bn_f32_to_bf16(scale));
   return BN_DECODE_OK;
 }
 
@@ -258,25 +107,25 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
  * model.
  */
 static int block_rule(const bn_source *source, bn_ternary *rule) {
-  const block_size block = block_of(source->encoding);
+  const bn_block block = bn_decode_block(source->encoding);
   const int64_t blocks = source->rows * (source->cols / block.elements);
   uint32_t most = 0, least = UINT32_MAX;
   for (int64_t i = 0; i < blocks; i++) {
-    const uint32_t d = load16(source->data + (i + 1) * block.bytes - 2);
+    const uint32_t d = bn_load16(source->data + (i + 1) * block.bytes - 2);
     if ((d & 0x7fffu) == 0) continue;
     if (d >= 0x7c00u) return BN_DECODE_VALUE; /* infinity, NaN or negative */
     if (d > most) most = d;
     if (d < least) least = d;
   }
   if (most != 0 && most - least > 1) return BN_DECODE_SCALES;
-  *rule = (bn_ternary){.scale = half_to_float((uint16_t)most), .inverse = 0, .masters = 0};
+  *rule = (bn_ternary){.scale = bn_f16_to_f32((uint16_t)most), .inverse = 0, .masters = 0};
   return BN_DECODE_OK;
 }
 
 int bn_decode_scale(const bn_source *source, bn_ternary *rule) {
-  const int checked = check_size(source);
+  const int checked = bn_decode_check(source);
   if (checked) return checked;
-  if (is_float(source->encoding)) return float_rule(source, rule);
+  if (bn_is_float(source->encoding)) return float_rule(source, rule);
   if (source->encoding == BN_TQ1_0 || source->encoding == BN_TQ2_0) return block_rule(source, rule);
   *rule = (bn_ternary){.scale = 1, .inverse = 0, .masters = 0};
   if (source->encoding == BN_HF_U8) return BN_DECODE_OK;
@@ -389,7 +238,7 @@ static int tq_row(const bn_source *source, int64_t row, int8_t *out) {
   const int block_bytes = ternary5 ? 54 : 66;
   const uint8_t *data = source->data + row * (source->cols / 256) * block_bytes;
   for (int64_t c = 0; c < source->cols; c += 256, data += block_bytes) {
-    if ((load16(data + block_bytes - 2) & 0x7fffu) == 0) {
+    if ((bn_load16(data + block_bytes - 2) & 0x7fffu) == 0) {
       memset(out + c, 0, 256);
     } else if (ternary5) {
       tq1_block(data, out + c);
@@ -401,18 +250,18 @@ static int tq_row(const bn_source *source, int64_t row, int8_t *out) {
 }
 
 int bn_decode_trits(const bn_source *source, const bn_ternary *rule, int64_t row0, int64_t row1, int8_t *out) {
-  const int checked = check_size(source);
+  const int checked = bn_decode_check(source);
   if (checked) return checked;
   if (row0 < 0 || row1 < row0 || row1 > source->rows) return BN_DECODE_RANGE;
   const int64_t cols = source->cols;
 
-  if (is_float(source->encoding)) {
+  if (bn_is_float(source->encoding)) {
     const int element = source->encoding == BN_F32 ? 4 : 2;
     float chunk[CHUNK];
     const int64_t end = row1 * cols;
     for (int64_t at = row0 * cols; at < end; at += CHUNK, out += CHUNK) {
       const int64_t count = end - at < CHUNK ? end - at : CHUNK;
-      read_floats(source->encoding, source->data + at * element, count, chunk);
+      bn_read_floats(source->encoding, source->data + at * element, count, chunk);
       float_trits(chunk, count, rule, out);
     }
     return BN_DECODE_OK;

@@ -84,10 +84,13 @@ function exact(program: Program, family: KernelFamily, spec: KernelSpec, isa: Is
   return true;
 }
 
-/** The smallest sample of a family by its shape. */
 const sizeOf = (s: KernelSpec) => Object.values(s.shape).reduce((a, b) => a * b, 1);
-const smallest = (family: KernelFamily, isa: Isa, least = 0): KernelSpec =>
-  [...family.samples(isa)].filter((s) => sizeOf(s) >= least).sort((a, b) => sizeOf(a) - sizeOf(b))[0]!;
+
+/** The smallest sample of a family by its shape, of those that have a size; the largest of all where none has. */
+function smallest(family: KernelFamily, isa: Isa, least = 0): KernelSpec {
+  const samples = [...family.samples(isa)].sort((a, b) => sizeOf(a) - sizeOf(b));
+  return samples.find((s) => sizeOf(s) >= least) ?? samples.at(-1)!;
+}
 
 /** n dot steps of codes up to 2 into one partial sum; `named` gives each sum a name of its own instead of changing one. */
 function dotChain(isa: Isa, n: number, named: boolean): Program {

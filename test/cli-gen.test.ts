@@ -172,7 +172,7 @@ describe('bitnet-gen', () => {
         ['{}', /'.*2\.json': the document must have required property 'name'/],
         [JSON.stringify({ ...profile, cache: { l1: '32K', l2: 1, l3: 1 } }), /'.*3\.json': cache\.l1 must be integer/],
         [JSON.stringify({ ...profile, speed: 9 }), /'.*4\.json': .*'speed'/],
-        [JSON.stringify({ ...profile, isa: 'mmx' }), /unknown target 'mmx'; known targets: avx512, avx2, neon, scalar/],
+        [JSON.stringify({ ...profile, isa: 'mmx' }), /unknown target 'mmx'; known targets: /],
         [
           JSON.stringify({ ...profile, features: ['avx512f'] }),
           /'.*6\.json': avx512 needs the features avx512bw.*; add /,

@@ -1,41 +1,23 @@
-/** bitnet-run from the outside: what it prints where, its options, its exit codes, and how it can be interrupted. */
+/** bitnet-run from the outside: what it prints where, how it is prompted, and what its options change. */
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { nativeProfile } from '../codegen/cpu.ts';
+import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
-import { demo, largestDifference, nativeTargets, readFloats } from './machine.ts';
+import { demo, nativeTargets } from './machine.ts';
 import { commandOf, projectRoot, useCli } from './run-cli.ts';
-import { writeGguf } from './write-gguf.ts';
-import { writeHuggingFace } from './write-huggingface.ts';
-import { randomModel, smallShape, specialTokens, tinyVocabulary } from './write-model.ts';
+import { tinyVocabulary } from './write-model.ts';
 
 const OPENING = 'Once upon a time, there was a little girl named Lily. One day she';
-const golden = JSON.parse(readFileSync(path.join(demo, 'golden.json'), 'utf8')) as { prompt_ids: number[] };
 
 /** Where only gcc is there, a line after a fresh build recommends clang. */
 const ADVICE = '^(?:bitnet-run: compiled by gcc;.*\\r?\\n)?';
-
 describe('bitnet-run', () => {
   const cli = useCli();
-  const shape = smallShape({ layers: 1, context: 64 });
-  /** A random model with a byte-level tokenizer, and one without any. */
-  let gguf = '';
-  let mute = '';
-
-  before(() => {
-    gguf = cli.path('small.gguf');
-    mute = cli.path('small');
-    const model = randomModel(shape, 1);
-    // The end tokens' logits are 0: there is always a better one, so the model never ends by itself.
-    const { eos, endOfTurn } = specialTokens(shape.vocabulary);
-    for (const id of [eos, endOfTurn]) model.embedding.fill(0, id * shape.hidden, (id + 1) * shape.hidden);
-    writeGguf(gguf, model, { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });
-    writeHuggingFace(mute, model, { weights: 'packed' });
-  });
+  const models = useModels(cli);
 
   describe('what it prints', () => {
     it('the first run of all: a story on stdout, one line of statistics on stderr, no progress in a pipe', async () => {
@@ -158,9 +140,9 @@ describe('bitnet-run', () => {
 
     it('--tokens, with and without a tokenizer', async () => {
       const [spoken, silent, text] = await Promise.all([
-        cli.json('run', [gguf, '--tokens', '1, 2,3', ...asked]),
-        cli.json('run', [mute, '--tokens', '1,2,3', ...asked]),
-        cli.ok('run', [mute, '--tokens', '1,2,3', ...asked, '--quiet']),
+        cli.json('run', [models.gguf, '--tokens', '1, 2,3', ...asked]),
+        cli.json('run', [models.folder, '--tokens', '1,2,3', ...asked]),
+        cli.ok('run', [models.folder, '--tokens', '1,2,3', ...asked, '--quiet']),
       ]);
       assert.equal(spoken.prompt_tokens, 3, 'nothing is added');
       assert.equal(spoken.tokens.length, 6);
@@ -176,14 +158,16 @@ describe('bitnet-run', () => {
       assert.deepEqual([none.tokens, none.text, none.stop_reason], [[], '', 'length']);
       assert.equal(none.prompt_tokens, 17);
       assert.deepEqual([one.tokens, one.stop_reason], [[449], 'length']);
+      const { stderr } = await cli.run('run', ['--tokens', '1', '-n', '1', '--seed', '1']);
+      assert.match(stderr, /\| prompt 1 token, [\d.]+ tok\/s \| generated 1 token \| stopped: length\n$/);
     });
 
     it('the end token ends it, and is not part of the text', async () => {
       // Which token follows is known beforehand, so a copy of the model can call it the end token.
-      const { tokens } = await cli.json('run', [gguf, '--tokens', '5', '-n', '4', '--greedy']);
+      const { tokens } = await cli.json('run', [models.gguf, '--tokens', '5', '-n', '4', '--greedy']);
       const at = tokens.findIndex((token: number, i: number) => i > 0 && !tokens.slice(0, i).includes(token));
       assert.ok(at > 0, `all the same: ${tokens}`);
-      const bytes = readFileSync(gguf);
+      const bytes = readFileSync(models.gguf);
       const key = 'tokenizer.ggml.eos_token_id';
       bytes.writeUInt32LE(tokens[at], bytes.indexOf(key) + key.length + 4);
       const ending = cli.path('ending.gguf');
@@ -219,7 +203,7 @@ describe('bitnet-run', () => {
     });
 
     it('the number of threads, even above that of CPUs, does not change a text', async () => {
-      const args = [gguf, '-p', 'in the', '-n', '24', '--greedy'];
+      const args = [models.gguf, '-p', 'in the', '-n', '24', '--greedy'];
       const [one, ...others] = await Promise.all(['1', '2', '5'].map((t) => cli.json('run', [...args, '-t', t])));
       for (const other of others) assert.deepEqual(other.tokens, one.tokens);
       assert.deepEqual([one.threads, ...others.map((o) => o.threads)], [1, 2, 5]);
@@ -245,7 +229,7 @@ describe('bitnet-run', () => {
 
     it('a full context ends it', async () => {
       const { tokens, stop_reason, context } = await cli.json('run', [
-        ...[gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '50', '--ctx', '12'],
+        ...[models.gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '50', '--ctx', '12'],
       ]);
       assert.deepEqual([context, stop_reason], [12, 'context']);
       // The last token needs no position: nothing is predicted from it.
@@ -253,7 +237,7 @@ describe('bitnet-run', () => {
     });
 
     it('--ctx beyond what the model was trained for: a warning, not with --quiet', async () => {
-      const args = [gguf, '--tokens', '1', '-n', '1', '--ctx', '65'];
+      const args = [models.gguf, '--tokens', '1', '-n', '1', '--ctx', '65'];
       const [loud, quiet] = await Promise.all([
         cli.run('run', [...args, '--json']),
         cli.run('run', [...args, '--quiet']),
@@ -267,7 +251,7 @@ describe('bitnet-run', () => {
       // character in the prompt's continuation must come out as the bytes say.
       const { tokens: names } = tinyVocabulary(shape.vocabulary);
       const args = [
-        gguf,
+        models.gguf,
         '-p',
         'é€😀',
         '-n',
@@ -293,167 +277,6 @@ describe('bitnet-run', () => {
         `no character of several bytes: ${text}`,
       );
       assert.equal(stdout, `é€😀${text}\n`);
-    });
-  });
-
-  describe('--logits', () => {
-    const tokens = ['--tokens', golden.prompt_ids.join(','), '-n', '0'];
-
-    it('every prompt position, as the golden file has them', async () => {
-      const file = cli.path('golden.f32');
-      await cli.ok('run', [...tokens, '--kv', 'f32', '--logits', file]);
-      assert.ok(largestDifference(readFloats(file), readFloats(path.join(demo, 'golden.logits.f32'))) <= 2e-4);
-    });
-
-    it('more positions than one batch; other texts of the run are the same with it', async () => {
-      const ids = Array.from({ length: 150 }, (_, i) => i % 200);
-      const file = cli.path('long.f32');
-      const args = [gguf, '--tokens', ids.join(','), '-n', '6', '--greedy', '--ctx', '200', '--quiet'];
-      const [plain, with_] = await Promise.all([cli.ok('run', args), cli.ok('run', [...args, '--logits', file])]);
-      assert.equal(with_, plain);
-      assert.equal(statSync(file).size, 150 * shape.vocabulary * 4);
-      const last = readFloats(file).subarray(149 * shape.vocabulary);
-      const first = (await cli.json('run', args)).tokens[0];
-      assert.equal(last.indexOf(Math.max(...last)), first);
-    });
-
-    it('an existing file is replaced, which is said', async () => {
-      const file = cli.path('there.f32');
-      writeFileSync(file, '');
-      const { code, stderr } = await cli.run('run', [...tokens, '--quiet', '--logits', file]);
-      assert.equal(code, 0);
-      assert.equal(stderr, `bitnet-run: replaced ${file}\n`);
-      assert.equal(statSync(file).size, golden.prompt_ids.length * 4096 * 4);
-    });
-
-    it('a failure leaves the old file and nothing else', async () => {
-      const folder = cli.path('kept');
-      const file = path.join(folder, 'logits');
-      await execa('mkdir', [folder]);
-      writeFileSync(file, 'old');
-      const { code } = await cli.run('run', [gguf, '--tokens', '1,9999', '-n', '0', '--logits', file]);
-      assert.equal(code, 1);
-      assert.deepEqual(readdirSync(folder), ['logits']);
-      assert.equal(readFileSync(file, 'utf8'), 'old');
-    });
-
-    it('--kv f16 and f32 differ a little', async () => {
-      const of = async (kv: string) => {
-        const file = cli.path(`${kv}.logits`);
-        const object = await cli.json('run', [...tokens, '--kv', kv, '--logits', file]);
-        assert.equal(object.kv, kv);
-        return readFloats(file);
-      };
-      const difference = largestDifference(
-        ...((await Promise.all([of('f16'), of('f32')])) as [Float32Array, Float32Array]),
-      );
-      assert.ok(difference > 0 && difference < 0.2, String(difference));
-    });
-  });
-
-  describe('the cache', () => {
-    it('--cache list and clear', async () => {
-      const env = { XDG_CACHE_HOME: cli.path('cleared') };
-      assert.match(await cli.ok('run', ['--cache', 'list'], { env }), /^0 entries, 0\.0 MB\n$/);
-      await cli.ok('run', [gguf, '--tokens', '1', '-n', '1'], { env });
-      const [text, entries] = await Promise.all([
-        cli.ok('run', ['--cache', 'list'], { env }),
-        cli.json('run', ['--cache', 'list'], { env }),
-      ]);
-      assert.match(text, /^2 entries, [\d.]+ MB$/m);
-      assert.deepEqual(
-        entries.map((e: { kind: string }) => e.kind),
-        ['builds', 'weights'],
-      );
-      for (const entry of entries) assert.ok(entry.bytes > 10000 && text.includes(entry.path));
-      assert.match(await cli.ok('run', ['--cache', 'clear'], { env }), /^removed 2 entries/m);
-      for (const entry of entries) assert.equal(existsSync(entry.path), false);
-    });
-
-    it('a model that changed is packed anew', async () => {
-      const file = cli.path('changing.gguf');
-      const write = (seed: number) =>
-        writeGguf(file, randomModel(shape, seed), { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });
-      const text = () => cli.ok('run', [file, '-p', 'in the', '-n', '12', '--greedy', '--quiet']);
-      write(1);
-      const before_ = await text();
-      write(2);
-      const after_ = await text();
-      assert.notEqual(after_, before_);
-      assert.equal(await text(), after_);
-    });
-
-    it('never beside the model', () => {
-      assert.deepEqual(readdirSync(mute).sort(), ['config.json', 'model.safetensors']);
-    });
-  });
-
-  describe('interruption', () => {
-    const endless = () => [gguf, '--tokens', '1', '--greedy', '-n', '1000000', '--ctx', '100000'];
-
-    it('Ctrl-C while generating: partial text, statistics, exit code 130', async () => {
-      const child = cli.start('run', endless());
-      await new Promise((resolve) => child.stdout.once('data', resolve));
-      await sleep(100);
-      child.kill('SIGINT');
-      const { exitCode, stdout, stderr } = await child;
-      assert.equal(exitCode, 130, stderr);
-      assert.ok(stdout.length > 10 && stdout.endsWith('\n'), stdout);
-      assert.match(stderr, /stopped: interrupt\n$/);
-      assert.doesNotMatch(stderr, /^\s+at /m);
-    });
-
-    it('with --json: the object says so', async () => {
-      const child = cli.start('run', [...endless(), '--json', '--logits', cli.path('interrupted.f32')]);
-      while (!existsSync(cli.path('interrupted.f32'))) await sleep(10);
-      await sleep(100);
-      child.kill('SIGINT');
-      const { exitCode, stdout } = await child;
-      const { stop_reason, tokens } = JSON.parse(stdout);
-      assert.deepEqual([exitCode, stop_reason], [130, 'interrupt']);
-      assert.ok(tokens.length > 0);
-    });
-
-    it('Ctrl-C while waiting for stdin', async () => {
-      const [file, ...args] = commandOf('run', [gguf, '-f', '-']);
-      const child = execa(file, args, { env: cli.environment(), reject: false });
-      // Long enough to have started; a program that has not ends in the same way, but with a signal.
-      await sleep(1500);
-      child.kill('SIGINT');
-      const { exitCode, stdout, stderr } = await child;
-      assert.deepEqual([exitCode, stdout, stderr], [130, '', '']);
-    });
-
-    for (const signal of ['SIGINT', 'SIGTERM'] as const)
-      it(`${signal} while compiling: no half build stays, and no compiler goes on`, async () => {
-        const home = cli.path(signal);
-        const builds = path.join(home, 'bitnet-gen', 'builds');
-        // Compiles anew, and slowly.
-        const cc = `sh ${slowCompiler()} ${cli.environment().BITNET_CC}`;
-        const child = cli.start('run', [gguf, '--tokens', '1'], { env: { XDG_CACHE_HOME: home, BITNET_CC: cc } });
-        const compiling = () => existsSync(builds) && readdirSync(builds).length > 0;
-        while (!compiling()) await sleep(10);
-        await sleep(300);
-        child.kill(signal);
-        const { exitCode, stdout, stderr, durationMs } = await child;
-        assert.deepEqual([exitCode, stdout, stderr], [130, '', '']);
-        assert.ok(durationMs < 20000);
-        assert.deepEqual(readdirSync(builds), []);
-      });
-
-    /** Passes the probe, then takes a minute for every file. */
-    function slowCompiler(): string {
-      const file = cli.path('slow-cc');
-      writeFileSync(file, 'case "$*" in *" -c "*) exec sleep 60;; esac\nexec "$@"\n');
-      return file;
-    }
-
-    it('a reader that has seen enough: a quiet end', async () => {
-      const child = cli.start('run', [...endless(), '--quiet']);
-      await new Promise((resolve) => child.stdout.once('data', resolve));
-      child.stdout.destroy();
-      const { exitCode, stderr } = await child;
-      assert.deepEqual([exitCode, stderr], [0, '']);
     });
   });
 });

@@ -1,4 +1,4 @@
-/* Driver for test/decode.test.ts: decodes a file and writes the result to standard output in binary.
+/* Driver for test/decode-program.ts: decodes a file and writes the result to standard output in binary.
  *   trits   <encoding> <rows> <cols> <file>   i32 result, f32 scale, i32 masters, i8[rows][cols]
  *   floats  <encoding> <rows> <cols> <file>   i32 result, f32[rows][cols]
  *   halves                                    f32[65536] f16 patterns, f32[65536] bf16 patterns

@@ -67,15 +67,15 @@ async function assertExact(context: Mocha.Context, isa: Isa, specs: readonly Ker
 const small = (spec: KernelSpec) => Object.values(spec.shape).every((size) => size < 600);
 
 describe('extension', () => {
-  const dummyIsa: Isa = { ...isas.scalar, name: 'dummy' };
+  const dummyIsa: Isa = { ...isas.scalar, name: 'testisa' };
 
   it('an instruction set is one object', async function () {
-    await registered(isas, 'dummy', dummyIsa, async () => {
-      assert.equal(isaOf('dummy'), dummyIsa);
-      const plan = planOf(demoShape(), profileOf('dummy'));
+    await registered(isas, 'testisa', dummyIsa, async () => {
+      assert.equal(isaOf('testisa'), dummyIsa);
+      const plan = planOf(demoShape(), profileOf('testisa'));
       const files = emit(plan);
       for (const name of kernelsOf(plan).keys()) {
-        assert.match(name, /_dummy(_|$)/);
+        assert.match(name, /_testisa(_|$)/);
         assert.ok(files.has(`kernels/${name}.c`));
       }
       const specs = Object.values<KernelFamily>(kernels).flatMap((family) =>
@@ -83,19 +83,19 @@ describe('extension', () => {
       );
       await assertExact(this, dummyIsa, specs);
     });
-    assert.throws(() => isaOf('dummy'), PlanError);
+    assert.throws(() => isaOf('testisa'), PlanError);
   });
 
   it('an instruction set without a word rules out the kernels that need it', async () => {
     const { dot_next: _, ...words } = isas.scalar.words;
-    await registered(isas, 'dummy', { ...dummyIsa, words }, async () => {
-      assert.throws(() => planOf(demoShape(), profileOf('dummy')), /dummy has no word 'dot_next'/);
+    await registered(isas, 'testisa', { ...dummyIsa, words }, async () => {
+      assert.throws(() => planOf(demoShape(), profileOf('testisa')), /testisa has no word 'dot_next'/);
     });
   });
 
   /** One weight a byte: line = 16 rows x 4 k; byte 4 r + k holds code w + 1. */
-  const p8: Packing = {
-    token: 'p8r16x4',
+  const bytes: Packing = {
+    token: 'x8r16x4',
     rows: 16,
     lineK: 4,
     lineBytes: 64,
@@ -106,14 +106,14 @@ describe('extension', () => {
   };
   for (const isa of Object.values<Isa>(isas))
     it(`a packing is one object, on ${isa.name}`, async function () {
-      await registered(packings, 'p8', p8, async () => {
+      await registered(packings, 'testpacking', bytes, async () => {
         const specs = Object.values<KernelFamily>(kernels)
           .filter((family) => family.product)
-          .flatMap((family) => family.samples(isa).filter((spec) => spec.weight === p8.token && small(spec)));
+          .flatMap((family) => family.samples(isa).filter((spec) => spec.weight === bytes.token && small(spec)));
         await assertExact(this, isa, specs);
         // Four times the bytes of two bits a weight: never the plan's choice.
         const plan = planOf(demoShape(), profileOf(isa.name));
-        for (const matrix of Object.values(plan.matrices)) assert.notEqual(matrix.packing, p8.token);
+        for (const matrix of Object.values(plan.matrices)) assert.notEqual(matrix.packing, bytes.token);
       });
     });
 
@@ -121,10 +121,10 @@ describe('extension', () => {
     const all = { ...packings } as Record<string, Packing>;
     for (const key of Object.keys(all)) delete (packings as Record<string, Packing>)[key];
     try {
-      await registered(packings, 'p8', p8, async () => {
+      await registered(packings, 'testpacking', bytes, async () => {
         const plan = planOf(demoShape(), profileOf('scalar'));
-        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.packing, p8.token);
-        assert.match(emit(plan).get('plan.c')!, /p8r16x4/);
+        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.packing, bytes.token);
+        assert.match(emit(plan).get('plan.c')!, /x8r16x4/);
       });
     } finally {
       Object.assign(packings, all);
@@ -135,13 +135,13 @@ describe('extension', () => {
     ...gemv,
     product: {
       ...gemv.product!,
-      candidates: (...args) => gemv.product!.candidates(...args).map((spec) => ({ ...spec, op: 'dummy' })),
+      candidates: (...args) => gemv.product!.candidates(...args).map((spec) => ({ ...spec, op: 'testkernel' })),
     },
-    samples: (isa) => gemv.samples(isa).map((spec) => ({ ...spec, op: 'dummy' })),
+    samples: (isa) => gemv.samples(isa).map((spec) => ({ ...spec, op: 'testkernel' })),
   };
   for (const isa of Object.values<Isa>(isas))
     it(`a kernel family is one object, on ${isa.name}`, async function () {
-      await registered(kernels, 'dummy', dummyKernel, async () => {
+      await registered(kernels, 'testkernel', dummyKernel, async () => {
         await assertExact(this, isa, dummyKernel.samples(isa).filter(small));
       });
     });
@@ -153,10 +153,10 @@ describe('extension', () => {
     );
     for (const [op] of others) delete (kernels as Record<string, KernelFamily>)[op];
     try {
-      await registered(kernels, 'dummy', dummyKernel, async () => {
+      await registered(kernels, 'testkernel', dummyKernel, async () => {
         const plan = planOf(demoShape(), profileOf('scalar'));
-        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.gemv.op, 'dummy');
-        assert.ok([...emit(plan).keys()].some((name) => name.startsWith('kernels/dummy_')));
+        for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.gemv.op, 'testkernel');
+        assert.ok([...emit(plan).keys()].some((name) => name.startsWith('kernels/testkernel_')));
       });
     } finally {
       Object.assign(kernels, Object.fromEntries(others));

@@ -109,6 +109,25 @@ export function useCli() {
     /** Runs a program that must print one JSON object and nothing else on stdout. */
     json: async (program: ProgramName, args: readonly string[], options?: CliOptions) =>
       JSON.parse(await cli.ok(program, [...args, '--json'], options)),
+
+    /** The program must refuse: exit code, empty stdout, one line on stderr that says all of this, an unchanged cache. */
+    async refuses(
+      program: ProgramName,
+      args: readonly string[],
+      code: 1 | 2,
+      says: readonly RegExp[],
+      options: CliOptions = {},
+    ): Promise<void> {
+      const before_ = snapshot(cli.cache());
+      const outcome = await cli.run(program, args, options);
+      assert.equal(outcome.code, code, outcome.stderr || outcome.stdout);
+      assert.equal(outcome.stdout, '');
+      assert.match(outcome.stderr, /^[^\n]+\n$/, 'not one line');
+      assert.ok(outcome.stderr.startsWith(`bitnet-${program}: `), outcome.stderr);
+      assert.doesNotMatch(outcome.stderr, /^\s+at |node:|Error:|undefined|NaN|\[object/m);
+      for (const pattern of says) assert.match(outcome.stderr, pattern);
+      assert.equal(snapshot(cli.cache()), before_, 'the cache changed');
+    },
   };
   return cli;
 }

@@ -108,6 +108,8 @@ describe('weights', () => {
     const before = contents(weightsRoot());
     assert.deepEqual(await open(), { file: first.file, cached: true });
     assert.deepEqual(contents(weightsRoot()), before);
+    const spelling = openModel(path.relative(process.cwd(), folder));
+    assert.deepEqual(await open({}, spelling), { file: first.file, cached: true }, 'by another spelling of its path');
   });
 
   it('tell how far they are', async () => {

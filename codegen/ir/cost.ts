@@ -5,6 +5,7 @@ import type { Program, Statement } from './record.ts';
 import type { Word } from './words.ts';
 import { words } from './words.ts';
 
+/** What one pass of an innermost loop costs. */
 export interface Cost {
   /** Statements by word. */
   readonly words: Readonly<Record<string, number>>;

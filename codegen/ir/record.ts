@@ -10,6 +10,7 @@ export interface Affine {
   readonly constant: number;
   readonly terms: Readonly<Record<string, number>>;
 }
+/** A number counts as a constant expression. */
 export type AffineLike = Affine | number;
 
 /** An affine expression of a number or of itself. */
@@ -54,6 +55,7 @@ export interface Address {
   readonly offset: Affine;
 }
 
+/** What a buffer is made of. */
 export type ElementType = 'u8' | 'i8' | 'u16' | 'i32' | 'f32';
 
 /** A parameter of the C function. Pointers state their extent, so that every access can be checked. */
@@ -79,8 +81,10 @@ export type Param =
     }
   | { readonly kind: 'int' | 'float'; readonly name: string; readonly doc: string };
 
+/** What a word takes. */
 export type Arg = Value | Address | number;
 
+/** One recorded step. */
 export type Statement =
   | {
       readonly kind: 'let';

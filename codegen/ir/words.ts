@@ -32,6 +32,7 @@ export interface Machine {
   readonly dot: { readonly products: 2 | 4; readonly limit: number; readonly codes: number };
 }
 
+/** One word of the vocabulary. */
 export interface Word {
   readonly args: readonly ArgType[];
   /** Absent: the word only acts on memory. */
@@ -444,6 +445,7 @@ export const words = {
   },
 } as const satisfies Record<string, Word>;
 
+/** Every word. */
 export type WordName = keyof typeof words;
 
 /** Scalar words, spelled the same on every ISA; all others must be spelled by the ISA. */
@@ -463,5 +465,7 @@ export const scalarWords = [
   'max1',
   'sqrt1',
 ] as const satisfies readonly WordName[];
+/** Words that are spelt in C, the same on every instruction set. */
 export type ScalarWord = (typeof scalarWords)[number];
+/** Words that an instruction set spells. */
 export type VectorWord = Exclude<WordName, ScalarWord>;

@@ -4,6 +4,7 @@
  */
 import type { Machine, VectorWord } from '../ir/words.ts';
 
+/** An instruction set. */
 export interface Isa extends Machine {
   /** Registry key, target name on the command line and last token of kernel names. */
   readonly name: string;

@@ -28,6 +28,7 @@ export interface TensorInfo {
   readonly offset: number;
 }
 
+/** Everything before the data of a GGUF file. */
 export interface GgufHeader {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, MetadataValue>;

@@ -28,7 +28,7 @@ function readFile(path: string): ModelSource {
   if (start.toString('latin1', 0, 4) === 'GGUF') return readGguf(path);
   if (isGitLfsPointer(start)) throw new ModelError(`${path}: ${gitLfsAdvice}`);
   if (/\.(safetensors|json)$/.test(path)) {
-    throw new ModelError(`${path}: is one file of a Hugging Face model; give the folder that holds it`);
+    throw new ModelError(`${path} is one file of a Hugging Face model; give the folder that holds it`);
   }
-  throw new ModelError(`${path}: is not a GGUF file; give a Hugging Face model folder or a .gguf file`);
+  throw new ModelError(`${path} is not a GGUF file; give a Hugging Face model folder or a .gguf file`);
 }

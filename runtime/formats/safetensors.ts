@@ -30,6 +30,7 @@ const dtypeBytes = {
   I64: 8,
   F64: 8,
 } as const;
+/** Element types by their name in the header. */
 export type Dtype = keyof typeof dtypeBytes;
 
 /** One tensor as the header describes it. */

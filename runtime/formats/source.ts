@@ -17,6 +17,7 @@ export const encodings = {
   i2_s: 36,
   'hf-u8': 1000,
 } as const;
+/** How the elements of a tensor are stored. */
 export type Encoding = keyof typeof encodings;
 
 /** One tensor inside a file: a row-major [rows, cols] matrix (vectors: rows = 1), logical sizes, not storage sizes. */

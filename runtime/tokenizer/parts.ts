@@ -34,6 +34,7 @@ export interface MergeTable {
 /** Stages that turn a stretch of text into pieces. @param first the stretch is the beginning of the text */
 export type Splitter = (pieces: string[], first: boolean) => string[];
 
+/** Everything a tokenizer is made of, whichever file it was read from. */
 export interface TokenizerParts {
   /** Spelling of each token by id; holes are allowed. */
   readonly texts: readonly (string | undefined)[];

@@ -9,8 +9,10 @@ import type { Splitter } from './parts.ts';
 import { escapeRegex, translateRegex } from './regex.ts';
 import { metaspace, spellBytes } from './spelling.ts';
 
+/** The pieces of Llama 3: contractions, words with one character before them, up to three digits, signs, line ends, spaces. */
 export const llama3Pattern =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+/** The pieces of GPT-2: contractions, words, numbers and signs with one space before them, spaces. */
 export const gpt2Pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /** What becomes of the matches (tokenizer.json's "behavior"). */

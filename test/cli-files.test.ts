@@ -1,0 +1,108 @@
+/** What bitnet-run writes: logits, and packed weights and builds in the cache. */
+import { strict as assert } from 'node:assert';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { shape, useModels } from './cli-models.ts';
+import { demo, largestDifference, readFloats } from './machine.ts';
+import { useCli } from './run-cli.ts';
+import { writeGguf } from './write-gguf.ts';
+import { randomModel } from './write-model.ts';
+
+const golden = JSON.parse(readFileSync(path.join(demo, 'golden.json'), 'utf8')) as { prompt_ids: number[] };
+
+describe('files that bitnet-run writes', () => {
+  const cli = useCli();
+  const models = useModels(cli);
+
+  describe('--logits', () => {
+    const tokens = ['--tokens', golden.prompt_ids.join(','), '-n', '0'];
+
+    it('every prompt position, as the golden file has them', async () => {
+      const file = cli.path('golden.f32');
+      await cli.ok('run', [...tokens, '--kv', 'f32', '--logits', file]);
+      assert.ok(largestDifference(readFloats(file), readFloats(path.join(demo, 'golden.logits.f32'))) <= 2e-4);
+    });
+
+    it('more positions than one batch; other texts of the run are the same with it', async () => {
+      const ids = Array.from({ length: 150 }, (_, i) => i % 200);
+      const file = cli.path('long.f32');
+      const args = [models.gguf, '--tokens', ids.join(','), '-n', '6', '--greedy', '--ctx', '200', '--quiet'];
+      const [plain, with_] = await Promise.all([cli.ok('run', args), cli.ok('run', [...args, '--logits', file])]);
+      assert.equal(with_, plain);
+      assert.equal(statSync(file).size, 150 * shape.vocabulary * 4);
+      const last = readFloats(file).subarray(149 * shape.vocabulary);
+      const first = (await cli.json('run', args)).tokens[0];
+      assert.equal(last.indexOf(Math.max(...last)), first);
+    });
+
+    it('an existing file is replaced, which is said', async () => {
+      const file = cli.path('there.f32');
+      writeFileSync(file, '');
+      const { code, stderr } = await cli.run('run', [...tokens, '--quiet', '--logits', file]);
+      assert.equal(code, 0);
+      assert.equal(stderr, `bitnet-run: replaced ${file}\n`);
+      assert.equal(statSync(file).size, golden.prompt_ids.length * 4096 * 4);
+    });
+
+    it('a failure leaves the old file and nothing else', async () => {
+      const folder = cli.path('kept');
+      const file = path.join(folder, 'logits');
+      mkdirSync(folder);
+      writeFileSync(file, 'old');
+      const { code } = await cli.run('run', [models.gguf, '--tokens', '1,9999', '-n', '0', '--logits', file]);
+      assert.equal(code, 1);
+      assert.deepEqual(readdirSync(folder), ['logits']);
+      assert.equal(readFileSync(file, 'utf8'), 'old');
+    });
+
+    it('--kv f16 and f32 differ a little', async () => {
+      const of = async (kv: string) => {
+        const file = cli.path(`${kv}.logits`);
+        const object = await cli.json('run', [...tokens, '--kv', kv, '--logits', file]);
+        assert.equal(object.kv, kv);
+        return readFloats(file);
+      };
+      const difference = largestDifference(
+        ...((await Promise.all([of('f16'), of('f32')])) as [Float32Array, Float32Array]),
+      );
+      assert.ok(difference > 0 && difference < 0.2, String(difference));
+    });
+  });
+
+  describe('the cache', () => {
+    it('--cache list and clear', async () => {
+      const env = { XDG_CACHE_HOME: cli.path('cleared') };
+      assert.match(await cli.ok('run', ['--cache', 'list'], { env }), /^0 entries, 0\.0 MB\n$/);
+      await cli.ok('run', [models.gguf, '--tokens', '1', '-n', '1'], { env });
+      const [text, entries] = await Promise.all([
+        cli.ok('run', ['--cache', 'list'], { env }),
+        cli.json('run', ['--cache', 'list'], { env }),
+      ]);
+      assert.match(text, /^2 entries, [\d.]+ MB$/m);
+      assert.deepEqual(
+        entries.map((e: { kind: string }) => e.kind),
+        ['builds', 'weights'],
+      );
+      for (const entry of entries) assert.ok(entry.bytes > 10000 && text.includes(entry.path));
+      assert.match(await cli.ok('run', ['--cache', 'clear'], { env }), /^removed 2 entries/m);
+      for (const entry of entries) assert.equal(existsSync(entry.path), false);
+    });
+
+    it('a model that changed is packed anew', async () => {
+      const file = cli.path('changing.gguf');
+      const write = (seed: number) =>
+        writeGguf(file, randomModel(shape, seed), { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });
+      const text = () => cli.ok('run', [file, '-p', 'in the', '-n', '12', '--greedy', '--quiet']);
+      write(1);
+      const before_ = await text();
+      write(2);
+      const after_ = await text();
+      assert.notEqual(after_, before_);
+      assert.equal(await text(), after_);
+    });
+
+    it('never beside the model', () => {
+      assert.deepEqual(readdirSync(models.folder).sort(), ['config.json', 'model.safetensors']);
+    });
+  });
+});
