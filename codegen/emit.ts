@@ -12,7 +12,7 @@ import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionScratch } from './kernels/attention.ts';
 import { roundUp } from './kernels/kernel.ts';
-import { activationStride } from './kernels/ternary.ts';
+import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
@@ -153,7 +153,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     const p = packingOf(m.packing);
     return `    [${constant(slot)}] = {.gemv = bn_${format(m.gemv)},
                       .gemm = bn_${format(m.gemm)},
-                      .tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .panel_tiles = ${panelOf(m).tiles}, .tokens = ${panelOf(m).tokens}, .x_stride = ${activationStride(k)}, .y_stride = ${tilesOf(p, n) * p.rows}},`;
+                      .tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .panel_tiles = ${panelOf(m).tiles}, .tokens = ${panelOf(m).tokens}, .x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}},`;
   });
   const { layout: _, ...described } = manifest;
   return `/* Tables of ${plan.shape.name} on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */

@@ -2,6 +2,7 @@
  * The engine against golden logits: the demo model on every target, the demo model's loss on text that it was not trained on,
  * and the tiny models of the fixtures in all their file formats. The logits come from an independent float32 program.
  */
+
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -15,7 +16,7 @@ import {
   drive,
   largestDifference,
   nativeTargets,
-  prepare,
+  packedFor,
   readFloats,
   runnerFor,
   targets,
@@ -56,9 +57,8 @@ describe('engine: golden logits of the demo model', () => {
         );
         return;
       }
-      const { source, weights, library, model } = await prepare(demo);
-      library.close(model);
-      const built = await buildFor(source.shape, target);
+      const built = await buildFor(openModel(demo).shape, target);
+      const weights = await packedFor(demo, built);
       reproduces(await drive(built, runner, weights, golden.prompt_ids, { kv: 32, threads: 2 }), golden, demo);
     });
   }

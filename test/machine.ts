@@ -18,7 +18,8 @@ import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
 import { type Library, openLibrary } from '../runtime/library.ts';
 import { openWeights } from '../runtime/weights.ts';
-import type { ModelShape } from '../schemas/types.ts';
+import { hostFeatures } from '../schemas/host.ts';
+import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
 import { smallShape } from './write-model.ts';
 
@@ -83,22 +84,31 @@ export const compilerCommand = (target: string): Promise<string> => {
   return compilerOf(isaOf(target).family);
 };
 
+/** The profile of a target, with those optional features that this machine has. */
+const profileHere = (target: string): CpuProfile => {
+  const cpu = profileOf(target);
+  const { optional } = isaOf(cpu.isa);
+  return { ...cpu, features: [...cpu.features, ...optional.filter((f) => hostFeatures().has(f))] };
+};
+
 export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
 
 const buildOf = once(async (key: string): Promise<Built> => {
-  const { shape, target, extra, cc } = JSON.parse(key) as {
+  const { shape, target, extra, cc, packing } = JSON.parse(key) as {
     shape: ModelShape;
     target: string;
     extra: string[];
     cc?: string;
+    packing?: string;
   };
-  const cpu = profileOf(target);
+  const cpu = profileHere(target);
   mkdirSync(objectsRoot, { recursive: true });
   process.env.BITNET_TEST_OBJECTS = objectsRoot;
   return ensureBuilt(shape, cpu, {
     root: buildsRoot,
     cc: cc ? cached(cc.split(' ')) : await compilerOf(isaOf(cpu.isa).family),
     extra,
+    ...(packing ? { packing } : {}),
   });
 });
 
@@ -109,7 +119,7 @@ const buildOf = once(async (key: string): Promise<Built> => {
 export const buildFor = (
   shape: ModelShape,
   target: string,
-  options: { extra?: readonly string[]; cc?: string } = {},
+  options: { extra?: readonly string[]; cc?: string; packing?: string | undefined } = {},
 ): Promise<Built> => buildOf(JSON.stringify({ shape: { ...shape, name: 'test', context: 4096 }, target, ...options }));
 
 const libraryOf = once((file: string): Promise<Library> => openLibrary(file));
@@ -128,12 +138,27 @@ export interface Ready {
 }
 
 /** A model on disk, built for a native target, packed (once) and opened. @param extra compiler flags */
-export async function prepare(modelPath: string, target = bestTarget, extra: readonly string[] = []): Promise<Ready> {
+export async function prepare(
+  modelPath: string,
+  target = bestTarget,
+  extra: readonly string[] = [],
+  packing?: string,
+): Promise<Ready> {
   const source = openModel(modelPath);
-  const built = await buildFor(source.shape, target, { extra });
+  const built = await buildFor(source.shape, target, { extra, packing });
   const library = await libraryFor(built);
   const { model, file } = await openWeights(source, built.manifest.layout, library, 2);
   return { source, built, library, model, weights: file };
+}
+
+/** The packed weights of a model in the layout of a build for any target; the scalar library, which has all packings, writes them. */
+export async function packedFor(modelPath: string, built: Built): Promise<string> {
+  const tokens = new Set(Object.values(built.manifest.matrices).map((m) => m.packing));
+  assert.equal(tokens.size, 1);
+  const ready = await prepare(modelPath, 'scalar', [], [...tokens][0]);
+  ready.library.close(ready.model);
+  assert.equal(ready.built.manifest.layout.id, built.manifest.layout.id);
+  return ready.weights;
 }
 
 /** Runs native-child.ts with an interface. @returns what it measured */
@@ -222,6 +247,8 @@ export interface DriverOptions {
   readonly kv?: 16 | 32;
   /** Tokens of one call; default: all. */
   readonly chunk?: number;
+  /** 0 mapped file, 2 copy in huge pages. */
+  readonly pages?: 0 | 2;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -231,14 +258,24 @@ export async function drive(
   runner: readonly string[],
   weights: string,
   tokens: readonly number[],
-  { threads = 1, kv = 16, chunk = 0, env = {} }: DriverOptions = {},
+  { threads = 1, kv = 16, chunk = 0, pages = 0, env = {} }: DriverOptions = {},
 ): Promise<Float32Array> {
   const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-driver-'));
   try {
     const input = path.join(folder, 'tokens');
     const output = path.join(folder, 'logits');
     writeFileSync(input, Int32Array.from(tokens));
-    const [command, ...args] = [...runner, built.driver, weights, input, output, `${threads}`, `${kv}`, `${chunk}`];
+    const [command, ...args] = [
+      ...runner,
+      built.driver,
+      weights,
+      input,
+      output,
+      `${threads}`,
+      `${kv}`,
+      `${chunk}`,
+      `${pages}`,
+    ];
     const result = await execa(command!, args, { reject: false, env });
     assert.equal(result.exitCode, 0, `driver ended with ${result.exitCode ?? result.signal}: ${result.stderr}`);
     return readFloats(output);

@@ -18,7 +18,7 @@ import type { Packing } from '../packings/packing.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { roundUp } from './kernel.ts';
-import { activationStride, dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
+import { activationStride, dotExample, dotReference, productStride, stepsBeforeFlush } from './ternary.ts';
 
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;
@@ -92,7 +92,7 @@ export const gemm: KernelFamily = {
     const lines = linesOf(p, k);
     const ldx = activationStride(k);
     const tiles = tilesOf(p, n);
-    const ldy = tiles * p.rows;
+    const ldy = productStride(p, n);
     const blockLines = blockOf(spec) / p.lineK;
     const panelTiles = rows / p.rows;
     const lineVectors = vectorsOf(p, isa);
@@ -234,7 +234,7 @@ export const gemm: KernelFamily = {
       w: pack(p, trits, n, k),
       x,
       sums,
-      y: new Int32Array(tokens * roundUp(n, p.rows)),
+      y: new Int32Array(tokens * productStride(p, n)),
       panel: new Uint8Array(blockOf(spec) * spec.tile[1]!),
       tokens,
       t0: 0,

@@ -3,9 +3,10 @@ import type { Arguments } from '../ir/simulate.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
-import { linesOf } from '../packings/packing.ts';
+import type { Packing } from '../packings/packing.ts';
+import { linesOf, tilesOf } from '../packings/packing.ts';
 import type { Random } from './kernel.ts';
-import { roundUp } from './kernel.ts';
+import { LANES, roundUp } from './kernel.ts';
 
 /**
  * Dot steps (four k each) that a partial sum can take before it must be flushed: a step adds at most products * codes * 127 in
@@ -37,8 +38,9 @@ export function dotReference(spec: KernelSpec, args: Arguments, tokens: number):
     }
   for (const list of factors.values()) list.sort((a, b) => b.factor - a.factor);
   const codes = new Int8Array(p.rows * p.lineK);
-  y.fill(0);
-  for (let tile = 0; tile * p.rows < ldy; tile++)
+  const tiles = tilesOf(p, n);
+  for (let t = 0; t < tokens; t++) y.fill(0, t * ldy, t * ldy + tiles * p.rows);
+  for (let tile = 0; tile < tiles; tile++)
     for (let line = 0; line < lines; line++) {
       const base = (tile * lines + line) * p.lineBytes;
       for (const [byte, list] of factors) {
@@ -82,3 +84,6 @@ export function dotExample(n: number, k: number, tokens: number, ldx: number, ra
  * k long), so that matrices with different packings share one quantised input.
  */
 export const activationStride = (k: number): number => roundUp(k, 64) + 64;
+
+/** int32 from one token's products to the next: whole row tiles, and whole groups of lanes for what reads them. */
+export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(p, n) * p.rows, LANES);

@@ -20,7 +20,7 @@ export const packingsFor = (isa: Isa): Packing[] =>
     (p) =>
       p.needs.every((word) => isa.words[word]) &&
       Number.isInteger(vectorsOf(p, isa)) &&
-      vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY),
+      (vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY) || !Number.isFinite(isa.registers)),
   );
 
 /** The packing with this token (`p2r16x16`). */
