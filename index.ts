@@ -103,7 +103,7 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
   const manifest = manifestOf(planOf(source.shape, cpu, await adviceHere(cpu, cc)));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
-      .filter((t) => (t.kind === 'ternary') === ternary)
+      .filter((t) => t.kind !== 'int8' && (t.kind === 'ternary') === ternary)
       .reduce((sum, t) => sum + t.rows * t.cols, 0);
   return {
     model: source.path,

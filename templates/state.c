@@ -53,6 +53,16 @@ static void lay_out(bn_state *s, arena *a, int threads) {
       s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
+  s->scores = take(a, BN_VOCABULARY * sizeof(float));
+  s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
+#if BN_SCREENED
+  s->codes = take(a, 2 * BN_SCREEN_STRIDE);
+  s->lower = take(a, SCREEN_TILES * LANES * sizeof(float));
+  s->upper = take(a, SCREEN_TILES * LANES * sizeof(float));
+  s->peaks = take(a, SCREEN_TILES * 2 * sizeof(float));
+  s->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
+  s->kept = take(a, (size_t)threads * sizeof(int));
+#endif
   s->cosine = take(a, rows * ANGLES * sizeof(float));
   s->sine = take(a, rows * ANGLES * sizeof(float));
   s->head_bytes_k = rows * BN_HEAD_SIZE * element;
@@ -128,6 +138,9 @@ int bn_state_position(const bn_state *s) {
 }
 int bn_state_capacity(const bn_state *s) {
   return s->positions;
+}
+int bn_state_has_hidden(const bn_state *s) {
+  return s->position > 0 && s->last_position == s->position;
 }
 void bn_state_rewind(bn_state *s, int position) {
   s->position = position;
