@@ -10,7 +10,7 @@ import { createRequire } from 'node:module';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError, UsageError } from '../schemas/error.ts';
 
-type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'floats';
+type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'ids' | 'floats';
 export type Argument = number | string | Int32Array | Float32Array | null;
 export type NativeFunction = (...args: Argument[]) => number | string;
 
@@ -42,6 +42,7 @@ function loadKoffi(file: string): Native {
     double: 'double',
     string: 'str',
     int32s: 'void *',
+    ids: 'void *',
     floats: 'void *',
   };
   const functions = signatures.map((s) => [
@@ -66,6 +67,7 @@ function loadFfiNapi(file: string): Native {
     double: ref.types.double,
     string: pointer,
     int32s: pointer,
+    ids: pointer,
     floats: pointer,
   };
   // Byte views of the caller's arrays, so that a token loop makes none.
