@@ -11,7 +11,7 @@ import { missingFeatures, profileOf } from './codegen/cpu.ts';
 import { manifestOf } from './codegen/emit.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
-import { Engine, type EngineOptions } from './runtime/engine.ts';
+import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
@@ -25,7 +25,7 @@ import { defaultThreads } from './schemas/host.ts';
 export { createSampler, greedy } from './runtime/sampler.ts';
 export * from './schemas/error.ts';
 export type { CpuProfile, ModelShape } from './schemas/types.ts';
-export type { Engine, ModelSource, Tokenizer };
+export type { Engine, HeadMode, ModelSource, Tokenizer };
 
 /** What `target` may be. */
 export const targets: readonly string[] = ['native', ...Object.keys(isas)];
@@ -105,7 +105,7 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
   const manifest = manifestOf(planOf(source.shape, cpu, { advice: await adviceHere(cpu, cc) }));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
-      .filter((t) => (t.kind === 'ternary') === ternary)
+      .filter((t) => t.kind !== 'int8' && (t.kind === 'ternary') === ternary)
       .reduce((sum, t) => sum + t.rows * t.cols, 0);
   return {
     model: source.path,
@@ -114,6 +114,8 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
     shape: source.shape,
     parameters: { ternary: count(true), float: count(false) },
     packedBytes: manifest.layout.fileBytes,
+    /** The int8 rows that screen the head; 0: it has none. */
+    screenBytes: manifest.layout.tensors.find((t) => t.kind === 'int8')?.bytes ?? 0,
     cacheBytesPerPosition: positionBytes(source.shape, 16),
     target: manifest.cpu.isa,
     matrices: manifest.matrices,

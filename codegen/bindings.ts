@@ -11,6 +11,7 @@ const tsTypes: Record<string, string> = {
   double: 'number',
   string: 'string',
   int32s: 'Int32Array',
+  ids: 'Int32Array',
   floats: 'Float32Array | null',
 };
 

@@ -6,12 +6,13 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
 import { familyOf, kernelSource } from './generate.ts';
-import { layerSlots, outerSlots } from './graph.ts';
+import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionScratch } from './kernels/attention.ts';
 import { roundUp } from './kernels/kernel.ts';
+import { screenSize } from './kernels/screen.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
@@ -62,6 +63,19 @@ export function manifestOf(plan: Plan): Manifest {
   };
 }
 
+/** Most logits that bn_top finds: bounds its buffers. */
+const MOST_TOP = 1024;
+
+/** Bytes of one row of codes, and where starts and factors begin in the screen's tensor. */
+function screenNumbers(shape: Plan['shape']): [string, number][] {
+  const { lines, weights, starts } = screenSize(shape.vocabulary, shape.hidden);
+  return [
+    ['BN_SCREEN_STRIDE', 4 * lines],
+    ['BN_SCREEN_STARTS', weights],
+    ['BN_SCREEN_FACTORS', weights + starts],
+  ];
+}
+
 const panelOf = (m: MatrixPlan) => familyOf(m.gemm).product!.panel!(m.gemm);
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
@@ -84,6 +98,8 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_HEAD_TOKENS', plan.kernels.head_batch!.tile[0]!],
     ['BN_HEAD_BATCH_ROWS', plan.kernels.head_batch!.tile[1]!],
     ['BN_HEAD_ONE_ROWS', plan.kernels.head_one!.tile[1]!],
+    ['BN_MOST_TOP', Math.min(MOST_TOP, shape.vocabulary)],
+    ...(hasScreen(shape) ? screenNumbers(shape) : []),
     ['BN_TENSORS', layout.tensors.length],
     ...outer.map((s, i): [string, number] => [constant(s.name), i]),
     ...(shape.tiedEmbedding ? [['BN_OUTPUT', 'BN_TOKEN_EMBD'] as [string, string]] : []),
@@ -100,6 +116,7 @@ enum {
 ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 };
 #define BN_SUB_NORMS ${shape.subNorms ? 1 : 0}
+#define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
 #define BN_PAUSE() ${isaOf(plan.cpu.isa).pause}
@@ -130,9 +147,9 @@ function cString(text: string): string {
 
 function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
-  const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR' };
+  const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
   const typeOf = (t: Layout['tensors'][number]) =>
-    t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : floatTypeConstants[t.type]!;
+    t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : (floatTypeConstants[t.type] ?? '0');
   const packingTables = tokens.map((token, i) => {
     const p = packingOf(token);
     const pairs: string[] = [];

@@ -3,6 +3,7 @@
  * Slot names are GGUF's.
  */
 import type { FloatType, ModelShape } from '../schemas/types.ts';
+import { isScreened } from './kernels/screen.ts';
 
 /** The ternary matrices of a layer. */
 export const matrixSlots = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'] as const;
@@ -38,10 +39,23 @@ export function layerSlots(shape: ModelShape): readonly Slot[] {
   ];
 }
 
+/** Rows of a float type. */
+export interface RowsSlot extends Omit<Slot, 'kind'> {
+  readonly kind: 'rows';
+  readonly type: FloatType;
+}
+
+/** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen.ts). */
+export interface ScreenSlot extends Omit<Slot, 'kind'> {
+  readonly kind: 'int8';
+  readonly from: string;
+}
+
+/** Does the model's head have a screen? */
+export const hasScreen = (shape: ModelShape): boolean => isScreened(shape.vocabulary, shape.hidden);
+
 /** Tensors outside the layers, before them in the file. */
-export function outerSlots(
-  shape: ModelShape,
-): readonly ({ name: string; kind: 'rows'; rows: number; cols: number; type: FloatType } | Slot)[] {
+export function outerSlots(shape: ModelShape): readonly (RowsSlot | ScreenSlot | Slot)[] {
   const rows = (name: string, type: FloatType) => ({
     name,
     kind: 'rows' as const,
@@ -53,6 +67,17 @@ export function outerSlots(
     rows('token_embd', shape.embeddingType),
     { name: 'output_norm', kind: 'vector', rows: 1, cols: shape.hidden },
     ...(shape.tiedEmbedding ? [] : [rows('output', shape.headType)]),
+    ...(hasScreen(shape)
+      ? [
+          {
+            name: 'output_screen',
+            kind: 'int8' as const,
+            rows: shape.vocabulary,
+            cols: shape.hidden,
+            from: shape.tiedEmbedding ? 'token_embd' : 'output',
+          },
+        ]
+      : []),
   ];
 }
 

@@ -7,6 +7,7 @@ import type { ModelShape } from '../schemas/types.ts';
 import type { MatrixSlot } from './graph.ts';
 import { layerSlots, outerSlots } from './graph.ts';
 import { LANES, roundUp } from './kernels/kernel.ts';
+import { screenSize } from './kernels/screen.ts';
 import { packingOf } from './packings/index.ts';
 import { bytesOf } from './packings/packing.ts';
 import type { Plan } from './plan.ts';
@@ -19,15 +20,17 @@ const LINE = 64;
 export interface LayoutTensor {
   /** GGUF name without `.weight`. */
   readonly name: string;
-  readonly kind: 'ternary' | 'rows' | 'vector';
+  readonly kind: 'ternary' | 'rows' | 'vector' | 'int8';
   readonly rows: number;
   readonly cols: number;
   /** Byte offset in the file, a multiple of 64. */
   readonly offset: number;
   /** Bytes of the data; a ternary matrix is followed by its scale in a 64-byte line of its own. */
   readonly bytes: number;
-  /** Packing token, float type of the rows, or f32. */
+  /** Packing token, float type of the rows, or f32; i8 for the head's screen. */
   readonly type: string;
+  /** The model's tensor that it is made of, where that is another one. */
+  readonly from?: string;
 }
 
 /** The packed weights file of a plan. */
@@ -51,8 +54,12 @@ export function layoutOf(plan: Plan): Layout {
   };
   const float = (name: string, kind: 'rows' | 'vector', rows: number, cols: number, type: string) =>
     place({ name, kind, rows, cols, type, bytes: rows * roundUp(cols, LANES) * floatBytes(type) });
-  for (const slot of outerSlots(shape))
-    float(slot.name, slot.kind as 'rows' | 'vector', slot.rows, slot.cols, 'type' in slot ? slot.type : 'f32');
+  for (const slot of outerSlots(shape)) {
+    if (slot.kind === 'int8') {
+      const { weights, starts, factors } = screenSize(slot.rows, slot.cols);
+      place({ ...slot, type: 'i8', bytes: weights + starts + factors });
+    } else float(slot.name, slot.kind as 'rows' | 'vector', slot.rows, slot.cols, 'type' in slot ? slot.type : 'f32');
+  }
   for (let layer = 0; layer < shape.layers; layer++)
     for (const slot of layerSlots(shape)) {
       const name = `blk.${layer}.${slot.name}`;

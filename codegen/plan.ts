@@ -6,7 +6,7 @@ import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { programOf } from './generate.ts';
 import type { MatrixSlot } from './graph.ts';
-import { matrixSlots, problems } from './graph.ts';
+import { hasScreen, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention.ts';
@@ -14,6 +14,7 @@ import { elementTile } from './kernels/elementwise.ts';
 import { MAX_TOKENS } from './kernels/gemm.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
+import { screenSpec } from './kernels/screen.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packings, packingsFor } from './packings/index.ts';
@@ -113,8 +114,9 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
   const attended = shape.heads * shape.headSize;
   const group = { g: shape.heads / shape.kvHeads, d: shape.headSize };
   const sub = shape.subNorms ? 'f32' : 'none';
-  const head = (tokens: number) =>
-    spec('head', 'f32', shape.headType, 'f32', { n: shape.vocabulary, k: shape.hidden }, headTile(isa, tokens));
+  const headOf = (tile: readonly number[]) =>
+    spec('head', 'f32', shape.headType, 'f32', { n: shape.vocabulary, k: shape.hidden }, tile);
+  const head = (tokens: number) => headOf(headTile(isa, tokens));
   return {
     rows: spec('rows', 'none', shape.embeddingType, 'f32', { k: shape.hidden }, pair),
     norm_hidden: spec('norm', 'f32', 'f32', 'i8', { k: shape.hidden }, lanes),
@@ -131,6 +133,9 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     norm_output: spec('norm', 'f32', 'f32', 'f32', { k: shape.hidden }, lanes),
     head_one: head(1),
     head_batch: head(HEAD_TOKENS),
+    ...(hasScreen(shape)
+      ? { head_row: headOf([1, 1, 2 * LANES]), screen: screenSpec(shape.vocabulary, shape.hidden, isaName) }
+      : {}),
   };
 }
 

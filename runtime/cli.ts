@@ -8,7 +8,7 @@ import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from 
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
-import type { Generation } from './engine.ts';
+import type { Generation, HeadMode } from './engine.ts';
 import { createProgress } from './progress.ts';
 import { createSampler } from './sampler.ts';
 
@@ -34,6 +34,12 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
     text,
   ])
   .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
+  .option(
+    '--head <mode>',
+    'exact: only the logits that matter, same tokens; full: all',
+    oneOf('exact', 'full'),
+    'exact' as HeadMode,
+  )
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
@@ -72,6 +78,7 @@ interface Options {
   greedy?: boolean;
   stop?: string[];
   kv: 'f16' | 'f32';
+  head: HeadMode;
   target: string;
   cc?: string;
   tokens?: string;
@@ -232,6 +239,7 @@ async function generate(model: string | undefined, positional: string | undefine
   const loaded = await load(model ?? demoModel, {
     target: o.target,
     kv: o.kv === 'f32' ? 32 : 16,
+    head: o.head,
     signal: interrupted,
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
@@ -290,6 +298,7 @@ async function generate(model: string | undefined, positional: string | undefine
         seed,
         context: engine.context,
         kv: o.kv,
+        head: o.head,
         timings: {
           load_ms: milliseconds(loadMs),
           prompt_ms: milliseconds(g.promptMs),
@@ -346,6 +355,12 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
       `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,
     ],
     ['packed', megabytes(info.packedBytes)],
+    [
+      'head',
+      info.screenBytes
+        ? `exact: screened by int8 rows, ${megabytes(info.screenBytes)} of the packed weights (--head full: all logits)`
+        : 'full: too small, or too wide, to gain from a screen',
+    ],
     [
       'key-value cache',
       `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,

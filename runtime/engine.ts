@@ -6,9 +6,15 @@ import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, type Pages, want } from './library.ts';
 import { contextSize } from './memory.ts';
-import type { Sampler } from './sampler.ts';
+import type { Candidates, Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
+
+/**
+ * `exact`: where the sampler looks at the largest logits only, the library finds them without computing the others; `full`: all
+ * logits, always. The tokens are the same.
+ */
+export type HeadMode = 'exact' | 'full';
 
 export interface EngineOptions {
   /** Default: physical cores that this process may use. */
@@ -19,6 +25,8 @@ export interface EngineOptions {
   readonly kv?: 16 | 32;
   /** Where decoding reads the weights; default: in huge pages where that is worth a copy. */
   readonly pages?: Pages;
+  /** How the next token is found; default `exact`. */
+  readonly head?: HeadMode;
 }
 
 /** Why generation ended. */
@@ -48,6 +56,8 @@ export interface Generation {
 
 /** Prompt tokens of one foreign call: Ctrl-C and progress get through between calls. */
 const PROMPT_CHUNK = 256;
+/** Most logits of one bn_top, if the vocabulary is as large. */
+const MOST_TOP = 1024;
 
 export class Engine {
   readonly source: ModelSource;
@@ -59,6 +69,9 @@ export class Engine {
   readonly #context: number;
   readonly #logits: Float32Array;
   readonly #token = new Int32Array(1);
+  readonly #head: HeadMode;
+  readonly #topIds: Int32Array;
+  readonly #topLogits: Float32Array;
   #position = 0;
 
   /** @param model a model that `library` opened; the engine closes it @throws LibraryError when memory does not suffice */
@@ -77,7 +90,11 @@ export class Engine {
       this.threads <= usableCpus(),
       options.pages ?? 'auto',
     );
-    this.#logits = new Float32Array(source.shape.vocabulary);
+    const { vocabulary } = source.shape;
+    this.#logits = new Float32Array(vocabulary);
+    this.#head = options.head ?? 'exact';
+    this.#topIds = new Int32Array(Math.min(MOST_TOP, vocabulary));
+    this.#topLogits = new Float32Array(this.#topIds.length);
   }
 
   /** Megabytes of weights in huge pages. */
@@ -116,18 +133,55 @@ export class Engine {
     return logits;
   }
 
+  /**
+   * Evaluates one token, or none, and finds the largest logits of the last one evaluated, in one foreign call.
+   * @param count at most 1024 and the vocabulary @returns valid until the next call
+   */
+  top(count: number, token?: number): Candidates {
+    if (token !== undefined) this.#token[0] = token;
+    const [ids, logits] = [this.#topIds, this.#topLogits];
+    const n = token === undefined ? 0 : 1;
+    this.#position = this.#library.top(this.#context, this.#token, n, count, ids, logits);
+    return { ids, logits, count };
+  }
+
+  /** How many of the largest logits decide the next token; 0: all must be there. */
+  #needed(sampler: Sampler, history: readonly number[]): number {
+    const count = this.#head === 'exact' ? sampler.candidates(this.#logits.length, history) : 0;
+    return count <= this.#topIds.length ? count : 0;
+  }
+
+  /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. */
+  #draw(sampler: Sampler, history: readonly number[], token?: number): number {
+    const count = this.#needed(sampler, history);
+    if (count) return sampler.sampleTop(this.top(count, token), history);
+    return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
+  }
+
   /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
   async prompt(
     tokens: readonly number[],
     options: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {},
   ): Promise<Float32Array> {
+    await this.#read(tokens, want.last, options);
+    return this.#logits;
+  }
+
+  /** @param last which logits of the last piece are wanted */
+  async #read(
+    tokens: readonly number[],
+    last: typeof want.none | typeof want.last,
+    options: Pick<GenerateOptions, 'signal' | 'onPrompt'>,
+  ): Promise<void> {
     for (let done = 0; done < tokens.length; done += PROMPT_CHUNK) {
       options.signal?.throwIfAborted();
-      this.evaluate(tokens.slice(done, done + PROMPT_CHUNK));
-      options.onPrompt?.(Math.min(done + PROMPT_CHUNK, tokens.length), tokens.length);
+      const piece = Int32Array.from(tokens.slice(done, done + PROMPT_CHUNK));
+      const end = done + piece.length;
+      const which = end === tokens.length ? last : want.none;
+      this.#position = this.#library.evaluate(this.#context, piece, piece.length, which, this.#logits);
+      options.onPrompt?.(end, tokens.length);
       await new Promise((resolve) => setImmediate(resolve));
     }
-    return this.#logits;
   }
 
   /** Continues a prompt. `tokenizer` absent: tokens only, no text. */
@@ -149,14 +203,19 @@ export class Engine {
     const started = performance.now();
     let evaluated = started;
     try {
-      let logits = await this.prompt(prompt, options);
+      const { sampler } = options;
+      await this.#read(prompt, this.#needed(sampler, history) ? want.none : want.last, options);
       evaluated = performance.now();
       while (tokens.length < options.count) {
         if (options.signal?.aborted) {
           stopReason = 'interrupt';
           break;
         }
-        const token = options.sampler.sample(logits, history);
+        if (tokens.length && this.#position === this.context) {
+          stopReason = 'context';
+          break;
+        }
+        const token = this.#draw(sampler, history, tokens.at(-1));
         if (eos.has(token)) {
           stopReason = 'eos';
           break;
@@ -171,12 +230,6 @@ export class Engine {
             break;
           }
         }
-        if (tokens.length === options.count) break;
-        if (this.#position === this.context) {
-          stopReason = 'context';
-          break;
-        }
-        logits = this.step(token);
         // A breath for Ctrl-C and for the terminal.
         if (options.onText || tokens.length % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
       }

@@ -10,8 +10,8 @@ import { createRequire } from 'node:module';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError, UsageError } from '../schemas/error.ts';
 
-type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'floats';
-/** What JavaScript passes for int32 and double, string, int32s, floats (null: none wanted). */
+type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'ids' | 'floats';
+/** What JavaScript passes for int32 and double, string, int32s and ids, floats (null: none wanted). */
 export type Argument = number | string | Int32Array | Float32Array | null;
 /** A C function; strings are copied. */
 export type NativeFunction = (...args: Argument[]) => number | string;
@@ -44,6 +44,7 @@ function loadKoffi(file: string): Native {
     double: 'double',
     string: 'str',
     int32s: 'void *',
+    ids: 'void *',
     floats: 'void *',
   };
   const functions = signatures.map((s) => [
@@ -68,6 +69,7 @@ function loadFfiNapi(file: string): Native {
     double: ref.types.double,
     string: pointer,
     int32s: pointer,
+    ids: pointer,
     floats: pointer,
   };
   // Byte views of the caller's arrays, so that a token loop makes none.

@@ -73,6 +73,14 @@ export class Library {
     return this.#call('bn_eval', context, tokens, n, which, out);
   }
 
+  /**
+   * Evaluates the first `n` tokens; the `k` largest logits of the last one go to `ids` and `logits`, the largest first.
+   * @returns positions filled
+   */
+  top(context: number, tokens: Int32Array, n: number, k: number, ids: Int32Array, logits: Float32Array): number {
+    return this.#call('bn_top', context, tokens, n, k, ids, logits);
+  }
+
   rewind(context: number, position: number): void {
     this.#call('bn_rewind', context, position);
   }

@@ -7,6 +7,9 @@
  * top-p and min-p therefore look at the probabilities *before* the temperature. The same seed gives the same tokens on every
  * machine: the generator is our own, and so is exp, because Math.exp may differ in the last bit between engines. Candidates are
  * ordered by falling logit, equal ones by token id; the 128,000 of a vocabulary are never sorted.
+ *
+ * With top-k, a sampler needs no more than the largest logits, which a library finds without computing the others (bn_top).
+ * `candidates` tells how many; from those `sampleTop` draws the same token as `sample` from all of them.
  */
 import { LibraryError, UsageError } from '../schemas/error.ts';
 
@@ -27,6 +30,14 @@ export interface SamplerOptions {
   readonly seed: number;
 }
 
+/** The tokens with the largest logits: the largest first, equal ones by rising id. */
+export interface Candidates {
+  readonly ids: Int32Array;
+  readonly logits: Float32Array;
+  /** How many there are; the arrays may be longer. */
+  readonly count: number;
+}
+
 export interface Sampler {
   /**
    * @param logits [vocabulary], left unchanged
@@ -35,6 +46,13 @@ export interface Sampler {
    * @throws LibraryError if no logit is a finite number
    */
   sample(logits: Float32Array, history: readonly number[]): number;
+  /**
+   * How many of the largest logits `sampleTop` needs after this history; 0: it must be `sample`, with all. Each token that a
+   * penalty lowers can make room in the top-k for one more; a penalty below 1 raises logits, and could lift any token.
+   */
+  candidates(vocabulary: number, history: readonly number[]): number;
+  /** As `sample`, from that many candidates. */
+  sampleTop(top: Candidates, history: readonly number[]): number;
 }
 
 /** @throws UsageError for an option out of range */
@@ -87,6 +105,8 @@ class ChainSampler implements Sampler {
   /** Selected ids, and work space of the same size for their weights. */
   private ids = new Int32Array(0);
   private weights = new Float64Array(0);
+  /** Logits of the selected ids. */
+  private selected = new Float32Array(0);
   private readonly masses = new Float64Array(buckets);
 
   constructor(options: Required<SamplerOptions>) {
@@ -99,21 +119,61 @@ class ChainSampler implements Sampler {
     const values = this.penalise(logits, history);
     const best = greedy(values);
     if (temperature === 0 || topK === 1) return best;
-    const count = topK > 0 && topK < values.length ? this.selectTop(values, best) : this.selectMass(values, best);
-    return this.ids[this.draw(values, values[best]!, count)]!;
+    const count = topK > 0 && topK < values.length ? this.selectTop(values) : this.selectMass(values, best);
+    return this.ids[this.draw(values[best]!, count)]!;
+  }
+
+  candidates(vocabulary: number, history: readonly number[]): number {
+    const { temperature, topK, repeatPenalty } = this.options;
+    const wanted = temperature === 0 ? 1 : topK;
+    if (wanted === 0 || (wanted >= vocabulary && wanted > 1) || repeatPenalty < 1) return 0;
+    return Math.min(vocabulary, wanted + this.penalisedIds(history).size);
+  }
+
+  sampleTop(top: Candidates, history: readonly number[]): number {
+    const { temperature, topK } = this.options;
+    const { count } = top;
+    const ids = this.workspace(count);
+    const { selected } = this;
+    const penalised = this.penalisedIds(history);
+    for (let i = 0; i < count; i++) {
+      const id = top.ids[i]!;
+      const logit = penalised.has(id) ? this.penalty(top.logits[i]!) : top.logits[i]!;
+      // Into its place among those before it: they stay in order.
+      let at = i;
+      for (; at > 0 && (selected[at - 1]! < logit || (selected[at - 1] === logit && ids[at - 1]! > id)); at--) {
+        ids[at] = ids[at - 1]!;
+        selected[at] = selected[at - 1]!;
+      }
+      ids[at] = id;
+      selected[at] = logit;
+    }
+    greedy(selected.subarray(0, count)); // throws as `sample` does
+    if (temperature === 0 || topK === 1) return ids[0]!;
+    return ids[this.draw(selected[0]!, this.cut(Math.min(topK, count)))]!;
+  }
+
+  /** The tokens that the penalty applies to. */
+  private penalisedIds(history: readonly number[]): Set<number> {
+    const { repeatPenalty, repeatLastN } = this.options;
+    return new Set(repeatPenalty === 1 || repeatLastN === 0 ? [] : history.slice(-repeatLastN));
+  }
+
+  /** A logit made less probable, as float32. */
+  private penalty(logit: number): number {
+    const { repeatPenalty } = this.options;
+    return Math.fround(logit > 0 ? logit / repeatPenalty : logit * repeatPenalty);
   }
 
   /** The logits with recent tokens made less probable; each only once, however often it occurs. */
   private penalise(logits: Float32Array, history: readonly number[]): Float32Array {
-    const { repeatPenalty, repeatLastN } = this.options;
-    if (repeatPenalty === 1 || repeatLastN === 0) return logits;
+    const ids = this.penalisedIds(history);
+    if (!ids.size) return logits;
     if (this.penalised.length !== logits.length) this.penalised = new Float32Array(logits.length);
     this.penalised.set(logits);
-    for (let i = Math.max(0, history.length - repeatLastN); i < history.length; i++) {
-      const id = history[i]!;
+    for (const id of ids) {
       const logit = logits[id];
-      // From the original logit, so that a token that occurs twice is penalised once.
-      if (logit !== undefined) this.penalised[id] = logit > 0 ? logit / repeatPenalty : logit * repeatPenalty;
+      if (logit !== undefined) this.penalised[id] = this.penalty(logit);
     }
     return this.penalised;
   }
@@ -123,8 +183,8 @@ class ChainSampler implements Sampler {
    * A heap of the topK best so far, the worst at its root: most tokens cost one comparison.
    * @returns how many
    */
-  private selectTop(values: Float32Array, best: number): number {
-    const { topK, topP, minP } = this.options;
+  private selectTop(values: Float32Array): number {
+    const { topK } = this.options;
     const ids = this.workspace(topK);
     let size = 0;
     let id = 0;
@@ -144,13 +204,21 @@ class ChainSampler implements Sampler {
       ids[end] = worst;
       this.sink(values, 0, end);
     }
-    const max = values[best]!;
+    this.gather(values, size);
+    return this.cut(size);
+  }
+
+  /** What top-p and min-p leave of the first `size` selected tokens, which are in order. @returns how many */
+  private cut(size: number): number {
+    const { topP, minP } = this.options;
+    const { selected } = this;
+    const max = selected[0]!;
     let mass = 0;
-    for (let i = 0; i < size; i++) mass += exponential(values[ids[i]!]! - max);
+    for (let i = 0; i < size; i++) mass += exponential(selected[i]! - max);
     let count = 0;
     // The token that reaches topP is the last one kept, so one is always left.
     for (let sum = 0; count < size; count++) {
-      const weight = exponential(values[ids[count]!]! - max);
+      const weight = exponential(selected[count]! - max);
       if (weight < minP || (topP < 1 && sum >= topP * mass)) break;
       sum += weight;
     }
@@ -162,9 +230,14 @@ class ChainSampler implements Sampler {
    * sorted, and `ids` is in no particular order: a flat distribution keeps tens of thousands of tokens.
    */
   private selectMass(values: Float32Array, best: number): number {
+    const count = this.massIds(values, values[best]!);
+    this.gather(values, count);
+    return count;
+  }
+
+  private massIds(values: Float32Array, max: number): number {
     const { topP, minP } = this.options;
     const ids = this.workspace(values.length);
-    const max = values[best]!;
     let count = 0;
     if (topP === 1) {
       for (let id = 0; id < values.length; id++) {
@@ -206,8 +279,14 @@ class ChainSampler implements Sampler {
     if (this.ids.length < size) {
       this.ids = new Int32Array(size);
       this.weights = new Float64Array(size);
+      this.selected = new Float32Array(size);
     }
     return this.ids;
+  }
+
+  /** Copies the logits of the first `count` ids to `selected`. */
+  private gather(values: Float32Array, count: number): void {
+    for (let i = 0; i < count; i++) this.selected[i] = values[this.ids[i]!]!;
   }
 
   /** Restores the heap order below place `at`. */
@@ -232,12 +311,12 @@ class ChainSampler implements Sampler {
    * Draws one of the first `count` selected tokens with probability proportional to exp(logit / temperature).
    * @returns its place in `ids`
    */
-  private draw(values: Float32Array, max: number, count: number): number {
+  private draw(max: number, count: number): number {
     const { temperature } = this.options;
-    const { ids, weights } = this;
+    const { selected, weights } = this;
     let total = 0;
     for (let i = 0; i < count; i++) {
-      total += exponential((values[ids[i]!]! - max) / temperature);
+      total += exponential((selected[i]! - max) / temperature);
       weights[i] = total;
     }
     // Below the total: random() is at most 1 - 2^-53, and the product with that rounds to less than the total.

@@ -15,7 +15,7 @@ import type { Library } from './library.ts';
 export interface PackedLayout {
   readonly id: string;
   readonly fileBytes: number;
-  readonly tensors: readonly { readonly name: string }[];
+  readonly tensors: readonly { readonly name: string; readonly from?: string }[];
 }
 
 /** Packed weights are kept here. */
@@ -48,9 +48,9 @@ async function packTo(
   options.signal?.throwIfAborted();
   library.packBegin(file, threads);
   try {
-    for (const [i, { name }] of layout.tensors.entries()) {
-      const t = source.tensors.get(name);
-      if (!t) throw new ModelError(`${source.path}: tensor '${name}' is missing`);
+    for (const [i, { name, from = name }] of layout.tensors.entries()) {
+      const t = source.tensors.get(from);
+      if (!t) throw new ModelError(`${source.path}: tensor '${from}' is missing`);
       library.packTensor(
         i,
         t.file,

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 1 };
+enum { BN_ABI = 2 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it. */
 enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
@@ -44,6 +44,12 @@ BN_API int32_t bn_release(int32_t context);
  * (BN_WANT_ALL) or ignored. -> the number of positions now filled
  */
 BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits);
+/*
+ * Evaluates n >= 0 tokens as bn_eval does, then finds the k tokens with the largest logits of the last one: the largest
+ * first, equal logits by rising token, the same bits as bn_eval's. ids, logits: [k]; k: 1 to the vocabulary, at most
+ * 1024. n = 0: of the token evaluated last. -> the number of positions now filled
+ */
+BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits);
 /* Forgets all positions from `position` on. -> position */
 BN_API int32_t bn_rewind(int32_t context, int32_t position);
 

@@ -48,18 +48,24 @@ int32_t bn_release(int32_t context) {
   return 0;
 }
 
-int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
-  bn_state *state = find(context, 0);
-  if (!state) return -1;
-  if (n < 1) return bn_fail("%d tokens to evaluate: must be at least 1", n);
-  if (want < BN_WANT_NONE || want > BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
-  if (want != BN_WANT_NONE && !logits) return bn_fail("logits are wanted, but there is no buffer for them");
+/* Do n tokens fit, and are they all in the vocabulary? */
+static int32_t check_tokens(const bn_state *state, const int32_t *tokens, int32_t n) {
   const int position = bn_state_position(state), capacity = bn_state_capacity(state);
   if (n > capacity - position)
     return bn_fail("%d tokens do not fit: %d of %d positions are filled", n, position, capacity);
   for (int i = 0; i < n; i++)
     if (tokens[i] < 0 || tokens[i] >= BN_VOCABULARY)
       return bn_fail("token %d at index %d is not in the vocabulary of %d", tokens[i], i, BN_VOCABULARY);
+  return 0;
+}
+
+int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
+  bn_state *state = find(context, 0);
+  if (!state) return -1;
+  if (n < 1) return bn_fail("%d tokens to evaluate: must be at least 1", n);
+  if (want < BN_WANT_NONE || want > BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
+  if (want != BN_WANT_NONE && !logits) return bn_fail("logits are wanted, but there is no buffer for them");
+  if (check_tokens(state, tokens, n)) return -1;
   bn_forward(state, tokens, n, want, logits);
   return bn_state_position(state);
 }
@@ -67,6 +73,20 @@ int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want,
 int32_t bn_huge_pages(int32_t context) {
   bn_state *state = find(context, 0);
   return state ? (int32_t)(bn_state_huge_bytes(state) >> 20) : -1;
+}
+
+int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits) {
+  bn_state *state = find(context, 0);
+  if (!state) return -1;
+  if (n < 0) return bn_fail("%d tokens to evaluate: must be at least 0", n);
+  if (k < 1 || k > BN_MOST_TOP)
+    return bn_fail("the %d largest logits of %d: must be 1 to %d", k, BN_VOCABULARY, BN_MOST_TOP);
+  if (!ids || !logits) return bn_fail("logits are wanted, but there is no buffer for them");
+  if (!n && !bn_state_has_hidden(state)) return bn_fail("no tokens to evaluate, and none was evaluated last");
+  if (check_tokens(state, tokens, n)) return -1;
+  if (n) bn_forward(state, tokens, n, BN_WANT_NONE, NULL);
+  bn_largest(state, k, ids, logits);
+  return bn_state_position(state);
 }
 
 int32_t bn_rewind(int32_t context, int32_t position) {

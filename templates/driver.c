@@ -1,10 +1,11 @@
 /*
  * The library as a program, for machines where Node cannot load it (emulators) and for sanitizers:
  *
- *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=16] [chunk=all] [pages=0]
+ *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=16] [chunk=all] [top=0] [pages=0]
  *
  * TOKENS holds int32 token ids; LOGITS receives float32 [tokens][vocabulary]; the text is evaluated in chunks of
- * `chunk` tokens.
+ * `chunk` tokens. With top = k > 0, LOGITS receives the k largest logits of each chunk's last token instead, as k
+ * ids (int32) and k logits.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,22 @@ static int complain(const char *what) {
   return 1;
 }
 
+/* Evaluates the text in chunks; writes the largest logits of each. */
+static int write_top(int32_t context, const int32_t *tokens, int n, int chunk, int top, FILE *out) {
+  static int32_t ids[BN_MOST_TOP];
+  static float logits[BN_MOST_TOP];
+  for (int done = 0; done < n; done += chunk) {
+    const int count = n - done < chunk ? n - done : chunk;
+    if (bn_top(context, tokens + done, count, top, ids, logits) < 0) return complain(bn_error());
+    if (!out || fwrite(ids, sizeof *ids, (size_t)top, out) != (size_t)top ||
+        fwrite(logits, sizeof *logits, (size_t)top, out) != (size_t)top)
+      return complain("cannot write the logits");
+  }
+  return fclose(out) ? complain("cannot write the logits") : 0;
+}
+
 int main(int argc, char **argv) {
-  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk] [pages]");
+  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk] [top] [pages]");
   const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 16;
   FILE *in = fopen(argv[2], "rb");
   if (!in) return complain("cannot open the tokens");
@@ -26,11 +41,16 @@ int main(int argc, char **argv) {
   fclose(in);
   if (n < 1) return complain("there are no tokens");
   const int chunk = argc > 6 && atoi(argv[6]) > 0 ? atoi(argv[6]) : n;
-  const int pages = argc > 7 ? atoi(argv[7]) : BN_PAGES_MAPPED;
+  const int pages = argc > 8 ? atoi(argv[8]) : BN_PAGES_MAPPED;
   const int32_t model = bn_open(argv[1]);
   if (model < 0) return complain(bn_error());
   const int32_t context = bn_context(model, n, threads, kv, 0, pages);
   if (context < 0) return complain(bn_error());
+  const int top = argc > 7 ? atoi(argv[7]) : 0;
+  if (top) {
+    if (write_top(context, tokens, n, chunk, top, fopen(argv[3], "wb"))) return 1;
+    return bn_release(context) || bn_close(model) ? complain(bn_error()) : 0;
+  }
   float *logits = malloc((size_t)n * BN_VOCABULARY * sizeof *logits);
   if (!logits) return complain("out of memory");
   for (int done = 0; done < n; done += chunk) {

@@ -152,9 +152,10 @@ static void evaluate(void *argument, int thread, int threads) {
     product(s, thread, layer, BN_FFN_DOWN, &s->inner);
     bn_pool_barrier(s->pool);
   }
-  if (s->want == BN_WANT_NONE) return;
+  /* The last token's hidden state always stays: bn_largest reads it. */
   const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
   bn_leave(s, thread, first);
+  if (s->want == BN_WANT_NONE) return;
   bn_pool_barrier(s->pool);
   bn_project(s, thread, s->n - first);
 }
@@ -167,5 +168,7 @@ void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logi
     s->logits = want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
     bn_pool_run(s->pool, evaluate, s);
     s->position += s->n;
+    s->last = s->normed + (s->want == BN_WANT_ALL ? (size_t)s->n - 1 : 0) * PADDED(BN_HIDDEN);
+    s->last_position = s->position;
   }
 }

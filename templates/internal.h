@@ -22,14 +22,14 @@ typedef struct {
 uint64_t bn_checksum(const void *data, size_t bytes);
 
 /* --- tables of the plan */
-enum { BN_TERNARY, BN_ROWS, BN_VECTOR };
+enum { BN_TERNARY, BN_ROWS, BN_VECTOR, BN_INT8 };
 typedef struct {
   const char *name;
   int64_t rows, cols;
   int64_t offset; /* from the start of the file, a multiple of 64 */
   int64_t bytes;  /* ternary: packed bytes, followed by the float scale in a 64-byte line of its own */
   int kind;
-  int type; /* ternary: index in bn_packings; rows: BN_F32, BN_F16 or BN_BF16; vector: float32 */
+  int type; /* ternary: index in bn_packings; rows: BN_F32, BN_F16 or BN_BF16; vector: float32; int8: none */
 } bn_tensor;
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;
@@ -99,6 +99,9 @@ int bn_state_position(const bn_state *);
 void bn_state_rewind(bn_state *, int position);
 int bn_state_capacity(const bn_state *);
 size_t bn_state_huge_bytes(const bn_state *);
+int bn_state_has_hidden(const bn_state *); /* is the last token's hidden state there? */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
+/* The k <= BN_MOST_TOP largest logits of that hidden state, the largest first, equal ones by rising id. */
+void bn_largest(bn_state *, int k, int32_t *ids, float *logits);
 
 #endif

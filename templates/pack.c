@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "decode.h"
 #include "internal.h"
+#include "screen.h"
 
 static struct {
   char path[4096];
@@ -55,6 +56,7 @@ typedef struct {
   atomic_int result; /* the first decoding error of any thread */
   int heads;
   int8_t *trits; /* [threads][packing rows][cols] */
+  float *row;    /* [threads][cols] */
   uint8_t *out;
 } work;
 
@@ -119,9 +121,42 @@ static void pack_rows(void *argument, int thread, int threads) {
   }
 }
 
+#if BN_SCREENED
+/* The head's rows -> int8 rows, starts and factors of the screen (codegen/kernels/screen.ts); the rest stays zero. */
+static void pack_screen(void *argument, int thread, int threads) {
+  work *w = argument;
+  const long cols = (long)w->source.cols;
+  float *row = w->row + (size_t)thread * (size_t)cols;
+  int32_t *starts = (int32_t *)(void *)(w->out + BN_SCREEN_STARTS);
+  float *factors = (float *)(void *)(w->out + BN_SCREEN_FACTORS);
+  long r0, r1;
+  bn_span(w->source.rows, thread, threads, &r0, &r1);
+  for (long r = r0; r < r1; r++) {
+    const int result = bn_decode_floats(&w->source, r, row);
+    if (result) {
+      atomic_store(&w->result, result);
+      return;
+    }
+    const long tile = r / 16, lane = r % 16;
+    const bn_screened_row s = bn_screen_row(row, cols, (int8_t *)w->out + tile * 16 * BN_SCREEN_STRIDE + 4 * lane);
+    starts[r] = -64 * s.sum;
+    float *f = factors + tile * 3 * 16 + lane;
+    f[0] = s.scale, f[16] = s.error, f[32] = s.norm;
+  }
+}
+#endif
+
 static int32_t pack(work *w, double scale, double factor) {
   const int threads = bn_pool_threads(packing.pool);
-  if (w->tensor->kind == BN_TERNARY) {
+#if BN_SCREENED
+  if (w->tensor->kind == BN_INT8) {
+    if (!(w->row = malloc((size_t)threads * (size_t)w->source.cols * sizeof *w->row)))
+      return bn_fail("out of memory while packing '%s'", w->tensor->name);
+    bn_pool_run(packing.pool, pack_screen, w);
+    free(w->row);
+  } else
+#endif
+      if (w->tensor->kind == BN_TERNARY) {
     const size_t tile = (size_t)(bn_packings[w->tensor->type].rows * w->source.cols);
     int result = bn_decode_scale(&w->source, &w->rule);
     if (!result && !(w->trits = malloc((size_t)threads * tile)))

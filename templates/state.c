@@ -55,6 +55,16 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
+  s->scores = take(a, BN_VOCABULARY * sizeof(float));
+  s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
+#if BN_SCREENED
+  s->codes = take(a, 2 * BN_SCREEN_STRIDE);
+  s->lower = take(a, SCREEN_TILES * LANES * sizeof(float));
+  s->upper = take(a, SCREEN_TILES * LANES * sizeof(float));
+  s->peaks = take(a, SCREEN_TILES * 2 * sizeof(float));
+  s->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
+  s->kept = take(a, (size_t)threads * sizeof(int));
+#endif
   s->cosine = take(a, rows * ANGLES * sizeof(float));
   s->sine = take(a, rows * ANGLES * sizeof(float));
   s->head_bytes_k = rows * BN_HEAD_SIZE * element;
@@ -138,6 +148,9 @@ int bn_state_capacity(const bn_state *s) {
 }
 size_t bn_state_huge_bytes(const bn_state *s) {
   return bn_arena_huge_bytes(s->arena);
+}
+int bn_state_has_hidden(const bn_state *s) {
+  return s->position > 0 && s->last_position == s->position;
 }
 void bn_state_rewind(bn_state *s, int position) {
   s->position = position;

@@ -4,7 +4,9 @@
  */
 #ifndef BN_STATE_H
 #define BN_STATE_H
+#include <stdatomic.h>
 #include "internal.h"
+#include "screen.h"
 
 enum {
   LANES = 16,
@@ -16,7 +18,8 @@ enum {
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
   SLACK = 64,     /* kernels may read this many elements past a head */
   HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
-  BLOCK = 32      /* positions of an attention block */
+  BLOCK = 32,     /* positions of an attention block */
+  SCREEN_TILES = (BN_VOCABULARY + LANES - 1) / LANES /* row tiles of the head's screen */
 };
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
 #define PADDED(n) (GROUPS(n) * LANES)
@@ -36,6 +39,12 @@ typedef struct {
   int stride;
 } quantised;
 
+/* A row of the head: its logit, or a bound of it. */
+typedef struct {
+  float value;
+  int32_t id;
+} bn_candidate;
+
 struct bn_state {
   bn_model *model;
   bn_pool *pool;
@@ -54,6 +63,20 @@ struct bn_state {
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
+  /* the k largest logits (head.c) */
+  float *last; /* [BN_HIDDEN] hidden state of the token before last_position, in `normed` */
+  int last_position;
+  int k, screened;
+  bn_screened_state state;
+  float threshold;      /* k-th largest lower bound */
+  atomic_int passed;    /* rows whose upper bound reaches it */
+  int32_t *rows_passed; /* [BN_VOCABULARY] */
+  uint8_t *codes;       /* [2][BN_SCREEN_STRIDE] of the hidden state */
+  float *lower, *upper; /* [SCREEN_TILES * LANES] bounds */
+  float *peaks;         /* [SCREEN_TILES][2] largest lower and upper bound of a tile */
+  float *scores;        /* [BN_VOCABULARY] logits, of the rows that passed or of all */
+  bn_candidate *best;   /* [threads][BN_MOST_TOP] */
+  int *kept;            /* [threads] how many of them are there */
   /* tables and cache */
   float *cosine, *sine;   /* [positions][ANGLES] */
   uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */

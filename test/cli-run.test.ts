@@ -73,6 +73,7 @@ describe('bitnet-run', () => {
         seed: rest.seed,
         context: 256,
         kv: 'f16',
+        head: 'exact',
       });
       assert.deepEqual(Object.keys(timings).sort(), [
         'generation_ms',
@@ -94,7 +95,7 @@ describe('bitnet-run', () => {
       assert.match(help, /^Examples:$/m);
       const options =
         '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
-        '--target --cc --tokens --logits --quiet --json --info --cache --version --help';
+        '--head --target --cc --tokens --logits --quiet --json --info --cache --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
 

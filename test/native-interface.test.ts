@@ -129,6 +129,10 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.ok((call.bn_huge_pages!(context) as number) >= 0);
       assert.equal(call.bn_eval!(context, Int32Array.of(3, 4), 2, want.last, logits), 2);
       assert.ok(logits.every(Number.isFinite) && logits.some((x) => x !== 0));
+      const [id, logit] = [new Int32Array(1), new Float32Array(1)];
+      assert.equal(call.bn_top!(context, token, 0, 1, id, logit), 2);
+      assert.equal(logits[id[0]!], logit[0]);
+      assert.equal(logit[0], Math.max(...logits));
       assert.equal(call.bn_rewind!(context, 1), 1);
       assert.equal(call.bn_eval!(context, token, 1, want.none, null), 2);
       assert.equal(call.bn_release!(context), 0);
@@ -380,7 +384,7 @@ describe('native interface: libraries that are no good', () => {
 
   it('another version of the interface', async () => {
     const file = await library('version', functions.map((name) => `int ${name}() { return 999; }`).join('\n'));
-    refuses(() => new Library(file), /has interface version 999, this program needs 1; generate it again/);
+    refuses(() => new Library(file), /has interface version 999, this program needs 2; generate it again/);
   });
 
   it('a library that crashes is an error of the program, not its end', async () => {

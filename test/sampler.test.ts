@@ -249,4 +249,55 @@ describe('sampler', () => {
           (error) => error instanceof UsageError && error.message.startsWith(`${name} = ${value} is out of range`),
         );
     });
+
+  describe('candidates', () => {
+    it('the largest logits give the token that all logits give, whatever the options and ties', () => {
+      fc.assert(
+        fc.property(
+          fc.record({
+            temperature: fc.constantFrom(0, 0.5, 3),
+            topK: fc.integer({ min: 1, max: 12 }),
+            topP: fc.constantFrom(0.5, 0.95, 1),
+            minP: fc.constantFrom(0, 0.05),
+            repeatPenalty: fc.constantFrom(1, 1.1, 2),
+            repeatLastN: fc.integer({ min: 0, max: 6 }),
+            seed: fc.nat(),
+          }),
+          fc.array(fc.integer({ min: -6, max: 6 }), { minLength: 1, maxLength: 40 }),
+          fc.array(fc.nat(45), { maxLength: 10 }),
+          (options, values, history) => {
+            const logits = Float32Array.from(values);
+            const [a, b] = [createSampler(options), createSampler(options)];
+            const count = a.candidates(logits.length, history);
+            if (!count) return assert.ok(options.temperature > 0 && options.topK >= logits.length);
+            const ids = Int32Array.from(logits.keys()).sort((x, y) => logits[y]! - logits[x]! || x - y);
+            const top = { ids, logits: Float32Array.from(ids, (id) => logits[id]!), count };
+            for (let i = 0; i < 3; i++) assert.equal(a.sampleTop(top, history), b.sample(logits, history));
+          },
+        ),
+      );
+    });
+
+    it('all logits are needed without top-k, and where a penalty raises logits', () => {
+      const needed = (options: Partial<SamplerOptions>, history: number[] = []) =>
+        createSampler({ ...plain, ...options }).candidates(100, history);
+      assert.equal(needed({ topK: 0 }), 0);
+      assert.equal(needed({ topK: 100 }), 0);
+      assert.equal(needed({ topK: 40, repeatPenalty: 0.9 }), 0);
+      assert.equal(needed({ topK: 0, temperature: 0 }), 1);
+      assert.equal(needed({ topK: 40 }, [1, 2, 3]), 40);
+      assert.equal(needed({ topK: 40, repeatPenalty: 1.1 }, [1, 2, 2, 3]), 43);
+      assert.equal(needed({ topK: 99, repeatPenalty: 1.1 }, [1, 2, 2, 3]), 100);
+    });
+
+    it('refuses logits that name no token', () => {
+      const top = (...logits: number[]) => ({
+        ids: Int32Array.from(logits.keys()),
+        logits: Float32Array.from(logits),
+        count: logits.length,
+      });
+      for (const bad of [top(Number.NEGATIVE_INFINITY), top(Number.POSITIVE_INFINITY, 1)])
+        assert.throws(() => createSampler({ ...plain, topK: 2 }).sampleTop(bad, []), LibraryError);
+    });
+  });
 });

@@ -159,6 +159,7 @@ describe('abi.json', () => {
     double: 'double',
     string: 'const char *',
     int32s: 'const int32_t *',
+    ids: 'int32_t *',
     floats: 'float *',
   };
   const declared = (name: string, type: string) =>

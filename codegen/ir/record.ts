@@ -175,7 +175,7 @@ export class Recorder {
           ...args.map((a) => (typeof a === 'object' && a.kind === 'value' && a.type === 'table64' ? a.bound! : 0)),
         ),
       };
-    if (word === 'load_bytes' && typeof first === 'object' && first.kind === 'address') {
+    if ((word === 'load_bytes' || word === 'broadcast4') && typeof first === 'object' && first.kind === 'address') {
       const param = this.#params.find((p) => p.name === first.base);
       return { bound: (param?.kind === 'pointer' ? param.bound : undefined) ?? 255 };
     }

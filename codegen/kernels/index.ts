@@ -7,6 +7,7 @@ import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { norm } from './norm.ts';
 import { rope } from './rope.ts';
+import { screen } from './screen.ts';
 
 /** All kernel families. */
 export const kernels = {
@@ -22,4 +23,5 @@ export const kernels = {
   narrow,
   rows,
   head,
+  screen,
 } as const satisfies Record<string, KernelFamily>;

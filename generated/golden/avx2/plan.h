@@ -18,6 +18,7 @@ enum {
   BN_HEAD_TOKENS = 4,
   BN_HEAD_BATCH_ROWS = 1,
   BN_HEAD_ONE_ROWS = 4,
+  BN_MOST_TOP = 1024,
   BN_TENSORS = 68,
   BN_TOKEN_EMBD = 0,
   BN_OUTPUT_NORM = 1,
@@ -37,6 +38,7 @@ enum {
   BN_FFN_DOWN = 10,
 };
 #define BN_SUB_NORMS 1
+#define BN_SCREENED 0
 #define BN_NORM_EPS 0.00001f
 #define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
 #define BN_PAUSE() __builtin_ia32_pause()

@@ -1,0 +1,36 @@
+/** The k largest logits under the sanitizers: no race between threads, nothing outside a buffer, nothing undefined. */
+import { strict as assert } from 'node:assert';
+import { execa } from 'execa';
+import { findCompiler } from '../codegen/compile.ts';
+import { headProgram, headShape, matrix, rowKinds, runHead, stateKinds } from './head.ts';
+import { bestTarget, useCache } from './machine.ts';
+
+const sanitizers = {
+  'address, undefined': ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'],
+  thread: ['-fsanitize=thread'],
+} as const;
+
+for (const [name, flags] of Object.entries(sanitizers))
+  describe(`sanitizers: the k largest logits, ${name}`, () => {
+    const cache = useCache();
+    it('rows that pass by the few and all together, 1, 2 and 3 threads', async function () {
+      const { command } = await findCompiler('any');
+      const probe = await execa(command[0]!, [...command.slice(1), ...flags, '-x', 'c', '-', '-o', '/dev/null'], {
+        input: 'int main(void) { return 0; }',
+        reject: false,
+      });
+      if (probe.failed) return this.skip();
+      const [n, k] = [8203, 50];
+      const extra = [...flags, '-g', '-O1', '-DBN_DEBUG'];
+      const program = await headProgram(cache(), headShape(n, k, 'bf16'), bestTarget, { flags: extra });
+      const { normal, huge } = stateKinds(k);
+      const states = matrix(6, k, (t, i) => (t < 3 ? normal! : huge!)(t, i));
+      for (const kind of ['normal', 'equal rows', 'zero rows', 'sizes from 1e-20 to 1e16'])
+        for (const threads of [1, 2, 3]) {
+          const rows = matrix(n, k, rowKinds(n, k)[kind]!);
+          const env = { TSAN_OPTIONS: 'exitcode=99', ASAN_OPTIONS: 'detect_leaks=0' };
+          const answers = await runHead(program, rows, states, { ks: [1, 40, 1000], threads, env });
+          assert.equal(answers[0]!.screened, 3, kind);
+        }
+    });
+  });

@@ -1,0 +1,71 @@
+/**
+ * The k largest logits, by screen and rescoring, are exactly those of the full head: rows, order and bits; for rows and hidden
+ * states of every kind, types of rows, numbers of threads and instruction sets.
+ */
+import { strict as assert } from 'node:assert';
+import type { FloatType } from '../schemas/types.ts';
+import { type HeadProgram, headProgram, headShape, matrix, rowKinds, runHead, stateKinds } from './head.ts';
+import { nativeTargets, runnerFor, targets, useCache } from './machine.ts';
+
+/** States of each kind: with all kinds of states and rows and three types 12,000 on the best target, and fewer elsewhere. */
+const STATES = 40;
+
+/** Hidden states of every kind after each other. */
+function statesOf(k: number, count: number, only: readonly string[] = Object.keys(stateKinds(k))): Float32Array {
+  const kinds = only.map((name) => stateKinds(k)[name]!);
+  return matrix(kinds.length * count, k, (t, i) => kinds[Math.floor(t / count)]!(t % count, i));
+}
+
+describe('head: the k largest logits', () => {
+  const cache = useCache();
+  const types: readonly FloatType[] = ['bf16', 'f16', 'f32'];
+
+  for (const target of targets)
+    describe(target, () => {
+      const native = nativeTargets.includes(target);
+      // Neither number is a multiple of a tile, a line or a group of lanes.
+      const [n, k] = [8203, 50];
+      const programs = new Map<FloatType, HeadProgram>();
+
+      before(async function () {
+        const runner = await runnerFor(this as unknown as Mocha.Context, target);
+        for (const type of native ? types : types.slice(0, 1))
+          programs.set(type, await headProgram(cache(), headShape(n, k, type), target, { runner }));
+      });
+
+      for (const type of native ? types : types.slice(0, 1))
+        it(`${type} rows of every kind, states of every kind, 1, 2, 3 and 7 threads`, async () => {
+          const states = statesOf(k, target === nativeTargets[0] ? STATES : 2);
+          for (const [i, [name, value]] of Object.entries(rowKinds(n, k)).entries()) {
+            const threads = [1, 2, 3, 7][i % 4]!;
+            const answers = await runHead(programs.get(type)!, matrix(n, k, value), states, {
+              ks: [1, 2, 40, 1000],
+              threads,
+            }).catch((error) => assert.fail(`${name}: ${error.stderr ?? error}`));
+            // k = 1000 of 8203 is left to the full head, and so are tiny, huge and zero states.
+            assert.equal(answers[3]!.screened, 0, name);
+            for (const { screened } of answers.slice(0, 3)) assert.equal(screened, 0.7 * (states.length / k), name);
+          }
+        });
+    });
+
+  it('k = 1000 of 32,771 rows', async () => {
+    const [n, k] = [32771, 20];
+    const program = await headProgram(cache(), headShape(n, k, 'bf16'), nativeTargets[0]!);
+    for (const [name, value] of Object.entries(rowKinds(n, k))) {
+      const answers = await runHead(program, matrix(n, k, value), statesOf(k, 10), { ks: [3, 1000, 1024], threads: 3 });
+      for (const { screened } of answers) assert.equal(screened, 70, name);
+    }
+  });
+
+  it('few rows pass; all of them where all are equal', async () => {
+    const [n, k] = [8203, 50];
+    const program = await headProgram(cache(), headShape(n, k, 'bf16'), nativeTargets[0]!);
+    const states = statesOf(k, 200, ['normal']);
+    const rows = rowKinds(n, k);
+    const [normal] = await runHead(program, matrix(n, k, rows.normal!), states, { ks: [40], threads: 2 });
+    assert.ok(normal!.passed >= 40 && normal!.passed < 200, `${normal!.passed} rows passed`);
+    const [equal] = await runHead(program, matrix(n, k, rows['equal rows']!), states, { ks: [1], threads: 2 });
+    assert.equal(equal!.passed, n);
+  });
+});

@@ -1,0 +1,32 @@
+/**
+ * Measures the k largest logits against the full head, in turn, on a head that no cache holds: 32,768 x 2560 bfloat16, a quarter
+ * of 2B4T's. Prints what head-main.c counts and times.
+ *
+ *     npx tsx test/measure-head.ts [TARGET]
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { headProgram, headShape, matrix, runHead, stateKinds } from './head.ts';
+import { randomOf } from './kernel-inputs.ts';
+import { bestTarget } from './machine.ts';
+
+const [n, k] = [32768, 2560];
+const target = process.argv[2] ?? bestTarget;
+const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-head-'));
+try {
+  const program = await headProgram(folder, headShape(n, k, 'bf16'), target);
+  const { normal } = randomOf('measured rows');
+  const rows = matrix(n, k, () => 0.02 * normal());
+  for (const name of ['normal', 'three outliers'])
+    for (const threads of [1, 2]) {
+      const states = matrix(20, k, stateKinds(k)[name]!);
+      for (const a of await runHead(program, rows, states, { ks: [1, 40], threads, rounds: 41 }))
+        process.stdout.write(
+          `${target}, ${name} states, ${threads} threads, k = ${a.k}: ${a.passed} rows passed (at most ${a.most}); ` +
+            `full head ${a.full} ms, largest ${a.largest} ms, ratio ${(a.largest! / a.full!).toFixed(3)}\n`,
+        );
+    }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
