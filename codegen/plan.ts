@@ -7,7 +7,8 @@ import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import type { MatrixSlot } from './graph.ts';
 import { matrixSlots, problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
-import { attentionTile } from './kernels/attention.ts';
+import { attentionTile } from './kernels/attention-blocks.ts';
+import { combineTile } from './kernels/combine.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { MAX_TOKENS } from './kernels/gemm.ts';
 import { headTile } from './kernels/head.ts';
@@ -108,6 +109,7 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     scale_f32: spec('scale', 'i32', 'none', 'f32', { k: shape.headSize }, pair),
     attention_f16: spec('attention', 'f32', 'f16', 'f32', group, attentionTile(isa, group.g)),
     attention_f32: spec('attention', 'f32', 'f32', 'f32', group, attentionTile(isa, group.g)),
+    combine: spec('combine', 'f32', 'none', 'f32', group, combineTile(isa, shape.headSize)),
     norm_mixed: spec('norm', 'f32', sub, 'i8', { k: attended }, lanes),
     residual: spec('residual', 'i32', 'none', 'f32', { k: shape.hidden }, pair),
     activation: spec(shape.activation, 'i32', 'i32', 'f32', { k: shape.intermediate }, pair),

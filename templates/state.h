@@ -14,16 +14,17 @@ enum {
   Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
   V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
-  SLACK = 64,     /* kernels may read this many elements past a head */
-  HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
-  BLOCK = 32      /* positions of an attention block */
+  SLACK = 64,      /* kernels may read this many elements past a head */
+  HEAD_ROWS = 64,  /* rows of the head that stay in the cache while the tokens of a batch pass */
+  BLOCK = 32,      /* positions of an attention block */
+  SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
 };
 #define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
   /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
-  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
+  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, MAX(V_STRIDE, BN_ATTENTION_SCRATCH)))
 };
 
 /* Quantised activations of a batch: the input of one or more products. */
@@ -50,10 +51,14 @@ struct bn_state {
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
   /* tables and cache */
-  float *cosine, *sine;   /* [positions][ANGLES] */
-  uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
+  float *cosine, *sine;          /* [positions][ANGLES] */
+  uint8_t *keys, *values;        /* [layer][key-value head][...] of kv bits */
+  size_t key_bytes, value_bytes; /* of one position */
   size_t head_bytes_k, head_bytes_v;
-  void *memory; /* everything above */
+  /* attention's parts: [pair of token and key-value head, or thread][span][BN_ATTENTION_PART] */
+  float *parts;
+  size_t part_floats; /* of one pair */
+  void *memory;       /* everything above */
   size_t bytes;
 };
 

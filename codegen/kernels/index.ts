@@ -1,5 +1,6 @@
 /** The registry of kernel families: one line each; the key is the `op` of kernel names. */
 import { attention } from './attention.ts';
+import { combine } from './combine.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
 import { gemm } from './gemm.ts';
 import { gemv } from './gemv.ts';
@@ -15,6 +16,7 @@ export const kernels = {
   norm,
   rope,
   attention,
+  combine,
   relu2,
   silu,
   residual,

@@ -193,6 +193,7 @@ const char *bn_describe(void) {
     "\"scale_f32\":\"scale_i32_none_f32__k64__1x1x32_neon\","
     "\"attention_f16\":\"attention_f32_f16_f32__g2d64__2x32x32_neon\","
     "\"attention_f32\":\"attention_f32_f32_f32__g2d64__2x32x32_neon\","
+    "\"combine\":\"combine_f32_none_f32__g2d64__1x1x32_neon\","
     "\"norm_mixed\":\"norm_f32_f32_i8__k256__1x1x16_neon\","
     "\"residual\":\"residual_i32_none_f32__k256__1x1x32_neon\","
     "\"activation\":\"relu2_i32_i32_f32__k768__1x1x32_neon\","
