@@ -9,6 +9,7 @@ import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import type { Generation } from './engine.ts';
+import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
 import { createSampler } from './sampler.ts';
 
@@ -35,7 +36,12 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
     (text, all: string[]) => [...all, text],
     [] as string[],
   )
-  .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
+  .option(
+    '--kv <type>',
+    'type of the key-value cache: i8 (8-bit codes with scales), f16 or f32',
+    oneOf(...(Object.keys(kvTypes) as KvType[])),
+    DEFAULT_KV,
+  )
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
@@ -73,7 +79,7 @@ interface Options {
   repeatPenalty: number;
   greedy?: boolean;
   stop: string[];
-  kv: 'f16' | 'f32';
+  kv: KvType;
   target: string;
   cc?: string;
   tokens?: string;
@@ -225,7 +231,7 @@ async function generate(model: string | undefined, positional: string | undefine
   const started = performance.now();
   const loaded = await load(model ?? demoModel, {
     target: o.target,
-    kv: o.kv === 'f32' ? 32 : 16,
+    kv: kvTypes[o.kv],
     signal: interrupted,
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
@@ -340,7 +346,7 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
     ['packed', megabytes(info.packedBytes)],
     [
       'key-value cache',
-      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,
+      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (${DEFAULT_KV})`,
     ],
     ['target', info.target],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [

@@ -5,7 +5,7 @@
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, want } from './library.ts';
-import { contextSize } from './memory.ts';
+import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -15,8 +15,8 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Positions; default: the model's, at most 4096. */
   readonly context?: number;
-  /** Bits of a key-value cache element; default 16. */
-  readonly kv?: 16 | 32;
+  /** Bits of a key-value cache element: 8 (codes with scales), 16 or 32 (floats); default 16. */
+  readonly kv?: KvBits;
 }
 
 /** Why generation ended. */
@@ -51,7 +51,7 @@ export class Engine {
   readonly source: ModelSource;
   readonly threads: number;
   readonly context: number;
-  readonly kv: 16 | 32;
+  readonly kv: KvBits;
   readonly #library: Library;
   readonly #model: number;
   readonly #context: number;
@@ -65,7 +65,7 @@ export class Engine {
     this.#library = library;
     this.#model = model;
     this.threads = options.threads ?? defaultThreads();
-    this.kv = options.kv ?? 16;
+    this.kv = options.kv ?? kvTypes[DEFAULT_KV];
     this.context = contextSize(source.shape, this.kv, options.context);
     this.#context = library.context(model, this.context, this.threads, this.kv, this.threads <= usableCpus());
     this.#logits = new Float32Array(source.shape.vocabulary);

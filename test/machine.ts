@@ -17,6 +17,7 @@ import { Engine, type EngineOptions } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
 import { type Library, openLibrary } from '../runtime/library.ts';
+import type { KvBits } from '../runtime/memory.ts';
 import { openWeights } from '../runtime/weights.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
@@ -219,7 +220,7 @@ export async function runnerFor(context: Mocha.Context, target: string): Promise
 
 export interface DriverOptions {
   readonly threads?: number;
-  readonly kv?: 16 | 32;
+  readonly kv?: KvBits;
   /** Tokens of one call; default: all. */
   readonly chunk?: number;
   readonly env?: Readonly<Record<string, string>>;

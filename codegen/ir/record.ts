@@ -148,7 +148,7 @@ export class Recorder {
   #bound(word: WordName, args: readonly Arg[]): { bound?: number } {
     if (word === 'field') return { bound: args[2] as number };
     const first = args[0];
-    if (word === 'load_bytes' && typeof first === 'object' && first.kind === 'address') {
+    if ((word === 'load_bytes' || word === 'broadcast4') && typeof first === 'object' && first.kind === 'address') {
       const param = this.#params.find((p) => p.name === first.base);
       return { bound: (param?.kind === 'pointer' ? param.bound : undefined) ?? 255 };
     }

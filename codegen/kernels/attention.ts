@@ -94,7 +94,7 @@ export const attention: KernelFamily = {
       const vectors = range(lines).flatMap((n) => range(count / L).map((v) => ({ line: plus(line, n), v })));
       const acc = range(heads).map((h) => vectors.map((_, v) => b.variable(`s${id}_${h}_${v}`, 'constant', 0)));
       b.unrolled(`i${id}`, d, 4, (i, u, more) => {
-        const name = `${id}${more}_u${u}`;
+        const name = `${id}_${more}u${u}`;
         const k = vectors.map((from, v) =>
           b.let(
             `k${name}_${v}`,
@@ -123,7 +123,7 @@ export const attention: KernelFamily = {
         b.chunks(`hs${id}`, g, tileHeads, (h0, heads, hTag) =>
           b.chunks(`line${id}${hTag}`, BLOCK / LANES, Math.ceil(tilePositions / LANES), (line, lines) =>
             b.chunks(`p${id}${hTag}`, LANES, Math.min(tilePositions, LANES), (p, count) =>
-              scoreTile(`${id}${hTag}`, block, h0, heads, line, lines, p, count),
+              scoreTile(`${id}_${hTag}`, block, h0, heads, line, lines, p, count),
             ),
           ),
         ),

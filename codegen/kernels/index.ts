@@ -7,6 +7,8 @@ import { gemv } from './gemv.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { norm } from './norm.ts';
+import { qattention } from './qattention.ts';
+import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 
 /** All kernel families. */
@@ -15,7 +17,9 @@ export const kernels = {
   gemm,
   norm,
   rope,
+  quantise,
   attention,
+  qattention,
   combine,
   relu2,
   silu,
