@@ -201,6 +201,12 @@ export const words = {
     doc: 'hint: this line will be read soon, once',
     meaning: () => undefined,
   },
+  prefetch_early: {
+    args: ['address'],
+    touches: total(0),
+    doc: 'hint: this line will be read after some other work: to the second-level cache, where more can be under way',
+    meaning: () => undefined,
+  },
   // --- bytes
   field: {
     args: ['bytes', 'constant', 'constant'],

@@ -60,6 +60,7 @@ export const avx2: Isa = {
       `_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(${p}))), 16))`,
     store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
     prefetch: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_NTA)`,
+    prefetch_early: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_T1)`,
     // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
     field: (v, shift, mask) =>
       shift === '0'

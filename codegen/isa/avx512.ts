@@ -58,6 +58,7 @@ export const avx512: Isa = {
       `_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(${p}))), 16))`,
     store_int8: (p, v) => `_mm_storeu_si128((__m128i *)(${p}), _mm512_cvtsepi32_epi8(${v}))`,
     prefetch: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_NTA)`,
+    prefetch_early: (p) => `_mm_prefetch((const char *)(${p}), _MM_HINT_T1)`,
     // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
     field: (v, shift, mask) =>
       shift === '0'

@@ -49,6 +49,7 @@ export const neon: Isa = {
     load_bfloats: (p) => `vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(${p}), 16))`,
     store_int8: (p, v) => `bn_store_int8(${p}, ${v})`,
     prefetch: (p) => `__builtin_prefetch(${p}, 0, 0)`,
+    prefetch_early: (p) => `__builtin_prefetch(${p}, 0, 2)`,
     field: (v, shift, mask) => {
       const shifted = shift === '0' ? v : `vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(${v}), ${shift}))`;
       return Number(mask) === 255 >> Number(shift) ? shifted! : `vandq_s8(${shifted}, vdupq_n_s8(${mask}))`;

@@ -71,6 +71,7 @@ export const scalar: Isa = {
     load_bfloats: (p) => `bn_float((uint32_t)*(${p}) << 16)`,
     store_int8: (p, v) => `*(${p}) = (int8_t)${v}`,
     prefetch: (p) => `(void)(${p})`,
+    prefetch_early: (p) => `(void)(${p})`,
     field: (v, shift, mask) => {
       const wide = `0x${Number(mask).toString(16).padStart(2, '0').repeat(4)}u`;
       return shift === '0' ? `${v} & ${wide}` : `${v} >> ${shift} & ${wide}`;

@@ -24,6 +24,14 @@ import { LANES, range, roundUp } from './kernel.ts';
 export const BLOCK = 32;
 export const SPAN_BLOCKS = 4;
 export const SPAN = SPAN_BLOCKS * BLOCK;
+/**
+ * Keys and values of a block are two runs of a few kilobytes in turn, which a hardware prefetcher meets as many short streams;
+ * so scores fetch the values of the next block, and sums of values the keys of the block after that, all a block of work ahead.
+ * 2048 positions, 5 x 4 heads of 128, 8 bits, AMD EPYC (Zen 4), clang 19, 1 thread, best of 60: 300 us a layer without, 270 half
+ * a block ahead into the first-level cache (prefetch), 160 so.
+ */
+export const VALUES_AHEAD = 1;
+export const KEYS_AHEAD = 2;
 /** Stands for minus infinity: below every score, and its differences stay finite or round to -infinity, which e^x clamps. */
 const LOWEST = -3e38;
 

@@ -19,11 +19,13 @@ import {
   blocksExample,
   declareBlocks,
   foldValues,
+  KEYS_AHEAD,
   positionsOf,
   recordBlocks,
   referencePart,
   SPAN,
   sampledGroups,
+  VALUES_AHEAD,
 } from './attention-blocks.ts';
 import { floatTypes, readFloat } from './elementwise.ts';
 import type { KernelFamily } from './kernel.ts';
@@ -37,6 +39,7 @@ export const attention: KernelFamily = {
     'load_floats',
     'store_floats',
     'load_halves',
+    'prefetch_early',
     'constant',
     'fma',
     'mul',
@@ -57,6 +60,8 @@ export const attention: KernelFamily = {
     const padded = roundUp(d, LANES);
     const stride = headStride(d);
     const type = floatTypes[spec.weight as 'f32' | 'f16'];
+    /** Elements of 64 bytes. */
+    const line64 = spec.weight === 'f32' ? 16 : 32;
     const [tileHeads, tilePositions, tileDims] = spec.tile as [number, number, number];
 
     const q = b.pointer('q', {
@@ -95,6 +100,17 @@ export const attention: KernelFamily = {
       const acc = range(heads).map((h) => vectors.map((_, v) => b.variable(`s${id}_${h}_${v}`, 'constant', 0)));
       b.unrolled(`i${id}`, d, 4, (i, u, more) => {
         const name = `${id}_${more}u${u}`;
+        for (let n = 0; n < lines * LANES; n += line64)
+          b.do(
+            'prefetch_early',
+            at(
+              values,
+              times(plus(block, VALUES_AHEAD), BLOCK * padded),
+              times(line, LANES * d),
+              times(i, lines * LANES),
+              n,
+            ),
+          );
         const k = vectors.map((from, v) =>
           b.let(
             `k${name}_${v}`,
@@ -135,6 +151,9 @@ export const attention: KernelFamily = {
             const acc = range(heads).map((h) => vectors.map((v) => b.variable(`w${tag}_${h}_${v}`, 'constant', 0)));
             const position = (j: Affine, name: string) => {
               const from = at(values, times(block, BLOCK * padded), times(j, padded), d0);
+              if (!valid)
+                for (let n = 0; n < dims; n += line64)
+                  b.do('prefetch_early', at(keys, times(plus(block, KEYS_AHEAD), BLOCK * d), times(j, padded), d0, n));
               const v: Value[] = vectors.map((i) => b.let(`v${name}_${i}`, type.load, at(from, i * L)));
               acc.forEach((sum, h) => {
                 const p1 = b.let(`pj1${name}_${h}`, 'get', frame.score(plus(h0, h), j));

@@ -28,11 +28,13 @@ import {
   blocksExample,
   declareBlocks,
   foldValues,
+  KEYS_AHEAD,
   positionsOf,
   recordBlocks,
   referencePart,
   SPAN,
   sampledGroups,
+  VALUES_AHEAD,
 } from './attention-blocks.ts';
 import type { KernelFamily } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
@@ -57,6 +59,8 @@ interface Operands {
   readonly vectors: number;
   readonly vector: (step: Affine, v: number) => Address;
   readonly codes: (step: Affine, h: number) => Address;
+  /** What is fetched meanwhile, a line with each line of vectors: see attention-blocks.ts. */
+  readonly ahead: (step: Affine, v: number) => Address;
   /** Which side of the product the vector is; the codes are the other. */
   readonly vectorIs: 'unsigned' | 'signed';
 }
@@ -72,7 +76,10 @@ function dotSums(b: Recorder, isa: Isa, id: string, start: readonly Value[], o: 
   );
   b.unrolled(`i${id}`, o.steps, 4, (step, u, more) => {
     const name = `${id}_${more}u${u}`;
-    const vectors = range(o.vectors).map((v) => b.let(`x${name}_${v}`, 'load_bytes', o.vector(step, v)));
+    const vectors = range(o.vectors).map((v) => {
+      if ((v * isa.lanes) % LANES === 0) b.do('prefetch_early', o.ahead(step, v));
+      return b.let(`x${name}_${v}`, 'load_bytes', o.vector(step, v));
+    });
     acc.forEach((sums, h) => {
       const codes = b.let(`y${name}_${h}`, 'broadcast4', o.codes(step, h));
       sums.forEach((sum, v) => {
@@ -98,6 +105,7 @@ export const qattention: KernelFamily = {
   needs: [
     'load_bytes',
     'broadcast4',
+    'prefetch_early',
     'dot_zero',
     'dot_next',
     'dot_flush',
@@ -194,6 +202,13 @@ export const qattention: KernelFamily = {
             times(step, LANES * FOUR),
             times(plus(p, (v % perLine) * L), FOUR),
           ),
+        ahead: (step, v) =>
+          at(
+            values,
+            times(plus(block, VALUES_AHEAD), BLOCK * padded),
+            times(plus(line, Math.floor(v / perLine)), LANES * stride),
+            times(step, LANES * FOUR),
+          ),
         codes: (step, h) => at(q, times(plus(h0, h), padded), times(step, FOUR)),
         vectorIs: 'unsigned',
       });
@@ -248,6 +263,13 @@ export const qattention: KernelFamily = {
               vectors: dims / L,
               vector: (step, v) =>
                 at(values, times(block, BLOCK * padded), times(step, FOUR * padded), times(plus(d0, v * L), FOUR)),
+              ahead: (step, v) =>
+                at(
+                  keys,
+                  times(plus(block, KEYS_AHEAD), BLOCK * stride),
+                  times(step, FOUR * padded),
+                  times(plus(d0, v * L), FOUR),
+                ),
               codes: (step, h) => at(codes, times(plus(h0, h), BLOCK), times(step, FOUR)),
               vectorIs: 'signed',
             });

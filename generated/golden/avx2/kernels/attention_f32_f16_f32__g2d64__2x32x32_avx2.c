@@ -69,6 +69,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
     __m256 s__1_2 = _mm256_set1_ps(0.0f);
     __m256 s__1_3 = _mm256_set1_ps(0.0f);
     for (long i_ = 0; i_ < 64; i_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2048), _MM_HINT_T1);
       const __m256 k__u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_)));
       const __m256 k__u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 8)));
       const __m256 k__u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1024)));
@@ -85,6 +86,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u0_1, q__u0_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u0_2, q__u0_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u0_3, q__u0_1, s__1_3);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2080), _MM_HINT_T1);
       const __m256 k__u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 16)));
       const __m256 k__u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 24)));
       const __m256 k__u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1040)));
@@ -101,6 +103,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u1_1, q__u1_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u1_2, q__u1_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u1_3, q__u1_1, s__1_3);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2112), _MM_HINT_T1);
       const __m256 k__u2_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 32)));
       const __m256 k__u2_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 40)));
       const __m256 k__u2_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1056)));
@@ -117,6 +120,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u2_1, q__u2_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u2_2, q__u2_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u2_3, q__u2_1, s__1_3);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2144), _MM_HINT_T1);
       const __m256 k__u3_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 48)));
       const __m256 k__u3_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 56)));
       const __m256 k__u3_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1072)));
@@ -326,6 +330,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       __m256 w_1_2 = _mm256_set1_ps(0.0f);
       __m256 w_1_3 = _mm256_set1_ps(0.0f);
       for (long j = 0; j < 32; j += 2) {
+        _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + d + 4096), _MM_HINT_T1);
         const __m256 v_u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d)));
         const __m256 v_u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 8)));
         const __m256 v_u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 16)));
@@ -342,6 +347,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
         w_1_1 = _mm256_fmadd_ps(v_u0_1, pj_u0_1, w_1_1);
         w_1_2 = _mm256_fmadd_ps(v_u0_2, pj_u0_1, w_1_2);
         w_1_3 = _mm256_fmadd_ps(v_u0_3, pj_u0_1, w_1_3);
+        _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + d + 4160), _MM_HINT_T1);
         const __m256 v_u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 64)));
         const __m256 v_u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 72)));
         const __m256 v_u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 80)));
@@ -411,6 +417,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
     __m256 st__1_2 = _mm256_set1_ps(0.0f);
     __m256 st__1_3 = _mm256_set1_ps(0.0f);
     for (long it_ = 0; it_ < 64; it_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2048), _MM_HINT_T1);
       const __m256 kt__u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_)));
       const __m256 kt__u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 8)));
       const __m256 kt__u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1024)));
@@ -427,6 +434,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       st__1_1 = _mm256_fmadd_ps(kt__u0_1, qt__u0_1, st__1_1);
       st__1_2 = _mm256_fmadd_ps(kt__u0_2, qt__u0_1, st__1_2);
       st__1_3 = _mm256_fmadd_ps(kt__u0_3, qt__u0_1, st__1_3);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2080), _MM_HINT_T1);
       const __m256 kt__u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 16)));
       const __m256 kt__u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 24)));
       const __m256 kt__u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1040)));
@@ -443,6 +451,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       st__1_1 = _mm256_fmadd_ps(kt__u1_1, qt__u1_1, st__1_1);
       st__1_2 = _mm256_fmadd_ps(kt__u1_2, qt__u1_1, st__1_2);
       st__1_3 = _mm256_fmadd_ps(kt__u1_3, qt__u1_1, st__1_3);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2112), _MM_HINT_T1);
       const __m256 kt__u2_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 32)));
       const __m256 kt__u2_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 40)));
       const __m256 kt__u2_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1056)));
@@ -459,6 +468,7 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       st__1_1 = _mm256_fmadd_ps(kt__u2_1, qt__u2_1, st__1_1);
       st__1_2 = _mm256_fmadd_ps(kt__u2_2, qt__u2_1, st__1_2);
       st__1_3 = _mm256_fmadd_ps(kt__u2_3, qt__u2_1, st__1_3);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2144), _MM_HINT_T1);
       const __m256 kt__u3_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 48)));
       const __m256 kt__u3_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 56)));
       const __m256 kt__u3_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1072)));

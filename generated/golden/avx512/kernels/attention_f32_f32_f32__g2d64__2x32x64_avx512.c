@@ -60,6 +60,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     __m512 s__1_0 = _mm512_set1_ps(0.0f);
     __m512 s__1_1 = _mm512_set1_ps(0.0f);
     for (long i_ = 0; i_ < 64; i_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2048), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2064), _MM_HINT_T1);
       const __m512 k__u0_0 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_);
       const __m512 k__u0_1 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 1024);
       const float q1__u0_0 = *(q + i_);
@@ -70,6 +72,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u0_1 = _mm512_set1_ps(q1__u0_1);
       s__1_0 = _mm512_fmadd_ps(k__u0_0, q__u0_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u0_1, q__u0_1, s__1_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2080), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2096), _MM_HINT_T1);
       const __m512 k__u1_0 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 16);
       const __m512 k__u1_1 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 1040);
       const float q1__u1_0 = *(q + i_ + 1);
@@ -80,6 +84,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u1_1 = _mm512_set1_ps(q1__u1_1);
       s__1_0 = _mm512_fmadd_ps(k__u1_0, q__u1_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u1_1, q__u1_1, s__1_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2112), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2128), _MM_HINT_T1);
       const __m512 k__u2_0 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 32);
       const __m512 k__u2_1 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 1056);
       const float q1__u2_0 = *(q + i_ + 2);
@@ -90,6 +96,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u2_1 = _mm512_set1_ps(q1__u2_1);
       s__1_0 = _mm512_fmadd_ps(k__u2_0, q__u2_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u2_1, q__u2_1, s__1_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2144), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2160), _MM_HINT_T1);
       const __m512 k__u3_0 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 48);
       const __m512 k__u3_1 = _mm512_loadu_ps(keys + 2048 * block + 16 * i_ + 1072);
       const float q1__u3_0 = *(q + i_ + 3);
@@ -238,6 +246,10 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     __m512 w_1_2 = _mm512_set1_ps(0.0f);
     __m512 w_1_3 = _mm512_set1_ps(0.0f);
     for (long j = 0; j < 32; j += 2) {
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4096), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4112), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4128), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4144), _MM_HINT_T1);
       const __m512 v_u0_0 = _mm512_loadu_ps(values + 2048 * block + 64 * j);
       const __m512 v_u0_1 = _mm512_loadu_ps(values + 2048 * block + 64 * j + 16);
       const __m512 v_u0_2 = _mm512_loadu_ps(values + 2048 * block + 64 * j + 32);
@@ -254,6 +266,10 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       w_1_1 = _mm512_fmadd_ps(v_u0_1, pj_u0_1, w_1_1);
       w_1_2 = _mm512_fmadd_ps(v_u0_2, pj_u0_1, w_1_2);
       w_1_3 = _mm512_fmadd_ps(v_u0_3, pj_u0_1, w_1_3);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4160), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4176), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4192), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4208), _MM_HINT_T1);
       const __m512 v_u1_0 = _mm512_loadu_ps(values + 2048 * block + 64 * j + 64);
       const __m512 v_u1_1 = _mm512_loadu_ps(values + 2048 * block + 64 * j + 80);
       const __m512 v_u1_2 = _mm512_loadu_ps(values + 2048 * block + 64 * j + 96);
@@ -318,6 +334,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     __m512 st__1_0 = _mm512_set1_ps(0.0f);
     __m512 st__1_1 = _mm512_set1_ps(0.0f);
     for (long it_ = 0; it_ < 64; it_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2048), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2064), _MM_HINT_T1);
       const __m512 kt__u0_0 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_);
       const __m512 kt__u0_1 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 1024);
       const float q1t__u0_0 = *(q + it_);
@@ -328,6 +346,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 qt__u0_1 = _mm512_set1_ps(q1t__u0_1);
       st__1_0 = _mm512_fmadd_ps(kt__u0_0, qt__u0_1, st__1_0);
       st__1_1 = _mm512_fmadd_ps(kt__u0_1, qt__u0_1, st__1_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2080), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2096), _MM_HINT_T1);
       const __m512 kt__u1_0 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 16);
       const __m512 kt__u1_1 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 1040);
       const float q1t__u1_0 = *(q + it_ + 1);
@@ -338,6 +358,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 qt__u1_1 = _mm512_set1_ps(q1t__u1_1);
       st__1_0 = _mm512_fmadd_ps(kt__u1_0, qt__u1_1, st__1_0);
       st__1_1 = _mm512_fmadd_ps(kt__u1_1, qt__u1_1, st__1_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2112), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2128), _MM_HINT_T1);
       const __m512 kt__u2_0 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 32);
       const __m512 kt__u2_1 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 1056);
       const float q1t__u2_0 = *(q + it_ + 2);
@@ -348,6 +370,8 @@ void bn_attention_f32_f32_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 qt__u2_1 = _mm512_set1_ps(q1t__u2_1);
       st__1_0 = _mm512_fmadd_ps(kt__u2_0, qt__u2_1, st__1_0);
       st__1_1 = _mm512_fmadd_ps(kt__u2_1, qt__u2_1, st__1_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2144), _MM_HINT_T1);
+      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2160), _MM_HINT_T1);
       const __m512 kt__u3_0 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 48);
       const __m512 kt__u3_1 = _mm512_loadu_ps(keys + 2048 * last + 16 * it_ + 1072);
       const float q1t__u3_0 = *(q + it_ + 3);

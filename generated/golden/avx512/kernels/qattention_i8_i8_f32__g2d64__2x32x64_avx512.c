@@ -74,7 +74,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
     __m512i acc_s__1_0 = _mm512_setzero_si512();
     __m512i acc_s__1_1 = _mm512_setzero_si512();
     for (long i_s_ = 0; i_s_ < 16; i_s_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 2048), _MM_HINT_T1);
       const __m512i x_s__u0_0 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 3072), _MM_HINT_T1);
       const __m512i x_s__u0_1 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 1024);
       const __m512i y_s__u0_0 = bn_broadcast4(q + 4 * i_s_);
       acc_s__0_0 = _mm512_dpbusd_epi32(acc_s__0_0, x_s__u0_0, y_s__u0_0);
@@ -82,7 +84,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_s__u0_1 = bn_broadcast4(q + 4 * i_s_ + 64);
       acc_s__1_0 = _mm512_dpbusd_epi32(acc_s__1_0, x_s__u0_0, y_s__u0_1);
       acc_s__1_1 = _mm512_dpbusd_epi32(acc_s__1_1, x_s__u0_1, y_s__u0_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 2112), _MM_HINT_T1);
       const __m512i x_s__u1_0 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 64);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 3136), _MM_HINT_T1);
       const __m512i x_s__u1_1 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 1088);
       const __m512i y_s__u1_0 = bn_broadcast4(q + 4 * i_s_ + 4);
       acc_s__0_0 = _mm512_dpbusd_epi32(acc_s__0_0, x_s__u1_0, y_s__u1_0);
@@ -90,7 +94,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_s__u1_1 = bn_broadcast4(q + 4 * i_s_ + 68);
       acc_s__1_0 = _mm512_dpbusd_epi32(acc_s__1_0, x_s__u1_0, y_s__u1_1);
       acc_s__1_1 = _mm512_dpbusd_epi32(acc_s__1_1, x_s__u1_1, y_s__u1_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 2176), _MM_HINT_T1);
       const __m512i x_s__u2_0 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 128);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 3200), _MM_HINT_T1);
       const __m512i x_s__u2_1 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 1152);
       const __m512i y_s__u2_0 = bn_broadcast4(q + 4 * i_s_ + 8);
       acc_s__0_0 = _mm512_dpbusd_epi32(acc_s__0_0, x_s__u2_0, y_s__u2_0);
@@ -98,7 +104,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_s__u2_1 = bn_broadcast4(q + 4 * i_s_ + 72);
       acc_s__1_0 = _mm512_dpbusd_epi32(acc_s__1_0, x_s__u2_0, y_s__u2_1);
       acc_s__1_1 = _mm512_dpbusd_epi32(acc_s__1_1, x_s__u2_1, y_s__u2_1);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 2240), _MM_HINT_T1);
       const __m512i x_s__u3_0 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 192);
+      _mm_prefetch((const char *)(values + 2048 * block + 64 * i_s_ + 3264), _MM_HINT_T1);
       const __m512i x_s__u3_1 = _mm512_loadu_si512(keys + 2048 * block + 64 * i_s_ + 1216);
       const __m512i y_s__u3_0 = bn_broadcast4(q + 4 * i_s_ + 12);
       acc_s__0_0 = _mm512_dpbusd_epi32(acc_s__0_0, x_s__u3_0, y_s__u3_0);
@@ -285,9 +293,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
     __m512i acc_v_1_2 = _mm512_setzero_si512();
     __m512i acc_v_1_3 = _mm512_setzero_si512();
     for (long i_v = 0; i_v < 8; i_v += 4) {
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4096), _MM_HINT_T1);
       const __m512i x_v_u0_0 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4160), _MM_HINT_T1);
       const __m512i x_v_u0_1 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 64);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4224), _MM_HINT_T1);
       const __m512i x_v_u0_2 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 128);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4288), _MM_HINT_T1);
       const __m512i x_v_u0_3 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 192);
       const __m512i y_v_u0_0 = bn_broadcast4(codes + 4 * i_v);
       acc_v_0_0 = _mm512_dpbusd_epi32(acc_v_0_0, y_v_u0_0, x_v_u0_0);
@@ -299,9 +311,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_v_1_1 = _mm512_dpbusd_epi32(acc_v_1_1, y_v_u0_1, x_v_u0_1);
       acc_v_1_2 = _mm512_dpbusd_epi32(acc_v_1_2, y_v_u0_1, x_v_u0_2);
       acc_v_1_3 = _mm512_dpbusd_epi32(acc_v_1_3, y_v_u0_1, x_v_u0_3);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4352), _MM_HINT_T1);
       const __m512i x_v_u1_0 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 256);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4416), _MM_HINT_T1);
       const __m512i x_v_u1_1 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 320);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4480), _MM_HINT_T1);
       const __m512i x_v_u1_2 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 384);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4544), _MM_HINT_T1);
       const __m512i x_v_u1_3 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 448);
       const __m512i y_v_u1_0 = bn_broadcast4(codes + 4 * i_v + 4);
       acc_v_0_0 = _mm512_dpbusd_epi32(acc_v_0_0, y_v_u1_0, x_v_u1_0);
@@ -313,9 +329,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_v_1_1 = _mm512_dpbusd_epi32(acc_v_1_1, y_v_u1_1, x_v_u1_1);
       acc_v_1_2 = _mm512_dpbusd_epi32(acc_v_1_2, y_v_u1_1, x_v_u1_2);
       acc_v_1_3 = _mm512_dpbusd_epi32(acc_v_1_3, y_v_u1_1, x_v_u1_3);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4608), _MM_HINT_T1);
       const __m512i x_v_u2_0 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 512);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4672), _MM_HINT_T1);
       const __m512i x_v_u2_1 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 576);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4736), _MM_HINT_T1);
       const __m512i x_v_u2_2 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 640);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4800), _MM_HINT_T1);
       const __m512i x_v_u2_3 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 704);
       const __m512i y_v_u2_0 = bn_broadcast4(codes + 4 * i_v + 8);
       acc_v_0_0 = _mm512_dpbusd_epi32(acc_v_0_0, y_v_u2_0, x_v_u2_0);
@@ -327,9 +347,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_v_1_1 = _mm512_dpbusd_epi32(acc_v_1_1, y_v_u2_1, x_v_u2_1);
       acc_v_1_2 = _mm512_dpbusd_epi32(acc_v_1_2, y_v_u2_1, x_v_u2_2);
       acc_v_1_3 = _mm512_dpbusd_epi32(acc_v_1_3, y_v_u2_1, x_v_u2_3);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4864), _MM_HINT_T1);
       const __m512i x_v_u3_0 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 768);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4928), _MM_HINT_T1);
       const __m512i x_v_u3_1 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 832);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 4992), _MM_HINT_T1);
       const __m512i x_v_u3_2 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 896);
+      _mm_prefetch((const char *)(keys + 2048 * block + 256 * i_v + 5056), _MM_HINT_T1);
       const __m512i x_v_u3_3 = _mm512_loadu_si512(values + 2048 * block + 256 * i_v + 960);
       const __m512i y_v_u3_0 = bn_broadcast4(codes + 4 * i_v + 12);
       acc_v_0_0 = _mm512_dpbusd_epi32(acc_v_0_0, y_v_u3_0, x_v_u3_0);
@@ -409,7 +433,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
     __m512i acc_st__1_0 = _mm512_setzero_si512();
     __m512i acc_st__1_1 = _mm512_setzero_si512();
     for (long i_st_ = 0; i_st_ < 16; i_st_ += 4) {
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 2048), _MM_HINT_T1);
       const __m512i x_st__u0_0 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 3072), _MM_HINT_T1);
       const __m512i x_st__u0_1 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 1024);
       const __m512i y_st__u0_0 = bn_broadcast4(q + 4 * i_st_);
       acc_st__0_0 = _mm512_dpbusd_epi32(acc_st__0_0, x_st__u0_0, y_st__u0_0);
@@ -417,7 +443,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_st__u0_1 = bn_broadcast4(q + 4 * i_st_ + 64);
       acc_st__1_0 = _mm512_dpbusd_epi32(acc_st__1_0, x_st__u0_0, y_st__u0_1);
       acc_st__1_1 = _mm512_dpbusd_epi32(acc_st__1_1, x_st__u0_1, y_st__u0_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 2112), _MM_HINT_T1);
       const __m512i x_st__u1_0 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 64);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 3136), _MM_HINT_T1);
       const __m512i x_st__u1_1 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 1088);
       const __m512i y_st__u1_0 = bn_broadcast4(q + 4 * i_st_ + 4);
       acc_st__0_0 = _mm512_dpbusd_epi32(acc_st__0_0, x_st__u1_0, y_st__u1_0);
@@ -425,7 +453,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_st__u1_1 = bn_broadcast4(q + 4 * i_st_ + 68);
       acc_st__1_0 = _mm512_dpbusd_epi32(acc_st__1_0, x_st__u1_0, y_st__u1_1);
       acc_st__1_1 = _mm512_dpbusd_epi32(acc_st__1_1, x_st__u1_1, y_st__u1_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 2176), _MM_HINT_T1);
       const __m512i x_st__u2_0 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 128);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 3200), _MM_HINT_T1);
       const __m512i x_st__u2_1 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 1152);
       const __m512i y_st__u2_0 = bn_broadcast4(q + 4 * i_st_ + 8);
       acc_st__0_0 = _mm512_dpbusd_epi32(acc_st__0_0, x_st__u2_0, y_st__u2_0);
@@ -433,7 +463,9 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       const __m512i y_st__u2_1 = bn_broadcast4(q + 4 * i_st_ + 72);
       acc_st__1_0 = _mm512_dpbusd_epi32(acc_st__1_0, x_st__u2_0, y_st__u2_1);
       acc_st__1_1 = _mm512_dpbusd_epi32(acc_st__1_1, x_st__u2_1, y_st__u2_1);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 2240), _MM_HINT_T1);
       const __m512i x_st__u3_0 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 192);
+      _mm_prefetch((const char *)(values + 2048 * last + 64 * i_st_ + 3264), _MM_HINT_T1);
       const __m512i x_st__u3_1 = _mm512_loadu_si512(keys + 2048 * last + 64 * i_st_ + 1216);
       const __m512i y_st__u3_0 = bn_broadcast4(q + 4 * i_st_ + 12);
       acc_st__0_0 = _mm512_dpbusd_epi32(acc_st__0_0, x_st__u3_0, y_st__u3_0);
@@ -628,9 +660,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
     __m512i acc_vt_1_2 = _mm512_setzero_si512();
     __m512i acc_vt_1_3 = _mm512_setzero_si512();
     for (long i_vt = 0; i_vt < 8; i_vt += 4) {
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4096), _MM_HINT_T1);
       const __m512i x_vt_u0_0 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4160), _MM_HINT_T1);
       const __m512i x_vt_u0_1 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 64);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4224), _MM_HINT_T1);
       const __m512i x_vt_u0_2 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 128);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4288), _MM_HINT_T1);
       const __m512i x_vt_u0_3 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 192);
       const __m512i y_vt_u0_0 = bn_broadcast4(codes + 4 * i_vt);
       acc_vt_0_0 = _mm512_dpbusd_epi32(acc_vt_0_0, y_vt_u0_0, x_vt_u0_0);
@@ -642,9 +678,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_vt_1_1 = _mm512_dpbusd_epi32(acc_vt_1_1, y_vt_u0_1, x_vt_u0_1);
       acc_vt_1_2 = _mm512_dpbusd_epi32(acc_vt_1_2, y_vt_u0_1, x_vt_u0_2);
       acc_vt_1_3 = _mm512_dpbusd_epi32(acc_vt_1_3, y_vt_u0_1, x_vt_u0_3);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4352), _MM_HINT_T1);
       const __m512i x_vt_u1_0 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 256);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4416), _MM_HINT_T1);
       const __m512i x_vt_u1_1 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 320);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4480), _MM_HINT_T1);
       const __m512i x_vt_u1_2 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 384);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4544), _MM_HINT_T1);
       const __m512i x_vt_u1_3 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 448);
       const __m512i y_vt_u1_0 = bn_broadcast4(codes + 4 * i_vt + 4);
       acc_vt_0_0 = _mm512_dpbusd_epi32(acc_vt_0_0, y_vt_u1_0, x_vt_u1_0);
@@ -656,9 +696,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_vt_1_1 = _mm512_dpbusd_epi32(acc_vt_1_1, y_vt_u1_1, x_vt_u1_1);
       acc_vt_1_2 = _mm512_dpbusd_epi32(acc_vt_1_2, y_vt_u1_1, x_vt_u1_2);
       acc_vt_1_3 = _mm512_dpbusd_epi32(acc_vt_1_3, y_vt_u1_1, x_vt_u1_3);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4608), _MM_HINT_T1);
       const __m512i x_vt_u2_0 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 512);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4672), _MM_HINT_T1);
       const __m512i x_vt_u2_1 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 576);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4736), _MM_HINT_T1);
       const __m512i x_vt_u2_2 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 640);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4800), _MM_HINT_T1);
       const __m512i x_vt_u2_3 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 704);
       const __m512i y_vt_u2_0 = bn_broadcast4(codes + 4 * i_vt + 8);
       acc_vt_0_0 = _mm512_dpbusd_epi32(acc_vt_0_0, y_vt_u2_0, x_vt_u2_0);
@@ -670,9 +714,13 @@ void bn_qattention_i8_i8_f32__g2d64__2x32x64_avx512(const int8_t *restrict q, co
       acc_vt_1_1 = _mm512_dpbusd_epi32(acc_vt_1_1, y_vt_u2_1, x_vt_u2_1);
       acc_vt_1_2 = _mm512_dpbusd_epi32(acc_vt_1_2, y_vt_u2_1, x_vt_u2_2);
       acc_vt_1_3 = _mm512_dpbusd_epi32(acc_vt_1_3, y_vt_u2_1, x_vt_u2_3);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4864), _MM_HINT_T1);
       const __m512i x_vt_u3_0 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 768);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4928), _MM_HINT_T1);
       const __m512i x_vt_u3_1 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 832);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 4992), _MM_HINT_T1);
       const __m512i x_vt_u3_2 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 896);
+      _mm_prefetch((const char *)(keys + 2048 * last + 256 * i_vt + 5056), _MM_HINT_T1);
       const __m512i x_vt_u3_3 = _mm512_loadu_si512(values + 2048 * last + 256 * i_vt + 960);
       const __m512i y_vt_u3_0 = bn_broadcast4(codes + 4 * i_vt + 12);
       acc_vt_0_0 = _mm512_dpbusd_epi32(acc_vt_0_0, y_vt_u3_0, x_vt_u3_0);
