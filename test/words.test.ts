@@ -111,6 +111,7 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   load_bfloats: { memory: 'u16', draw: [bfloats] },
   store_int8: { memory: 'i8', draw: [undefined, integers(-128, 127)] },
   prefetch: { memory: 'u8' },
+  prefetch_early: { memory: 'u8' },
   get: { memory: 'f32' },
   put: { memory: 'f32' },
   get_int: { memory: 'i32' },

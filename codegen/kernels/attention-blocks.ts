@@ -20,17 +20,23 @@ import type { Isa } from '../isa/isa.ts';
 import type { Random } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
 
-/** Positions of a block and of a span; part of the definition of the result. */
+/** Positions of a block; part of the definition of the result. */
 export const BLOCK = 32;
-export const SPAN_BLOCKS = 4;
+const SPAN_BLOCKS = 4;
+/**
+ * Positions of a span, the unit of work of decode; part of the definition of the result. 128: five key-value heads make 80 units
+ * at 2048 positions, enough for 16 threads, and a part is 2 KB for 32 KB of 8-bit cache; what a span costs beyond its blocks,
+ * clearing and combining its part, is some 5 % of it.
+ */
 export const SPAN = SPAN_BLOCKS * BLOCK;
 /**
- * Keys and values of a block are two runs of a few kilobytes in turn, which a hardware prefetcher meets as many short streams;
+ * How many blocks ahead scores fetch values. Keys and values of a block are two runs of a few kilobytes in turn, which a hardware prefetcher meets as many short streams;
  * so scores fetch the values of the next block, and sums of values the keys of the block after that, all a block of work ahead.
  * 2048 positions, 5 x 4 heads of 128, 8 bits, AMD EPYC (Zen 4), clang 19, 1 thread, best of 60: 300 us a layer without, 270 half
  * a block ahead into the first-level cache (prefetch), 160 so.
  */
 export const VALUES_AHEAD = 1;
+/** How many blocks ahead the sums of values fetch keys. */
 export const KEYS_AHEAD = 2;
 /** Stands for minus infinity: below every score, and its differences stay finite or round to -infinity, which e^x clamps. */
 const LOWEST = -3e38;
@@ -241,12 +247,13 @@ export function referencePart(
   }
 }
 
-/** The parameters that stand for `count` positions, and back. */
+/** The parameters that stand for `count` positions. */
 const blocksOf = (count: number) => ({
   whole: Math.floor(count / BLOCK),
   blocks: Math.ceil(count / BLOCK),
   rest: count % BLOCK,
 });
+/** Positions of a call. */
 export const positionsOf = (args: Arguments): number => (args.whole as number) * BLOCK + (args.rest as number);
 
 /** Numbers and buffers of a test call: positions below, at and above blocks, a whole span; extreme: one position. */

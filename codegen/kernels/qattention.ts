@@ -340,7 +340,7 @@ export const qattention: KernelFamily = {
     return {
       ...frame,
       q,
-      query_scales: scales(g, 0.05),
+      query_scales: scales(g, 0.005),
       offsets: Int32Array.from(
         range(g),
         (h) => -64 * q.subarray(h * padded, (h + 1) * padded).reduce((a, v) => a + v, 0),
