@@ -15,7 +15,7 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Positions; default: the model's, at most 4096. */
   readonly context?: number;
-  /** Bits of a key-value cache element: 8 (codes with scales), 16 or 32 (floats); default 16. */
+  /** Bits of a key-value cache element: 8 (codes with scales), 16 or 32 (floats); default 8. */
   readonly kv?: KvBits;
 }
 

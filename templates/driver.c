@@ -1,7 +1,7 @@
 /*
  * The library as a program, for machines where Node cannot load it (emulators) and for sanitizers:
  *
- *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=16] [chunk=all]
+ *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=8] [chunk=all]
  *
  * TOKENS holds int32 token ids; LOGITS receives float32 [tokens][vocabulary]; the text is evaluated in chunks of
  * `chunk` tokens.
@@ -18,7 +18,7 @@ static int complain(const char *what) {
 
 int main(int argc, char **argv) {
   if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk]");
-  const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 16;
+  const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 8;
   FILE *in = fopen(argv[2], "rb");
   if (!in) return complain("cannot open the tokens");
   static int32_t tokens[1 << 16];
