@@ -53,7 +53,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
       s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
-  const int pairs = (BN_BATCH < SPLIT_TOKENS ? BN_BATCH : SPLIT_TOKENS) * BN_KV_HEADS;
+  const int pairs = SPLIT_TOKENS * BN_KV_HEADS;
   s->part_floats = (rows + BN_ATTENTION_SPAN - 1) / BN_ATTENTION_SPAN * BN_ATTENTION_PART;
   s->parts = take(a, (size_t)MAX(pairs, threads) * s->part_floats * sizeof(float));
   s->cosine = take(a, rows * ANGLES * sizeof(float));
