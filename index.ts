@@ -15,7 +15,7 @@ import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
-import { contextSize, positionBytes } from './runtime/memory.ts';
+import { contextSize, DEFAULT_KV, kvTypes, positionBytes } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
 import { openWeights } from './runtime/weights.ts';
 import { LibraryError } from './schemas/error.ts';
@@ -67,7 +67,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
       `this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`,
     );
   // Before the work of building and packing.
-  contextSize(source.shape, options.kv ?? 16, options.context);
+  contextSize(source.shape, options.kv ?? kvTypes[DEFAULT_KV], options.context);
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
     ...(options.signal ? { signal: options.signal } : {}),
@@ -116,7 +116,7 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
     packedBytes: manifest.layout.fileBytes,
     /** The int8 rows that screen the head; 0: it has none. */
     screenBytes: manifest.layout.tensors.find((t) => t.kind === 'int8')?.bytes ?? 0,
-    cacheBytesPerPosition: positionBytes(source.shape, 16),
+    cacheBytesPerPosition: positionBytes(source.shape, kvTypes[DEFAULT_KV]),
     target: manifest.cpu.isa,
     matrices: manifest.matrices,
     kernels: manifest.kernels,

@@ -10,7 +10,7 @@ import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
-import { attentionScratch } from './kernels/attention.ts';
+import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
@@ -94,6 +94,8 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
     ['BN_BATCH', plan.batch],
     ['BN_PANEL_BYTES', roundUp(Math.max(...matrices.map((m) => panelOf(m).bytes)), 64)],
+    ['BN_ATTENTION_SPAN', SPAN],
+    ['BN_ATTENTION_PART', partSize(shape.heads / shape.kvHeads, shape.headSize)],
     ['BN_ATTENTION_SCRATCH', attentionScratch(shape.heads / shape.kvHeads)],
     ['BN_HEAD_TOKENS', plan.kernels.head_batch!.tile[0]!],
     ['BN_HEAD_BATCH_ROWS', plan.kernels.head_batch!.tile[1]!],

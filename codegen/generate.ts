@@ -60,15 +60,16 @@ const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** Banner lines on bounds and cost. */
 function numbers(program: Program, isa: Isa): string[] {
-  const { largestSum } = analyse(program, isa);
+  const { largestSum, largestCode } = analyse(program, isa);
   const { words, loaded, live } = hotLoopCost(program, isa);
   const counted = Object.entries({ dot_next: 'dot step', fma: 'multiply-add', broadcast4: 'broadcast', field: 'field' })
     .filter(([word]) => words[word])
     .map(([word, what]) => plural(words[word]!, what));
   const cost = `Innermost loop: ${[`${plural(loaded, 'byte')} loaded`, ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
+  const step = isa.dot.products * largestCode * 127;
   return [
-    `Partial sums: each dot step adds at most ${isa.dot.products} x largest code x 127; together at most ${largestSum} <= ${isa.dot.limit}.`,
+    `Partial sums: at most ${plural(largestSum / step, 'dot step')} x ${isa.dot.products} products x ${largestCode} x 127 = ${largestSum} <= ${isa.dot.limit}.`,
     cost,
   ];
 }

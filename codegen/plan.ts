@@ -9,11 +9,14 @@ import type { MatrixSlot } from './graph.ts';
 import { hasScreen, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
-import { attentionTile } from './kernels/attention.ts';
+import { attentionTile } from './kernels/attention-blocks.ts';
+import { combineTile } from './kernels/combine.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { MAX_TOKENS } from './kernels/gemm.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
+import { qattentionTile } from './kernels/qattention.ts';
+import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
@@ -124,8 +127,12 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     narrow: spec('narrow', 'f32', 'none', 'f16', { k: shape.headSize }, pair),
     scale_f16: spec('scale', 'i32', 'none', 'f16', { k: shape.headSize }, pair),
     scale_f32: spec('scale', 'i32', 'none', 'f32', { k: shape.headSize }, pair),
+    quantise_i8: spec('quantise', 'f32', 'none', 'i8', { d: shape.headSize }, quantiseTile(isa)),
+    quantise_u7: spec('quantise', 'f32', 'none', 'u7', { d: shape.headSize }, quantiseTile(isa)),
     attention_f16: spec('attention', 'f32', 'f16', 'f32', group, attentionTile(isa, group.g)),
     attention_f32: spec('attention', 'f32', 'f32', 'f32', group, attentionTile(isa, group.g)),
+    attention_i8: spec('qattention', 'i8', 'i8', 'f32', group, qattentionTile(isa, group.g)),
+    combine: spec('combine', 'f32', 'none', 'f32', group, combineTile(isa, shape.headSize)),
     norm_mixed: spec('norm', 'f32', sub, 'i8', { k: attended }, lanes),
     residual: spec('residual', 'i32', 'none', 'f32', { k: shape.hidden }, pair),
     activation: spec(shape.activation, 'i32', 'i32', 'f32', { k: shape.intermediate }, lanes),

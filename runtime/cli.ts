@@ -9,6 +9,7 @@ import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import type { Generation, HeadMode } from './engine.ts';
+import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
 import { createSampler } from './sampler.ts';
 
@@ -29,16 +30,23 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--min-p <x>', 'keep tokens this probable relative to the best; 0: all', realNumber(0, 1), 0.05)
   .option('--repeat-penalty <x>', 'makes recent tokens less probable; 1: off', realNumber(0.01, 100), 1)
   .option('--greedy', 'always the most probable token')
-  .option('--stop <text>', 'end at this text (may be given several times)', (text, all: string[] = []) => [
-    ...all,
-    text,
-  ])
-  .option('--kv <type>', 'type of the key-value cache: f16 or f32', oneOf('f16', 'f32'), 'f16' as 'f16' | 'f32')
   .option(
     '--head <mode>',
     'exact: only the logits that matter, same tokens; full: all',
     oneOf('exact', 'full'),
     'exact' as HeadMode,
+  )
+  .option(
+    '--stop <text>',
+    'end at this text (may be given several times)',
+    (text, all: string[]) => [...all, text],
+    [] as string[],
+  )
+  .option(
+    '--kv <type>',
+    'type of the key-value cache: i8 (8-bit codes with scales), f16 or f32',
+    oneOf(...(Object.keys(kvTypes) as KvType[])),
+    DEFAULT_KV,
   )
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
@@ -76,9 +84,9 @@ interface Options {
   minP: number;
   repeatPenalty: number;
   greedy?: boolean;
-  stop?: string[];
-  kv: 'f16' | 'f32';
   head: HeadMode;
+  stop: string[];
+  kv: KvType;
   target: string;
   cc?: string;
   tokens?: string;
@@ -238,8 +246,8 @@ async function generate(model: string | undefined, positional: string | undefine
   const started = performance.now();
   const loaded = await load(model ?? demoModel, {
     target: o.target,
-    kv: o.kv === 'f32' ? 32 : 16,
     head: o.head,
+    kv: kvTypes[o.kv],
     signal: interrupted,
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
@@ -363,7 +371,7 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
     ],
     [
       'key-value cache',
-      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (f16)`,
+      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (${DEFAULT_KV})`,
     ],
     ['target', info.target],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [

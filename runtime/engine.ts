@@ -5,7 +5,7 @@
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, type Pages, want } from './library.ts';
-import { contextSize } from './memory.ts';
+import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
@@ -21,12 +21,12 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Positions; default: the model's, at most 4096. */
   readonly context?: number;
-  /** Bits of a key-value cache element; default 16. */
-  readonly kv?: 16 | 32;
   /** Where decoding reads the weights; default: in huge pages where that is worth a copy. */
   readonly pages?: Pages;
   /** How the next token is found; default `exact`. */
   readonly head?: HeadMode;
+  /** Bits of a key-value cache element: 8 (codes with scales), 16 or 32 (floats); default 8. */
+  readonly kv?: KvBits;
 }
 
 /** Why generation ended. */
@@ -63,7 +63,7 @@ export class Engine {
   readonly source: ModelSource;
   readonly threads: number;
   readonly context: number;
-  readonly kv: 16 | 32;
+  readonly kv: KvBits;
   readonly #library: Library;
   readonly #model: number;
   readonly #context: number;
@@ -80,7 +80,7 @@ export class Engine {
     this.#library = library;
     this.#model = model;
     this.threads = options.threads ?? defaultThreads();
-    this.kv = options.kv ?? 16;
+    this.kv = options.kv ?? kvTypes[DEFAULT_KV];
     this.context = contextSize(source.shape, this.kv, options.context);
     this.#context = library.context(
       model,

@@ -6,6 +6,7 @@ import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError } from '../schemas/error.ts';
 import type { Argument, Native } from './ffi.ts';
 import { loadNative } from './ffi.ts';
+import type { KvBits } from './memory.ts';
 
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
@@ -51,11 +52,11 @@ export class Library {
   }
 
   /**
-   * @param kv bits of a cache element, 16 or 32
+   * @param kv bits of a cache element
    * @param spin may waiting threads burn CPU time for a moment
    * @param from where the weights are read
    */
-  context(model: number, positions: number, threads: number, kv: 16 | 32, spin: boolean, from: Pages = 'auto'): number {
+  context(model: number, positions: number, threads: number, kv: KvBits, spin: boolean, from: Pages = 'auto'): number {
     return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0, pages[from]);
   }
 

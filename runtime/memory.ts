@@ -4,11 +4,21 @@ import { freemem } from 'node:os';
 import { LibraryError } from '../schemas/error.ts';
 import type { ModelShape } from '../schemas/types.ts';
 
+/** Types of the key-value cache by name, in bits of an element. */
+export const kvTypes = { i8: 8, f16: 16, f32: 32 } as const;
+export type KvType = keyof typeof kvTypes;
+export type KvBits = (typeof kvTypes)[KvType];
+
+/** The type unless another is asked for: the fastest (docs/measurements.md), and as good as f32 on held-out text. */
+export const DEFAULT_KV: KvType = 'i8';
+
 /** Bytes of key-value cache and rotary tables for one position. @param kv bits of a cache element */
-export function positionBytes(shape: ModelShape, kv: 16 | 32): number {
+export function positionBytes(shape: ModelShape, kv: KvBits): number {
   const padded = Math.ceil(shape.headSize / 16) * 16;
   const angles = Math.ceil(shape.headSize / 32) * 16;
-  return shape.layers * shape.kvHeads * (shape.headSize + padded) * (kv / 8) + 2 * angles * 4;
+  // Codes come with a float scale for each key and value, and keys of codes are padded to four dims.
+  const head = kv === 8 ? Math.ceil(shape.headSize / 4) * 4 + padded + 2 * 4 : (shape.headSize + padded) * (kv / 8);
+  return shape.layers * shape.kvHeads * head + 2 * angles * 4;
 }
 
 const read = (file: string): string => {
@@ -32,7 +42,7 @@ export function availableMemory(): number {
  * Positions of a context: as asked, else the model's, at most 4096.
  * @throws LibraryError when the memory does not suffice
  */
-export function contextSize(shape: ModelShape, kv: 16 | 32, asked = Math.min(shape.context, 4096)): number {
+export function contextSize(shape: ModelShape, kv: KvBits, asked = Math.min(shape.context, 4096)): number {
   const each = positionBytes(shape, kv);
   const available = availableMemory();
   if (each * asked > available)

@@ -30,7 +30,7 @@ BN_API int32_t bn_open(const char *path);
 BN_API int32_t bn_close(int32_t model);
 
 /*
- * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 16 or 32 bits an
+ * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 8, 16 or 32 bits an
  * element), work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning.
  * pages: where the weights are read. -> context
  */

@@ -10,8 +10,8 @@ int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv
   if (positions < 1 || positions > 1 << 20)
     return bn_fail("context of %d positions: must be 1 to %d", positions, 1 << 20);
   if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
-  if (kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 16 or 32", kv);
   if (pages < BN_PAGES_MAPPED || pages > BN_PAGES_HUGE) return bn_fail("unknown choice of pages %d", pages);
+  if (kv != 8 && kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 8, 16 or 32", kv);
   bn_model *m = bn_model_acquire(model);
   if (!m) return -1;
   bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages);

@@ -65,12 +65,26 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
   s->kept = take(a, (size_t)threads * sizeof(int));
 #endif
+  const int pairs = SPLIT_TOKENS * BN_KV_HEADS;
+  s->part_floats = (rows + BN_ATTENTION_SPAN - 1) / BN_ATTENTION_SPAN * BN_ATTENTION_PART;
+  s->parts = take(a, (size_t)MAX(pairs, threads) * s->part_floats * sizeof(float));
   s->cosine = take(a, rows * ANGLES * sizeof(float));
   s->sine = take(a, rows * ANGLES * sizeof(float));
-  s->head_bytes_k = rows * BN_HEAD_SIZE * element;
-  s->head_bytes_v = rows * V_STRIDE * element;
+  s->rows_of_cache = rows;
+  s->key_bytes = s->kv == 8 ? K8_STRIDE : BN_HEAD_SIZE * element;
+  s->value_bytes = V_STRIDE * element;
+  s->head_bytes_k = rows * s->key_bytes;
+  s->head_bytes_v = rows * s->value_bytes;
   s->keys = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_k);
   s->values = take(a, (size_t)BN_LAYERS * BN_KV_HEADS * s->head_bytes_v);
+  if (s->kv == 8) {
+    const size_t queries = BN_BATCH * BN_HEADS, scales = (size_t)BN_LAYERS * BN_KV_HEADS * rows * sizeof(float);
+    s->queries = take(a, queries * V_STRIDE);
+    s->query_scales = take(a, queries * sizeof(float));
+    s->query_offsets = take(a, queries * sizeof(int32_t));
+    s->key_scales = take(a, scales);
+    s->value_scales = take(a, scales);
+  }
 }
 
 /* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series

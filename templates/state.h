@@ -14,12 +14,14 @@ enum {
   HALF = BN_HEAD_SIZE / 2,
   ANGLES = (HALF + LANES - 1) / LANES * LANES,            /* cosines of one position */
   Q_STRIDE = (HALF + ANGLES + LANES - 1) / LANES * LANES, /* floats of one rotated head */
-  V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row */
+  V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row, codes of one query */
+  K8_STRIDE = (BN_HEAD_SIZE + 3) / 4 * 4,                 /* codes of one key */
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
   SLACK = 64,     /* kernels may read this many elements past a head */
   HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
   BLOCK = 32,     /* positions of an attention block */
-  SCREEN_TILES = (BN_VOCABULARY + LANES - 1) / LANES /* row tiles of the head's screen */
+  SCREEN_TILES = (BN_VOCABULARY + LANES - 1) / LANES, /* row tiles of the head's screen */
+  SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
 };
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
 #define PADDED(n) (GROUPS(n) * LANES)
@@ -27,7 +29,7 @@ enum {
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
   /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
-  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, GROUP *V_STRIDE + BN_ATTENTION_SCRATCH))
+  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, MAX(2 * V_STRIDE, BN_ATTENTION_SCRATCH + GROUP * BLOCK / 4)))
 };
 
 /* Quantised activations: the input of one or more products. A row is a token of a batch, or a thread's own copy of the
@@ -58,6 +60,9 @@ struct bn_state {
   float *x;                           /* [rows][PADDED(BN_HIDDEN)] the residual stream */
   float *normed, *rotated, *attended; /* [BN_BATCH][...] */
   float *gated;                       /* [PADDED(BN_INTERMEDIATE)] of the only token */
+  int8_t *queries;                    /* [BN_BATCH][BN_HEADS][V_STRIDE], for kv = 8, as the next two */
+  float *query_scales;                /* [BN_BATCH][BN_HEADS], with the factor 1 / sqrt(d) */
+  int32_t *query_offsets;             /* [BN_BATCH][BN_HEADS] -64 times the sum of the codes */
   quantised hidden, mixed, inner;     /* inputs of q k v gate up; of o; of down */
   int32_t *y[BN_SLOTS];               /* products, by matrix */
   /* buffers of one thread each */
@@ -78,10 +83,16 @@ struct bn_state {
   bn_candidate *best;   /* [threads][BN_MOST_TOP] */
   int *kept;            /* [threads] how many of them are there */
   /* tables and cache */
-  float *cosine, *sine;   /* [positions][ANGLES] */
-  uint8_t *keys, *values; /* [layer][key-value head][...] of kv bits */
+  float *cosine, *sine;             /* [positions][ANGLES] */
+  uint8_t *keys, *values;           /* [layer][key-value head][...] of kv bits */
+  float *key_scales, *value_scales; /* [layer][key-value head][rows_of_cache], for kv = 8 */
+  size_t rows_of_cache;             /* positions, whole blocks */
+  size_t key_bytes, value_bytes;    /* of one position */
   size_t head_bytes_k, head_bytes_v;
-  void *memory; /* everything above */
+  /* attention's parts: [pair of token and key-value head, or thread][span][BN_ATTENTION_PART] */
+  float *parts;
+  size_t part_floats; /* of one pair */
+  void *memory;       /* everything above */
   size_t bytes;
 };
 

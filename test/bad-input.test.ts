@@ -165,7 +165,7 @@ describe('bad input', () => {
       ['run', ['--threads', 'two'], /'two'.*whole number/],
       ['run', ['-n', '-1'], /-1/],
       ['run', ['--ctx', '0'], /'0'.*whole number from 1/],
-      ['run', ['--kv', 'f64'], /'f64'.*f16, f32/],
+      ['run', ['--kv', 'f64'], /'f64'.*i8, f16, f32/],
       ['run', ['--temp', 'hot'], /'hot'.*number/],
       ['run', ['--top-p', '0'], /topP/],
       ['run', ['--stop', ''], /--stop is empty/],

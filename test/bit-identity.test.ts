@@ -9,6 +9,7 @@ import type { Engine } from '../runtime/engine.ts';
 import { isAvailable } from '../runtime/ffi.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { encodings } from '../runtime/formats/source.ts';
+import type { KvBits } from '../runtime/memory.ts';
 import { weightsFile } from '../runtime/weights.ts';
 import { skip } from './fixtures.ts';
 import {
@@ -32,18 +33,22 @@ import { generator } from './oracle.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
-/** Crosses two borders of batches (64 tokens) and four of attention blocks (32 positions), and ends inside both. */
-const LENGTH = 150;
+/** Crosses four borders of batches (64 tokens), eight of attention's blocks (32) and two of its spans (128), and ends inside all. */
+const LENGTH = 280;
+const allSizes = [8, 16, 32] as const satisfies KvBits[];
 
 for (const name of ['odd', 'demo'] as const) {
   describe(`bit identity: ${name} model`, () => {
     const cache = useCache();
-    // Larger, and slow under an emulator: with the 16-bit cache it shows nothing that the odd model does not show with 32 bits.
-    const sizes = name === 'odd' ? ([16, 32] as const) : ([16] as const);
+    // Larger, and slow under an emulator: with floats in the cache it shows nothing that the odd model does not show.
+    const sizes: readonly KvBits[] = name === 'odd' ? allSizes : [8, 16];
     let model = demo;
     let tokens: readonly number[] = [];
     /** One thread, scalar code, everything in one call. */
-    const expected: Record<16 | 32, Float32Array> = { 16: new Float32Array(0), 32: new Float32Array(0) };
+    const expected = Object.fromEntries(allSizes.map((kv) => [kv, new Float32Array(0)])) as Record<
+      KvBits,
+      Float32Array
+    >;
     let vocabulary = 0;
 
     before(async () => {
@@ -54,7 +59,7 @@ for (const name of ['odd', 'demo'] as const) {
       vocabulary = openModel(model).shape.vocabulary;
       const random = generator(11);
       tokens = Array.from({ length: LENGTH }, () => Math.floor(vocabulary * random()));
-      for (const kv of [16, 32] as const)
+      for (const kv of allSizes)
         expected[kv] = await withEngine(model, 'scalar', { kv, threads: 1, context: LENGTH }, (e) =>
           e.evaluate(tokens, true),
         );
@@ -69,9 +74,10 @@ for (const name of ['odd', 'demo'] as const) {
       return logits;
     };
 
-    it('the two sizes of the key-value cache give different logits, so that the tests below can tell them apart', () => {
-      assert.equal(expected[16].length, LENGTH * vocabulary);
+    it('the sizes of the key-value cache give different logits, so that the tests below can tell them apart', () => {
+      for (const kv of allSizes) assert.equal(expected[kv].length, LENGTH * vocabulary);
       assert.notDeepEqual(expected[16], expected[32]);
+      assert.notDeepEqual(expected[16], expected[8]);
     });
 
     for (const target of nativeTargets)

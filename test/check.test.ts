@@ -239,7 +239,7 @@ describe('reference', () => {
         const steps = statements(program.body, (s) => s.kind === 'set' && (s.word === 'dot_next' || s.word === 'fma'));
         const stores = statements(
           program.body,
-          (s) => s.kind === 'do' && s.word !== 'prefetch' && outputs.has(firstBase(s) ?? ''),
+          (s) => s.kind === 'do' && !s.word.startsWith('prefetch') && outputs.has(firstBase(s) ?? ''),
         );
         const planted = [steps, stores].flatMap((all) => {
           const bugs: Statement[] = [];

@@ -72,7 +72,7 @@ describe('bitnet-run', () => {
         stop_reason: 'length',
         seed: rest.seed,
         context: 256,
-        kv: 'f16',
+        kv: 'i8',
         head: 'exact',
       });
       assert.deepEqual(Object.keys(timings).sort(), [

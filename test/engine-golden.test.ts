@@ -7,6 +7,7 @@ import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
+import type { KvBits } from '../runtime/memory.ts';
 import { loadTokenizer } from '../runtime/tokenizer.ts';
 import { fixture } from './fixtures.ts';
 import {
@@ -84,7 +85,7 @@ describe('engine: loss of the demo model on held-out text', () => {
   }
 
   /** Mean of -log softmax(logits)[next token], in nats. */
-  function loss(tokens: readonly number[], kv: 16 | 32): Promise<number> {
+  function loss(tokens: readonly number[], kv: KvBits): Promise<number> {
     return withEngine(demo, bestTarget, { kv, context: WINDOW, threads: 2 }, (engine) => {
       let sum = 0;
       for (let w = 0; w < heldout.windows_count; w++) {
@@ -112,6 +113,13 @@ describe('engine: loss of the demo model on held-out text', () => {
   it('16-bit key-value cache: no worse within the noise of rounding', async function () {
     const actual = await loss(heldoutTokens(this), 16);
     assert.ok(Math.abs(actual - heldout.loss_nats) <= 0.005, `${actual} nats, expected ${heldout.loss_nats}`);
+  });
+
+  it('8-bit key-value cache: no more than 0.005 nats worse than 32 bits', async function () {
+    const tokens = heldoutTokens(this);
+    const [codes, floats] = [await loss(tokens, 8), await loss(tokens, 32)];
+    if (process.env.SHOW) console.log({ codes, halves: await loss(tokens, 16), floats });
+    assert.ok(codes - floats <= 0.005, `${codes} nats, with 32 bits ${floats}`);
   });
 });
 

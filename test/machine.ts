@@ -17,6 +17,7 @@ import { Engine, type EngineOptions } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
 import { type Library, openLibrary } from '../runtime/library.ts';
+import type { KvBits } from '../runtime/memory.ts';
 import { openWeights } from '../runtime/weights.ts';
 import { hostFeatures } from '../schemas/host.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
@@ -244,7 +245,7 @@ export async function runnerFor(context: Mocha.Context, target: string): Promise
 
 export interface DriverOptions {
   readonly threads?: number;
-  readonly kv?: 16 | 32;
+  readonly kv?: KvBits;
   /** Tokens of one call; default: all. */
   readonly chunk?: number;
   /** 0 mapped file, 2 copy in huge pages. */

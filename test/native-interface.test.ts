@@ -205,7 +205,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       refuses(() => library.context(model, 2 ** 20 + 1, 1, 16, true), /context of 1048577 positions/);
       refuses(() => library.context(model, 1, 0, 16, true), /0 threads: must be 1 to 1024/);
       refuses(() => library.context(model, 1, 1025, 16, true), /1025 threads: must be 1 to 1024/);
-      refuses(() => library.context(model, 1, 1, 8 as 16, true), /key-value cache of 8 bits: must be 16 or 32/);
+      refuses(() => library.context(model, 1, 1, 4 as 8, true), /key-value cache of 4 bits: must be 8, 16 or 32/);
       // None of them counts as a user: afterEach closes the model.
     });
 

@@ -89,6 +89,7 @@ for (const { name, flags: own } of sanitizers) {
           { threads: 3, kv: 32 },
           { threads: 3, kv: 16, chunk: 1 },
           { threads: 3, kv: 16, chunk: 7 },
+          { threads: 3, kv: 8, chunk: 7 },
         ] as const) {
           const expected = await drive(plain, [], weights, tokens, { kv: options.kv });
           const actual = await drive(built, [], weights, tokens, { ...options, env });

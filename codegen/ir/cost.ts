@@ -50,7 +50,10 @@ function innermost(body: Body): Body[] {
 /** Cost of the innermost loop with the most multiply-adds, or else the most statements. */
 export function hotLoopCost(program: Program, isa: Isa): Cost {
   const weight = (body: Body) =>
-    body.reduce((sum, s) => sum + (s.kind === 'set' && (s.word === 'dot_next' || s.word === 'fma') ? 1000 : 1), 0);
+    body.reduce((sum, s) => {
+      if (s.kind === 'note' || s.kind === 'loop') return sum + 1;
+      return sum + (s.word === 'dot_next' || (s.kind === 'set' && s.word === 'fma') ? 1000 : 1);
+    }, 0);
   const hot = innermost(program.body).reduce((best, body) => (weight(body) > weight(best) ? body : best));
   const counts: Record<string, number> = {};
   let loaded = 0;

@@ -1,11 +1,14 @@
 /** The registry of kernel families: one line each; the key is the `op` of kernel names. */
 import { attention } from './attention.ts';
+import { combine } from './combine.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
 import { gemm } from './gemm.ts';
 import { gemv } from './gemv.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { norm } from './norm.ts';
+import { qattention } from './qattention.ts';
+import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
 
@@ -15,7 +18,10 @@ export const kernels = {
   gemm,
   norm,
   rope,
+  quantise,
   attention,
+  qattention,
+  combine,
   relu2,
   silu,
   residual,

@@ -177,7 +177,7 @@ export const screen: KernelFamily = {
       b.unrolled('i', lines, unroll, (line, u, rest) => {
         const tag = `${rest}_l${u}`;
         const address = at(w, times(tile, lines * LINE), times(line, LINE));
-        if (ahead) b.do('prefetch', at(address, ahead));
+        if (ahead) b.do('prefetch', at(address, ahead), 0);
         const dots = whole ?? partial(tag);
         const planes = range(2).map((p) =>
           b.let(`c${tag}_p${p}`, 'broadcast4', at(codes, p * 4 * lines, times(line, 4))),

@@ -14,7 +14,9 @@ enum {
   BN_EMBEDDING_BYTES = 2,
   BN_BATCH = 64,
   BN_PANEL_BYTES = 6272,
-  BN_ATTENTION_SCRATCH = 160,
+  BN_ATTENTION_SPAN = 128,
+  BN_ATTENTION_PART = 160,
+  BN_ATTENTION_SCRATCH = 144,
   BN_HEAD_TOKENS = 4,
   BN_HEAD_BATCH_ROWS = 1,
   BN_HEAD_ONE_ROWS = 4,
@@ -71,12 +73,21 @@ void bn_rope_i32_f32_f32__d64__1x1x16_neon(const int32_t *restrict y, float f, c
 void bn_narrow_f32_none_f16__k64__1x1x32_neon(const float *restrict x, uint16_t *restrict o);
 void bn_scale_i32_none_f16__k64__1x1x32_neon(const int32_t *restrict y, float f, uint16_t *restrict o);
 void bn_scale_i32_none_f32__k64__1x1x32_neon(const int32_t *restrict y, float f, float *restrict o);
+void bn_quantise_f32_none_i8__d64__1x1x16_neon(float *restrict x, int8_t *restrict q, float *restrict scale,
+    int32_t *restrict sum);
+void bn_quantise_f32_none_u7__d64__1x1x16_neon(float *restrict x, int8_t *restrict q, float *restrict scale);
 void bn_attention_f32_f16_f32__g2d64__2x32x32_neon(const float *restrict q, const uint16_t *restrict keys,
-    const uint16_t *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
-    float scale);
+    const uint16_t *restrict values, float *restrict part, float *restrict scratch, long whole, long blocks,
+    long rest, float scale);
 void bn_attention_f32_f32_f32__g2d64__2x32x32_neon(const float *restrict q, const float *restrict keys,
-    const float *restrict values, float *restrict o, float *restrict scratch, long blocks, long tail, long rest,
+    const float *restrict values, float *restrict part, float *restrict scratch, long whole, long blocks, long rest,
     float scale);
+void bn_qattention_i8_i8_f32__g2d64__2x32x32_neon(const int8_t *restrict q, const float *restrict query_scales,
+    const int32_t *restrict offsets, const uint8_t *restrict keys, const float *restrict key_scales,
+    const int8_t *restrict values, const float *restrict value_scales, float *restrict part, float *restrict scratch,
+    long whole, long blocks, long rest, int8_t *restrict codes);
+void bn_combine_f32_none_f32__g2d64__1x1x32_neon(const float *restrict sums, const float *restrict state,
+    float *restrict o, long spans);
 void bn_residual_i32_none_f32__k256__1x1x32_neon(const int32_t *restrict y, float f, float *restrict x);
 void bn_relu2_i32_i32_f32__k768__1x1x16_neon(const int32_t *restrict g, const int32_t *restrict u, float f, float e,
     float *restrict o, long i0, long i1);
@@ -96,8 +107,12 @@ void bn_head_f32_bf16_f32__n4096k256__4x1x32_neon(const uint16_t *restrict w, co
 #define bn_narrow bn_narrow_f32_none_f16__k64__1x1x32_neon
 #define bn_scale_f16 bn_scale_i32_none_f16__k64__1x1x32_neon
 #define bn_scale_f32 bn_scale_i32_none_f32__k64__1x1x32_neon
+#define bn_quantise_i8 bn_quantise_f32_none_i8__d64__1x1x16_neon
+#define bn_quantise_u7 bn_quantise_f32_none_u7__d64__1x1x16_neon
 #define bn_attention_f16 bn_attention_f32_f16_f32__g2d64__2x32x32_neon
 #define bn_attention_f32 bn_attention_f32_f32_f32__g2d64__2x32x32_neon
+#define bn_attention_i8 bn_qattention_i8_i8_f32__g2d64__2x32x32_neon
+#define bn_combine bn_combine_f32_none_f32__g2d64__1x1x32_neon
 #define bn_norm_mixed bn_norm_f32_f32_i8__k256__1x1x16_neon
 #define bn_residual bn_residual_i32_none_f32__k256__1x1x32_neon
 #define bn_activation bn_relu2_i32_i32_f32__k768__1x1x16_neon

@@ -12,7 +12,7 @@
  *   whole: row tile where the last whole panel of 1 tiles ends, 0 <= whole <= 48
  *   t1: row tile to stop before, 0 <= t1 <= 48
  *
- * Partial sums: each dot step adds at most 2 x largest code x 127; together at most 32512 <= 32767.
+ * Partial sums: at most 64 dot steps x 2 products x 2 x 127 = 32512 <= 32767.
  * Innermost loop: 128 bytes loaded, 16 dot steps, 8 broadcasts; 11 live vector values of 16 registers.
  * Buffers must not overlap.
  *

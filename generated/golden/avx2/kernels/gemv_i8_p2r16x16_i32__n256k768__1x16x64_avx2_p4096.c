@@ -9,7 +9,7 @@
  *   t0: first row tile, 0 <= t0 <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: each dot step adds at most 2 x largest code x 127; together at most 32512 <= 32767.
+ * Partial sums: at most 64 dot steps x 2 products x 2 x 127 = 32512 <= 32767.
  * Innermost loop: 256 bytes loaded, 32 dot steps, 16 broadcasts, 32 fields; 9 live vector values of 16 registers.
  * Buffers must not overlap.
  *

@@ -12,7 +12,7 @@
  *   whole: row tile where the last whole panel of 2 tiles ends, 0 <= whole <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 195072 <= 2147483647.
+ * Partial sums: at most 192 dot steps x 4 products x 2 x 127 = 195072 <= 2147483647.
  * Innermost loop: 512 bytes loaded, 64 dot steps, 32 broadcasts; 19 live vector values of 32 registers.
  * Buffers must not overlap.
  *

@@ -12,7 +12,7 @@
  *   whole: row tile where the last whole panel of 1 tiles ends, 0 <= whole <= 96
  *   t1: row tile to stop before, 0 <= t1 <= 96
  *
- * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 65024 <= 2147483647.
+ * Partial sums: at most 64 dot steps x 4 products x 2 x 127 = 65024 <= 2147483647.
  * Innermost loop: 128 bytes loaded, 64 dot steps, 32 broadcasts; 19 live vector values of 32 registers.
  * Buffers must not overlap.
  *

@@ -9,7 +9,7 @@
  *   t0: first row tile, 0 <= t0 <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 277368 <= 2147483647.
+ * Partial sums: at most 13 dot steps x 4 products x 42 x 127 = 277368 <= 2147483647.
  * Innermost loop: 128 bytes loaded, 40 dot steps, 20 broadcasts, 40 fields; 27 live vector values of 32 registers.
  * Buffers must not overlap.
  *

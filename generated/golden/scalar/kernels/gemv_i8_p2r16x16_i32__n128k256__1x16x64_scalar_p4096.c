@@ -9,7 +9,7 @@
  *   t0: first row tile, 0 <= t0 <= 8
  *   t1: row tile to stop before, 0 <= t1 <= 8
  *
- * Partial sums: each dot step adds at most 4 x largest code x 127; together at most 65024 <= 2147483647.
+ * Partial sums: at most 64 dot steps x 4 products x 2 x 127 = 65024 <= 2147483647.
  * Innermost loop: 256 bytes loaded, 256 dot steps, 16 broadcasts, 256 fields; 49 live vector values.
  * Buffers must not overlap.
  *
