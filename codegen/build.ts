@@ -10,6 +10,7 @@ import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
 import { isaOf } from './isa/index.ts';
+import type { Packing } from './packings/packing.ts';
 import { planOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
@@ -18,6 +19,8 @@ export interface BuildOptions {
   readonly cc?: string;
   /** Folder of builds; default: the user's cache. */
   readonly root?: string;
+  /** Packings to choose from; default: all. */
+  readonly packings?: readonly Packing[];
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;
@@ -45,7 +48,7 @@ export async function ensureBuilt(
 ): Promise<Build & { manifest: Manifest }> {
   const isa = isaOf(cpu.isa);
   const compiler = await findCompiler(isa.family, options.cc);
-  const plan = planOf(shape, cpu, adviceFor(cpu, compiler));
+  const plan = planOf(shape, cpu, adviceFor(cpu, compiler), options.packings);
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

@@ -44,11 +44,11 @@ export interface Plan {
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
-function chooseMatrix(cpu: CpuProfile, n: number, k: number, advice: Advice): MatrixPlan {
+function chooseMatrix(cpu: CpuProfile, n: number, k: number, advice: Advice, offer: readonly Packing[]): MatrixPlan {
   let best: (MatrixPlan & { bytes: number }) | undefined;
   const refused: string[] = [];
   const advised = advice('decode', n, k);
-  for (const p of Object.values<Packing>(packings)) {
+  for (const p of offer) {
     const offered = candidates('decode', cpu, p, n, k);
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
@@ -118,11 +118,20 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
   };
 }
 
-/** The plan of a model on a CPU. @param advice measured kernels (wisdom.ts) @throws PlanError when the CPU's ISA cannot run it */
-export function planOf(shape: ModelShape, cpu: CpuProfile, advice: Advice = () => undefined): Plan {
+/**
+ * The plan of a model on a CPU.
+ * @param advice measured kernels (wisdom.ts) @param offer packings to choose from
+ * @throws PlanError when the CPU's ISA cannot run it
+ */
+export function planOf(
+  shape: ModelShape,
+  cpu: CpuProfile,
+  advice: Advice = () => undefined,
+  offer: readonly Packing[] = Object.values(packings),
+): Plan {
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k, advice);
+    const plan = chooseMatrix(cpu, n, k, advice, offer);
     for (const slot of slots) matrices[slot] = plan;
   }
   return Object.freeze({

@@ -4,7 +4,7 @@
  */
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
-import { type Library, want } from './library.ts';
+import { type Library, type Profile, want } from './library.ts';
 import { contextSize } from './memory.ts';
 import type { Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
@@ -17,6 +17,8 @@ export interface EngineOptions {
   readonly context?: number;
   /** Bits of a key-value cache element; default 16. */
   readonly kv?: 16 | 32;
+  /** Several engines share the model: its owner closes it. */
+  readonly shared?: boolean;
 }
 
 /** Why generation ended. */
@@ -55,17 +57,19 @@ export class Engine {
   readonly #library: Library;
   readonly #model: number;
   readonly #context: number;
+  readonly #shared: boolean;
   readonly #logits: Float32Array;
   readonly #token = new Int32Array(1);
   #position = 0;
 
-  /** @param model a model that `library` opened; the engine closes it @throws LibraryError when memory does not suffice */
+  /** @param model a model that `library` opened; the engine closes it unless it is shared @throws LibraryError when memory does not suffice */
   constructor(source: ModelSource, library: Library, model: number, options: EngineOptions = {}) {
     this.source = source;
     this.#library = library;
     this.#model = model;
     this.threads = options.threads ?? defaultThreads();
     this.kv = options.kv ?? 16;
+    this.#shared = options.shared ?? false;
     this.context = contextSize(source.shape, this.kv, options.context);
     this.#context = library.context(model, this.context, this.threads, this.kv, this.threads <= usableCpus());
     this.#logits = new Float32Array(source.shape.vocabulary);
@@ -175,9 +179,14 @@ export class Engine {
     return { text, tokens, stopReason, promptMs: evaluated - started, generationMs: performance.now() - evaluated };
   }
 
-  /** Frees the context and closes the model. */
+  /** Seconds by operation since the last call. @param on go on taking the time, or stop */
+  profile(on: boolean): Profile {
+    return this.#library.profile(this.#context, on);
+  }
+
+  /** Frees the context and closes the model, unless it is shared. */
   dispose(): void {
     this.#library.release(this.#context);
-    this.#library.close(this.#model);
+    if (!this.#shared) this.#library.close(this.#model);
   }
 }

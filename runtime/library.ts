@@ -10,6 +10,11 @@ import { loadNative } from './ffi.ts';
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
 
+/** What the time of an evaluation is spent on, in the order of `bn_profile`. */
+export const operations = ['ternary', 'head', 'attention', 'rest', 'wait'] as const;
+/** Seconds by operation. */
+export type Profile = Readonly<Record<(typeof operations)[number], number>>;
+
 export class Library {
   readonly #native: Native;
 
@@ -61,6 +66,13 @@ export class Library {
 
   rewind(context: number, position: number): void {
     this.#call('bn_rewind', context, position);
+  }
+
+  /** Seconds by operation since the last call, averaged over the threads. @param on go on taking the time, or stop */
+  profile(context: number, on: boolean): Profile {
+    const seconds = new Float32Array(operations.length);
+    this.#call('bn_profile', context, on ? 1 : 0, seconds);
+    return Object.fromEntries(operations.map((name, i) => [name, seconds[i]!])) as Profile;
   }
 
   packBegin(file: string, threads: number): void {

@@ -13,6 +13,7 @@ void bn_rotate(bn_state *s, int thread, int layer) {
   const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K),
               fv = scale_of(s, layer, BN_ATTN_V);
   long u0, u1;
+  bn_time(BN_TIME_REST);
   bn_span((long)s->n * heads, thread, bn_pool_threads(s->pool), &u0, &u1);
   for (long u = u0; u < u1; u++) {
     const size_t t = (size_t)(u / heads), h = (size_t)(u % heads), p = (size_t)s->position + t;
@@ -45,6 +46,7 @@ void bn_attend(bn_state *s, int thread, int layer) {
   float *o = scratch_of(s, thread), *scratch = o + (size_t)GROUP * V_STRIDE;
   const float scale = 1.0f / sqrtf((float)BN_HEAD_SIZE);
   long u0, u1;
+  bn_time(BN_TIME_ATTENTION);
   bn_span((long)s->n * BN_KV_HEADS, thread, bn_pool_threads(s->pool), &u0, &u1);
   for (long u = u0; u < u1; u++) {
     const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS),

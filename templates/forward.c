@@ -16,6 +16,7 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   const bn_matrix *m = &bn_matrices[matrix];
   const uint8_t *w = bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
+  bn_time(BN_TIME_TERNARY);
   bn_span(m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
   if (t0 == t1) return;
   if (s->n == 1) {
@@ -36,6 +37,7 @@ static void embed(bn_state *s, int t) {
 /* x -> quantised(norm(x)), after the previous sub-layer's sum; by tokens. */
 static void enter(bn_state *s, int thread, int layer, int slot) {
   long t0, t1;
+  bn_time(BN_TIME_REST);
   bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = t0; t < t1; t++) {
     if (slot == BN_FFN_NORM)
@@ -52,6 +54,7 @@ static void enter(bn_state *s, int thread, int layer, int slot) {
 /* Attention's result -> input of o_proj; by tokens. */
 static void mix(bn_state *s, int thread, int layer) {
   long t0, t1;
+  bn_time(BN_TIME_REST);
   bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = t0; t < t1; t++)
     bn_norm_mixed(s->attended + (size_t)t * PADDED(ATTENDED),
@@ -67,6 +70,7 @@ static void activate(bn_state *s, int thread, int layer) {
   const float fg = scale_of(s, layer, BN_FFN_GATE), fu = scale_of(s, layer, BN_FFN_UP);
   float *gated = scratch_of(s, thread), *scratch = gated + PADDED(BN_INTERMEDIATE);
   long t0, t1;
+  bn_time(BN_TIME_REST);
   bn_span(s->n, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = t0; t < t1; t++) {
     bn_activation(s->y[BN_FFN_GATE] + (size_t)t * (size_t)bn_matrices[BN_FFN_GATE].y_stride,
