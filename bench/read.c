@@ -1,13 +1,14 @@
 /*
- * The bandwidth roof: a plain read of so many bytes by so many threads, each one contiguous part, from huge pages. Reads
- * the widest vectors of the target; nothing is computed but a sum, so that nothing is left out.
+ * The bandwidth roof: a plain read of so many bytes by so many threads, each one contiguous part, from huge pages.
+ * Reads the widest vectors of the target; nothing is computed but a sum, so that nothing is left out.
  *
  *     read BYTES           room for reads of up to BYTES; prints "BYTES HUGE": room, and how much of it is huge pages
  *     stdin  THREADS BYTES PASSES
  *     stdout DISTANCE SECONDS...    of each pass; DISTANCE bytes ahead is what it prefetches
  *
  * The distance is the fastest of a few, tried at the first request of a number of threads: a prefetch that is too short
- * is slower than none, and a roof must not be lower than it need be.
+ * is slower than none, and a roof must not be lower than it need be. A read goes on where the one before it ended, so
+ * that it finds in the cache no more than a token finds there.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +61,15 @@ static double seconds_of(bn_pool *pool, reading *r) {
   bn_pool_run(pool, read_part, r);
   clock_gettime(CLOCK_MONOTONIC, &b);
   return (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec);
+}
+
+/* The next bytes of the room; those that would go beyond its end begin at the start again. */
+static const uint8_t *next(const uint8_t *data, size_t room, size_t bytes) {
+  static size_t at;
+  if (at + bytes > room) at = 0;
+  const uint8_t *start = data + at;
+  at += (bytes + STEP - 1) / STEP * STEP;
+  return start;
 }
 
 /* The distance with the shortest time, all tried in turn. */
@@ -118,11 +128,14 @@ int main(int argc, char **argv) {
     if (!pools[threads]) {
       pools[threads] = bn_pool_create(threads, threads <= sysconf(_SC_NPROCESSORS_ONLN));
       if (!pools[threads]) return 1;
-      chosen[threads] = fastest(pools[threads], r);
+      chosen[threads] = fastest(pools[threads], (reading){data, room, 0});
     }
     r.distance = chosen[threads];
     printf("%zu", r.distance);
-    for (int pass = 0; pass < passes; pass++) printf(" %.9f", seconds_of(pools[threads], &r));
+    for (int pass = 0; pass < passes; pass++) {
+      r.data = next(data, room, r.bytes);
+      printf(" %.9f", seconds_of(pools[threads], &r));
+    }
     printf("\n");
     fflush(stdout);
   }

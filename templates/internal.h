@@ -86,7 +86,7 @@ void bn_pool_destroy(bn_pool *);
 void bn_pool_run(bn_pool *, bn_job *, void *argument); /* on all threads; returns when all are done */
 void bn_pool_barrier(bn_pool *);                       /* inside a job: waits for all threads */
 int bn_pool_threads(const bn_pool *);
-/* Between jobs: see bn_profile. -1 and an error without memory */
+/* Between jobs: see bn_profile. -> 0, or -1 without memory */
 int bn_pool_profile(bn_pool *, int on, float *seconds);
 /* Part [*first, *end) of n items for one thread: contiguous, balanced, possibly empty. */
 void bn_span(long n, int thread, int threads, long *first, long *end);

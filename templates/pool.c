@@ -157,7 +157,7 @@ int bn_pool_profile(bn_pool *p, int on, float *seconds) {
   } else if (!p->watches) {
     const size_t bytes = (size_t)p->threads * sizeof *p->watches;
     p->watches = aligned_alloc(_Alignof(bn_stopwatch), bytes);
-    if (!p->watches) return bn_fail("out of memory");
+    if (!p->watches) return -1;
     memset(p->watches, 0, bytes);
   }
   return 0;

@@ -130,7 +130,7 @@ int bn_state_capacity(const bn_state *s) {
   return s->positions;
 }
 int bn_state_profile(bn_state *s, int on, float *seconds) {
-  return bn_pool_profile(s->pool, on, seconds);
+  return bn_pool_profile(s->pool, on, seconds) ? bn_fail("out of memory") : 0;
 }
 void bn_state_rewind(bn_state *s, int position) {
   s->position = position;
