@@ -48,7 +48,7 @@ const program = createProgram('bench', 'Measures generated libraries on random m
   .option('--context <n,...>', 'positions filled before the token (default: 128,2048)', listOf(wholeNumber(1, 1 << 20)))
   .option('--seconds <s>', 'time for measuring, shared by all (default: 40, with --quick 20)', realNumber(0, 3600))
   .option('--quick', 'context 128, at most 2 threads: below a minute once built and packed')
-  .option('--peers', 'also llama.cpp, where node-llama-cpp is installed')
+  .option('--peers [folder]', 'also llama.cpp, where node-llama-cpp is installed (default: here)')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--json', 'print one JSON object instead of tables')
   .addHelpText(
@@ -80,7 +80,7 @@ interface Options {
   context?: number[];
   seconds?: number;
   quick?: boolean;
-  peers?: boolean;
+  peers?: string | true;
   cc?: string;
   json?: boolean;
 }
@@ -105,7 +105,6 @@ program.action(async (asked: string[], o: Options) => {
         await subject.measure({
           shape,
           quick: o.quick ?? false,
-          peers: o.peers ?? false,
           signal: interrupted,
           onProgress: progress.update,
           ...(o.target ? { targets: o.target } : {}),
@@ -114,6 +113,7 @@ program.action(async (asked: string[], o: Options) => {
           ...(o.kv ? { kv: o.kv } : {}),
           ...(o.context ? { contexts: o.context } : {}),
           ...(o.seconds === undefined ? {} : { seconds: o.seconds }),
+          ...(o.peers ? { peers: o.peers === true ? '' : o.peers } : {}),
           ...(o.cc ? { cc: o.cc } : {}),
         }),
       ]);

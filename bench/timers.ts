@@ -9,7 +9,7 @@ import type { Reader } from './read.ts';
 import { type Measured, median } from './rotation.ts';
 
 /** One to warm up, three that are timed, one that is timed by operation (the clock itself costs a little). */
-const TOKENS = 5;
+export const TOKENS = 5;
 /** One to warm up, two that are timed. */
 const PASSES = 3;
 
@@ -21,8 +21,6 @@ export interface ProfiledToken {
 
 /** Decodes greedily, as generation does, from the same position over and over. */
 export class TokenTimer implements Measured {
-  /** Positions beyond the context that a turn fills. */
-  static readonly room: number = TOKENS;
   readonly ms: number[] = [];
   readonly profiled: ProfiledToken[] = [];
   readonly #engine: Engine;

@@ -6,12 +6,12 @@ import { Engine } from '../../runtime/engine.ts';
 import { operations } from '../../runtime/library.ts';
 import { defaultThreads, usableCpus } from '../../schemas/host.ts';
 import { type TokenBytes, tokenBytes, totalOf } from '../bytes.ts';
-import { type Peer, startPeers } from '../peers.ts';
+import { type Peers, startPeers } from '../peers.ts';
 import { type Prepared, prepare } from '../prepare.ts';
 import { randomWords } from '../random.ts';
 import { type Reader, startReader } from '../read.ts';
 import { mean, median, middleHalf, rotate } from '../rotation.ts';
-import { ReadTimer, TokenTimer } from '../timers.ts';
+import { ReadTimer, TOKENS, TokenTimer } from '../timers.ts';
 import { formatDecode, formatPeers } from './decode-text.ts';
 import type { Request, Subject } from './subject.ts';
 
@@ -84,7 +84,7 @@ async function* combine(prepared: Prepared, request: Request): AsyncGenerator<Co
       for (const context of request.contexts ?? (request.quick ? [128] : [128, 2048])) {
         const engine = new Engine(source, library, model, {
           threads,
-          context: context + TokenTimer.room,
+          context: context + TOKENS,
           shared: true,
           ...(kv ? { kv: cacheTypes[kv as keyof typeof cacheTypes] } : {}),
         });
@@ -128,34 +128,30 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
   const opened: Prepared[] = [];
   const combinations: Combination[] = [];
   const readers = new Map<string, Reader>();
-  let peers: Peer[] = [];
+  let peers: Peers | undefined;
   try {
     for await (const prepared of prepare(request, notes)) {
       opened.push(prepared);
       for await (const combination of combine(prepared, request)) combinations.push(combination);
     }
     const { timers, reads } = await readsOf(combinations, readers, request);
-    if (request.peers)
-      peers = await startPeers(
-        request,
-        combinations.map((c) => ({ threads: c.engine.threads, context: c.context })),
-        notes,
-      );
+    const wanted = combinations.map(({ engine, context }) => ({ threads: engine.threads, context }));
+    if (request.peers !== undefined) peers = await startPeers(request, request.peers, wanted, notes);
     const rounds = await rotate(
-      [...combinations.map((c) => c.timer), ...timers, ...peers],
+      [...combinations.map((c) => c.timer), ...timers, ...(peers?.timers ?? [])],
       request.seconds ?? (request.quick ? 20 : 40),
       (...at) => request.onProgress('measuring, s', ...at),
       request.signal,
     );
     const rows = combinations.map((combination, i) => rowOf(combination, reads[i]!));
-    const peerRows = peers.map((peer) => peer.row());
-    const text = `${formatDecode(rows)}${formatPeers(peerRows)}`;
+    const peerRows = peers?.timers.map((peer) => peer.row);
+    const text = `${formatDecode(rows)}${formatPeers(peerRows ?? [])}`;
     notes.push(`${rounds} rounds`);
-    return { rows, text, notes, ...(request.peers ? { peers: peerRows } : {}) };
+    return { rows, text, notes, ...(peerRows ? { peers: peerRows } : {}) };
   } finally {
     for (const { engine } of combinations) engine.dispose();
     for (const { library, model } of opened) library.close(model);
-    await Promise.all([...readers.values(), ...peers].map((part) => part.close()));
+    await Promise.all([...readers.values(), ...(peers ? [peers] : [])].map((part) => part.close()));
   }
 }
 

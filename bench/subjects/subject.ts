@@ -12,8 +12,8 @@ export interface Request {
   /** Time for measuring, seconds; building, packing and filling caches come on top. */
   readonly seconds?: number;
   readonly quick: boolean;
-  /** Compare with other engines, where they are installed. */
-  readonly peers: boolean;
+  /** Compare with other engines, installed in this folder; '' is the default place, absent means no comparison. */
+  readonly peers?: string;
   readonly cc?: string;
   readonly signal: AbortSignal;
   /** Shown on a terminal only. */
