@@ -4,7 +4,8 @@
  *
  *     read BYTES           room for reads of up to BYTES; prints "BYTES HUGE": room, and how much of it is huge pages
  *     stdin  THREADS BYTES PASSES
- *     stdout DISTANCE SECONDS...    of each pass; DISTANCE bytes ahead is what it prefetches
+ *     stdout DISTANCE, then SECONDS WORK of each pass: from start to end, and of that what a thread reads on average
+ *            without waiting for the others; DISTANCE bytes ahead is what it prefetches
  *
  * The distance is the fastest of a few, tried at the first request of a number of threads: a prefetch that is too short
  * is slower than none, and a roof must not be lower than it need be. A read goes on where the one before it ended, so
@@ -127,14 +128,18 @@ int main(int argc, char **argv) {
     if (threads < 1 || threads > MOST_THREADS || r.bytes < STEP || r.bytes > room) return 2;
     if (!pools[threads]) {
       pools[threads] = bn_pool_create(threads, threads <= sysconf(_SC_NPROCESSORS_ONLN));
-      if (!pools[threads]) return 1;
+      if (!pools[threads] || bn_pool_profile(pools[threads], 1, NULL)) return 1;
       chosen[threads] = fastest(pools[threads], (reading){data, room, 0});
     }
     r.distance = chosen[threads];
     printf("%zu", r.distance);
     for (int pass = 0; pass < passes; pass++) {
       r.data = next(data, room, r.bytes);
-      printf(" %.9f", seconds_of(pools[threads], &r));
+      float parts[BN_TIMES];
+      bn_pool_profile(pools[threads], 1, parts);
+      const double seconds = seconds_of(pools[threads], &r);
+      bn_pool_profile(pools[threads], 1, parts);
+      printf(" %.9f %.9f", seconds, parts[BN_TIME_REST]);
     }
     printf("\n");
     fflush(stdout);

@@ -18,11 +18,18 @@ import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 /** Templates that the program consists of, besides itself. */
 const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c'];
 
+/** One plain read. */
+export interface ReadPass {
+  readonly seconds: number;
+  /** Average over the threads, without waiting for the others: what a profile calls the time of an operation. */
+  readonly work: number;
+}
+
 export interface Reader {
   /** All of its memory is huge pages. */
   readonly hugePages: boolean;
-  /** Seconds of each of `passes` reads of `bytes` bytes by `threads` threads, and how far ahead they prefetch. */
-  read(threads: number, bytes: number, passes: number): Promise<{ seconds: number[]; distance: number }>;
+  /** Times of `passes` reads of `bytes` bytes by `threads` threads, and how many bytes ahead they prefetch. */
+  read(threads: number, bytes: number, passes: number): Promise<{ passes: ReadPass[]; distance: number }>;
   /** Ends the process. */
   close(): Promise<void>;
 }
@@ -59,8 +66,9 @@ export async function startReader(
     hugePages: huge! >= bytes!,
     async read(threads, amount, passes) {
       child.stdin.write(`${threads} ${amount} ${passes}\n`);
-      const [distance, ...seconds] = await numbers();
-      return { distance: distance!, seconds };
+      const [distance, ...times] = await numbers();
+      const pass = (_: unknown, i: number): ReadPass => ({ seconds: times[2 * i]!, work: times[2 * i + 1]! });
+      return { distance: distance!, passes: Array.from({ length: passes }, pass) };
     },
     async close() {
       child.stdin.end();

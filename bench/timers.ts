@@ -5,7 +5,7 @@
 import type { Engine } from '../runtime/engine.ts';
 import type { Profile } from '../runtime/library.ts';
 import { createSampler } from '../runtime/sampler.ts';
-import type { Reader } from './read.ts';
+import type { Reader, ReadPass } from './read.ts';
 import { type Measured, median } from './rotation.ts';
 
 /** One to warm up, three that are timed, one that is timed by operation (the clock itself costs a little). */
@@ -55,7 +55,7 @@ export class ReadTimer implements Measured {
   readonly #reader: Reader;
   readonly #threads: number;
   readonly #bytes: number;
-  readonly #ms: number[] = [];
+  readonly #passes: ReadPass[] = [];
   /** Bytes ahead that the reader prefetches. */
   distance = 0;
 
@@ -66,12 +66,17 @@ export class ReadTimer implements Measured {
   }
 
   get ms(): number {
-    return median(this.#ms);
+    return 1000 * median(this.#passes.map((pass) => pass.seconds));
+  }
+
+  /** Without waiting, as a profile counts. */
+  get workMs(): number {
+    return 1000 * median(this.#passes.map((pass) => pass.work));
   }
 
   async turn(): Promise<void> {
-    const { seconds, distance } = await this.#reader.read(this.#threads, this.#bytes, PASSES);
-    this.#ms.push(...seconds.slice(1).map((s) => s * 1000));
+    const { passes, distance } = await this.#reader.read(this.#threads, this.#bytes, PASSES);
+    this.#passes.push(...passes.slice(1));
     this.distance = distance;
   }
 }

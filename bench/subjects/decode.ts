@@ -17,7 +17,7 @@ import type { Request, Subject } from './subject.ts';
 
 /** Names of key-value cache types and their bits. */
 export const cacheTypes = { f16: 16, f32: 32 } as const satisfies Record<string, Engine['kv']>;
-const cacheName = (kv: Engine['kv']) => Object.entries(cacheTypes).find(([, bits]) => bits === kv)![0];
+const cacheName = (kv: Engine['kv']) => Object.entries(cacheTypes).find(([, bits]) => bits === kv)?.[0] ?? `${kv} bits`;
 
 /** One combination: what decodes, and the plain reads it is held against. */
 interface Combination {
@@ -51,7 +51,7 @@ function rowOf({ prepared, engine, context, bytes, timer }: Combination, reads: 
     gb_s: total / ms / 1e6,
     read_ms: read.all.ms,
     roof_fraction: read.all.ms / ms,
-    ternary_roof_fraction: read.ternary.ms / profile.ternary,
+    ternary_roof_fraction: read.ternary.workMs / profile.ternary,
     huge_pages: read.hugePages,
     read_prefetch: read.all.distance,
     bytes,
@@ -146,7 +146,10 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
     const rows = combinations.map((combination, i) => rowOf(combination, reads[i]!));
     const peerRows = peers?.timers.map((peer) => peer.row);
     const text = `${formatDecode(rows)}${formatPeers(peerRows ?? [])}`;
-    notes.push(`${rounds} rounds`);
+    const pages = reads.every((read) => read.hugePages)
+      ? 'huge pages'
+      : 'ordinary pages, as huge ones were not granted';
+    notes.push(`${rounds} rounds; plain reads from ${pages}`);
     return { rows, text, notes, ...(peerRows ? { peers: peerRows } : {}) };
   } finally {
     for (const { engine } of combinations) engine.dispose();
