@@ -66,12 +66,10 @@ typedef struct {
   int operation;             /* BN_TIME_ */
   double seconds[BN_TIMES];
 } bn_stopwatch;
-extern _Thread_local bn_stopwatch *bn_watch; /* this thread's while its time is taken, else NULL */
-int bn_watch_switch(bn_stopwatch *, int operation);
 /* From now on this thread's time counts for `operation`. -> the operation until now */
-static inline int bn_time(int operation) {
-  return bn_watch ? bn_watch_switch(bn_watch, operation) : operation;
-}
+int bn_time(int operation);
+/* The stopwatch of this thread, or NULL while no time is taken. */
+void bn_watch_with(bn_stopwatch *);
 /* Before a job and after it: all threads wait, until they say otherwise. */
 void bn_watches_start(bn_stopwatch *watches, int threads);
 void bn_watches_stop(bn_stopwatch *watches, int threads);

@@ -67,11 +67,11 @@ static unsigned await_change(bn_pool *p, counter *c, unsigned old) {
 
 /* A thread's part of the job; outside the steps that say what they are its time counts as the rest. */
 static void take_part(bn_pool *p, int thread) {
-  bn_watch = p->watches ? &p->watches[thread] : NULL;
+  bn_watch_with(p->watches ? &p->watches[thread] : NULL);
   bn_time(BN_TIME_REST);
   p->job(p->argument, thread, p->threads);
   bn_time(BN_TIME_WAIT);
-  bn_watch = NULL;
+  bn_watch_with(NULL);
 }
 
 static void *work(void *argument) {

@@ -6,7 +6,7 @@
 #include <time.h>
 #include "internal.h"
 
-_Thread_local bn_stopwatch *bn_watch;
+static _Thread_local bn_stopwatch *watch;
 
 static double now(void) {
   struct timespec t;
@@ -20,10 +20,15 @@ static void count(bn_stopwatch *w, double time, int operation) {
   w->operation = operation;
 }
 
-int bn_watch_switch(bn_stopwatch *w, int operation) {
-  const int before = w->operation;
-  count(w, now(), operation);
+int bn_time(int operation) {
+  if (!watch) return operation;
+  const int before = watch->operation;
+  count(watch, now(), operation);
   return before;
+}
+
+void bn_watch_with(bn_stopwatch *own) {
+  watch = own;
 }
 
 void bn_watches_start(bn_stopwatch *watches, int threads) {
