@@ -28,10 +28,10 @@ export class TokenTimer implements Measured {
   readonly #first: number;
   readonly #sampler = createSampler({ temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0 });
 
-  /** @param engine with its cache filled up to where decoding shall begin @param first the token to begin with */
-  constructor(engine: Engine, first: number) {
+  /** @param position where decoding begins, up to which the cache is to be filled @param first the token to begin with */
+  constructor(engine: Engine, position: number, first: number) {
     this.#engine = engine;
-    this.#position = engine.position;
+    this.#position = position;
     this.#first = first;
   }
 

@@ -58,7 +58,6 @@ function rowOf({ prepared, engine, context, bytes, timer }: Combination, reads: 
     /** The middle half of the profiled tokens; `outside` is what the library's job does not see: call, sampling. */
     profile: { token: tokenMs, ...profile, outside: tokenMs - parts.reduce((sum, [, part]) => sum + part, 0) },
     samples: timer.ms.length,
-    packings: [...new Set(Object.values(prepared.manifest.matrices).map((m) => m.packing))],
   };
 }
 
@@ -73,8 +72,8 @@ interface Reads {
 const tokensOf = (count: number, vocabulary: number): number[] =>
   Array.from(randomWords(count, 3), (word) => word % vocabulary);
 
-/** Fills a cache up to each context, for each number of threads and cache type. */
-async function* combine(prepared: Prepared, request: Request): AsyncGenerator<Combination> {
+/** An engine for each number of threads, cache type and context; the caches are empty. */
+function* combine(prepared: Prepared, request: Request): Generator<Combination> {
   const { source, library, model, manifest } = prepared;
   const threadCounts = request.threads ?? [
     ...new Set([1, request.quick ? Math.min(2, usableCpus()) : defaultThreads()]),
@@ -88,18 +87,8 @@ async function* combine(prepared: Prepared, request: Request): AsyncGenerator<Co
           shared: true,
           ...(kv ? { kv: cacheTypes[kv as keyof typeof cacheTypes] } : {}),
         });
-        const tokens = tokensOf(context + 1, source.shape.vocabulary);
-        await engine.prompt(tokens.slice(1), {
-          signal: request.signal,
-          onPrompt: (...at) => request.onProgress('filling caches', ...at),
-        });
-        yield {
-          prepared,
-          engine,
-          context,
-          bytes: tokenBytes(manifest.layout.tensors, source.shape, engine.kv, context),
-          timer: new TokenTimer(engine, tokens[0]!),
-        };
+        const bytes = tokenBytes(manifest.layout.tensors, source.shape, engine.kv, context);
+        yield { prepared, engine, context, bytes, timer: new TokenTimer(engine, context, 0) };
       }
 }
 
@@ -132,7 +121,14 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
   try {
     for await (const prepared of prepare(request, notes)) {
       opened.push(prepared);
-      for await (const combination of combine(prepared, request)) combinations.push(combination);
+      for (const combination of combine(prepared, request)) {
+        combinations.push(combination);
+        const { engine, context } = combination;
+        await engine.prompt(tokensOf(context, request.shape.vocabulary), {
+          signal: request.signal,
+          onPrompt: (...at) => request.onProgress('filling caches', ...at),
+        });
+      }
     }
     const { timers, reads } = await readsOf(combinations, readers, request);
     const wanted = combinations.map(({ engine, context }) => ({ threads: engine.threads, context }));
