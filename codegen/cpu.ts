@@ -16,10 +16,15 @@ export function missingFeatures(isa: Isa, features: ReadonlySet<string> = hostFe
   return isa.requires.filter((f) => !features.has(f));
 }
 
-/** The best instruction set of this machine, with those of its features that matter: registry order, scalar last. */
-export function nativeProfile(): CpuProfile {
+/** Instruction sets that this machine can run, the preferred first: registry order, scalar last. */
+export const runnableIsas = (): Isa[] => Object.values<Isa>(isas).filter((isa) => missingFeatures(isa).length === 0);
+
+/** The best instruction set of this machine. */
+export const nativeProfile = (): CpuProfile => hostProfile(runnableIsas()[0]!);
+
+/** This machine with an instruction set that it can run, and those of its features that matter. */
+export function hostProfile(isa: Isa): CpuProfile {
   const features = hostFeatures();
-  const isa = Object.values<Isa>(isas).find((i) => missingFeatures(i, features).length === 0)!;
   return {
     name: isa.name,
     isa: isa.name,

@@ -79,7 +79,10 @@ async function measure(
     '};\n',
   ].join('\n');
   const files = new Map([
-    ...['plan.h', 'internal.h', 'bitnet.h', 'pool.c'].map((name): [string, string] => [name, plan.get(name)!]),
+    ...['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c'].map((name): [string, string] => [
+      name,
+      plan.get(name)!,
+    ]),
     ['candidates.h', header],
     ['driver.c', await readFile(path.join(packageRoot, 'templates', 'tune', 'measure.c'), 'utf8')],
     ...sources.map((s): [string, string] => [`kernels/${s.name}.c`, s.text]),

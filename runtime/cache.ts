@@ -1,11 +1,11 @@
-/** The user's cache: compiled libraries and packed weights. Everything in it can be made again. */
+/** The user's cache: compiled libraries, packed weights, and the models that benchmarks made up. Everything in it can be made again. */
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { cacheRoot } from '../schemas/files.ts';
 
 /** One build or one file of packed weights. */
 export interface CacheEntry {
-  readonly kind: 'builds' | 'weights';
+  readonly kind: 'builds' | 'weights' | 'bench';
   readonly path: string;
   /** Bytes on disk. */
   readonly bytes: number;
@@ -21,7 +21,7 @@ function sizeOf(file: string): number {
 
 /** Everything in the cache. */
 export function listCache(): CacheEntry[] {
-  return (['builds', 'weights'] as const).flatMap((kind) => {
+  return (['builds', 'weights', 'bench'] as const).flatMap((kind) => {
     const folder = path.join(cacheRoot(), kind);
     if (!existsSync(folder)) return [];
     return readdirSync(folder)

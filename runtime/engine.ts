@@ -4,7 +4,7 @@
  */
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import type { ModelSource } from './formats/source.ts';
-import { type Library, type Pages, want } from './library.ts';
+import { type Library, type Pages, type Profile, want } from './library.ts';
 import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
 import { createTextStream } from './text-stream.ts';
@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly head?: HeadMode;
   /** Bits of a key-value cache element: 8 (codes with scales), 16 or 32 (floats); default 8. */
   readonly kv?: KvBits;
+  /** Several engines share the model: its owner closes it. */
+  readonly shared?: boolean;
 }
 
 /** Why generation ended. */
@@ -67,6 +69,7 @@ export class Engine {
   readonly #library: Library;
   readonly #model: number;
   readonly #context: number;
+  readonly #shared: boolean;
   readonly #logits: Float32Array;
   readonly #token = new Int32Array(1);
   readonly #head: HeadMode;
@@ -74,13 +77,14 @@ export class Engine {
   readonly #topLogits: Float32Array;
   #position = 0;
 
-  /** @param model a model that `library` opened; the engine closes it @throws LibraryError when memory does not suffice */
+  /** @param model a model that `library` opened; the engine closes it unless it is shared @throws LibraryError when memory does not suffice */
   constructor(source: ModelSource, library: Library, model: number, options: EngineOptions = {}) {
     this.source = source;
     this.#library = library;
     this.#model = model;
     this.threads = options.threads ?? defaultThreads();
     this.kv = options.kv ?? kvTypes[DEFAULT_KV];
+    this.#shared = options.shared ?? false;
     this.context = contextSize(source.shape, this.kv, options.context);
     this.#context = library.context(
       model,
@@ -151,8 +155,8 @@ export class Engine {
     return count <= this.#topIds.length ? count : 0;
   }
 
-  /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. */
-  #draw(sampler: Sampler, history: readonly number[], token?: number): number {
+  /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. One foreign call. */
+  draw(sampler: Sampler, history: readonly number[], token?: number): number {
     const count = this.#needed(sampler, history);
     if (count) return sampler.sampleTop(this.top(count, token), history);
     return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
@@ -215,7 +219,7 @@ export class Engine {
           stopReason = 'context';
           break;
         }
-        const token = this.#draw(sampler, history, tokens.at(-1));
+        const token = this.draw(sampler, history, tokens.at(-1));
         if (eos.has(token)) {
           stopReason = 'eos';
           break;
@@ -242,9 +246,14 @@ export class Engine {
     return { text, tokens, stopReason, promptMs: evaluated - started, generationMs: performance.now() - evaluated };
   }
 
-  /** Frees the context and closes the model. */
+  /** Seconds by operation since the last call. @param on go on taking the time, or stop */
+  profile(on: boolean): Profile {
+    return this.#library.profile(this.#context, on);
+  }
+
+  /** Frees the context and closes the model, unless it is shared. */
   dispose(): void {
     this.#library.release(this.#context);
-    this.#library.close(this.#model);
+    if (!this.#shared) this.#library.close(this.#model);
   }
 }

@@ -15,6 +15,11 @@ export const want = { none: 0, last: 1, all: 2 } as const;
 export const pages = { mapped: 0, auto: 1, huge: 2 } as const;
 export type Pages = keyof typeof pages;
 
+/** What the time of an evaluation is spent on, in the order of `bn_profile`. */
+export const operations = ['ternary', 'head', 'attention', 'rest', 'wait'] as const;
+/** Seconds by operation. */
+export type Profile = Readonly<Record<(typeof operations)[number], number>>;
+
 /** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
 export class Library {
   readonly #native: Native;
@@ -84,6 +89,13 @@ export class Library {
 
   rewind(context: number, position: number): void {
     this.#call('bn_rewind', context, position);
+  }
+
+  /** Seconds by operation since the last call, averaged over the threads. @param on go on taking the time, or stop */
+  profile(context: number, on: boolean): Profile {
+    const seconds = new Float32Array(operations.length);
+    this.#call('bn_profile', context, on ? 1 : 0, seconds);
+    return Object.fromEntries(operations.map((name, i) => [name, seconds[i]!])) as Profile;
   }
 
   packBegin(file: string, threads: number): void {

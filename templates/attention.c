@@ -58,6 +58,7 @@ void bn_rotate(bn_state *s, int thread, int layer) {
   const float fq = scale_of(s, layer, BN_ATTN_Q), fk = scale_of(s, layer, BN_ATTN_K),
               fv = scale_of(s, layer, BN_ATTN_V);
   long u0, u1;
+  bn_time(BN_TIME_REST);
   bn_span((long)s->n * heads, thread, bn_pool_threads(s->pool), &u0, &u1);
   for (long u = u0; u < u1; u++) {
     const size_t t = (size_t)(u / heads), h = (size_t)(u % heads), p = (size_t)s->position + t;
@@ -123,6 +124,7 @@ void bn_attend(bn_state *s, int thread, int layer) {
   const int threads = bn_pool_threads(s->pool);
   const long spans = spans_of(s, s->n - 1);
   long u0, u1;
+  bn_time(BN_TIME_ATTENTION);
   if (spans == 1 || s->n > SPLIT_TOKENS) {
     float *parts = s->parts + (size_t)thread * s->part_floats;
     bn_span((long)s->n * BN_KV_HEADS, thread, threads, &u0, &u1);

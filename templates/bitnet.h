@@ -17,6 +17,10 @@ enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
 /* Which logits bn_eval returns: none, of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 
+/* What bn_profile tells apart. Rest: norms, activation function, rotary embedding, quantisation, residual sums. Wait:
+ * at barriers, for threads with more to do. */
+enum { BN_TIME_TERNARY, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
+
 /* BN_ABI of the library. */
 BN_API int32_t bn_abi(void);
 /* Model, target, kernels and layout as JSON text; never freed. */
@@ -52,6 +56,12 @@ BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_
 BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits);
 /* Forgets all positions from `position` on. -> position */
 BN_API int32_t bn_rewind(int32_t context, int32_t position);
+
+/*
+ * Takes the time of evaluations by operation. seconds: float32 [BN_TIMES], what was spent since the last call, averaged
+ * over the threads, zero if it was off; may be NULL. on: go on (or begin), or stop. -> 0
+ */
+BN_API int32_t bn_profile(int32_t context, int32_t on, float *seconds);
 
 /* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time. -> 0 */
 BN_API int32_t bn_pack_begin(const char *path, int32_t threads);

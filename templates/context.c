@@ -97,3 +97,8 @@ int32_t bn_rewind(int32_t context, int32_t position) {
   bn_state_rewind(state, position);
   return position;
 }
+
+int32_t bn_profile(int32_t context, int32_t on, float *seconds) {
+  bn_state *state = find(context, 0);
+  return state ? bn_state_profile(state, on, seconds) : -1;
+}

@@ -34,6 +34,7 @@ static void product(bn_state *s, int thread, int layer, int matrix, const quanti
   const uint8_t *w =
       s->arena ? bn_arena_weights(s->arena, thread, layer, matrix) : bn_tensor_data(s->model, tensor_of(layer, matrix));
   long t0, t1;
+  bn_time(BN_TIME_TERNARY);
   bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
   if (t0 >= t1) return;
   if (s->n == 1) {
@@ -54,6 +55,7 @@ static void embed(bn_state *s, long t, long row) {
 /* x -> quantised(norm(x)), after the previous sub-layer's sum; by tokens. */
 static void enter(bn_state *s, int thread, int layer, int slot) {
   long t0, t1;
+  bn_time(BN_TIME_REST);
   share(s, thread, &t0, &t1);
   for (long t = t0; t < t1; t++) {
     const long row = row_of(s, thread, t);
@@ -73,6 +75,7 @@ static void enter(bn_state *s, int thread, int layer, int slot) {
 static void mix(bn_state *s, int thread, int layer) {
   long t0, t1;
   (void)layer;
+  bn_time(BN_TIME_REST);
   share(s, thread, &t0, &t1);
   for (long t = t0; t < t1; t++) {
     const long row = row_of(s, thread, t);
@@ -111,6 +114,7 @@ static void expand(bn_state *s, int thread, int layer) {
   product(s, thread, layer, BN_FFN_UP, &s->hidden);
   float *scratch = scratch_of(s, thread);
   long t0, t1;
+  bn_time(BN_TIME_REST);
   if (s->n == 1) {
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
     bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);

@@ -12,6 +12,7 @@
 /* The last sum and the final norm of the tokens from `first` on; by tokens. */
 void bn_leave(bn_state *s, int thread, int first) {
   long t0, t1;
+  bn_time(BN_TIME_REST);
   bn_span(s->n - first, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long t = first + t0; t < first + t1; t++) {
     bn_add_residual(s, t, t, BN_LAYERS - 1, BN_FFN_DOWN, &s->inner);
@@ -24,6 +25,7 @@ void bn_leave(bn_state *s, int thread, int first) {
 void bn_project(bn_state *s, int thread, int count) {
   const void *w = bn_tensor_data(s->model, BN_OUTPUT);
   long r0, r1;
+  bn_time(BN_TIME_HEAD);
   bn_span((BN_VOCABULARY + HEAD_ROWS - 1) / HEAD_ROWS, thread, bn_pool_threads(s->pool), &r0, &r1);
   for (long r = r0 * HEAD_ROWS; r < r1 * HEAD_ROWS && r < BN_VOCABULARY; r += HEAD_ROWS) {
     const long end = r + HEAD_ROWS < BN_VOCABULARY ? r + HEAD_ROWS : BN_VOCABULARY;
@@ -80,6 +82,7 @@ static void screen(bn_state *s, int thread) {
   bn_candidate *best = s->best + (size_t)thread * BN_MOST_TOP;
   int size = 0;
   long t0, t1;
+  bn_time(BN_TIME_HEAD);
   bn_span(SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
   bn_screen((const int8_t *)w, s->codes, starts, factors, s->state.step, s->state.norm, s->state.residual, s->lower,
             s->upper, s->peaks, t0, t1);

@@ -61,6 +61,22 @@ typedef struct {
 extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
 extern const float bn_inverse_frequencies[BN_HEAD_SIZE / 2];
 
+/* --- profile: for which operation a thread's time counts */
+typedef struct {
+  _Alignas(64) double since; /* when the present operation began, seconds */
+  int operation;             /* BN_TIME_ */
+  double seconds[BN_TIMES];
+} bn_stopwatch;
+/* From now on this thread's time counts for `operation`. -> the operation until now */
+int bn_time(int operation);
+/* The stopwatch of this thread, or NULL while no time is taken. */
+void bn_watch_with(bn_stopwatch *);
+/* Before a job and after it: all threads wait, until they say otherwise. */
+void bn_watches_start(bn_stopwatch *watches, int threads);
+void bn_watches_stop(bn_stopwatch *watches, int threads);
+/* seconds [BN_TIMES], averaged over the threads; the watches go back to zero. */
+void bn_watches_read(bn_stopwatch *watches, int threads, float *seconds);
+
 /* --- thread pool */
 typedef struct bn_pool bn_pool;
 typedef void bn_job(void *argument, int thread, int threads);
@@ -69,6 +85,8 @@ void bn_pool_destroy(bn_pool *);
 void bn_pool_run(bn_pool *, bn_job *, void *argument); /* on all threads; returns when all are done */
 void bn_pool_barrier(bn_pool *);                       /* inside a job: waits for all threads */
 int bn_pool_threads(const bn_pool *);
+/* Between jobs: see bn_profile. -> 0, or -1 without memory */
+int bn_pool_profile(bn_pool *, int on, float *seconds);
 /* Part [*first, *end) of n items for one thread: contiguous, balanced, possibly empty. */
 void bn_span(long n, int thread, int threads, long *first, long *end);
 
@@ -99,7 +117,8 @@ int bn_state_position(const bn_state *);
 void bn_state_rewind(bn_state *, int position);
 int bn_state_capacity(const bn_state *);
 size_t bn_state_huge_bytes(const bn_state *);
-int bn_state_has_hidden(const bn_state *); /* is the last token's hidden state there? */
+int bn_state_has_hidden(const bn_state *);                /* is the last token's hidden state there? */
+int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
 /* The k <= BN_MOST_TOP largest logits of that hidden state, the largest first, equal ones by rising id. */
 void bn_largest(bn_state *, int k, int32_t *ids, float *logits);

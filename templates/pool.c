@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include "internal.h"
 
 /* About 50 us of pauses: longer than a step of the forward pass, shorter than a scheduler tick. */
@@ -32,6 +33,7 @@ struct bn_pool {
   bn_job *job;
   void *argument;
   int threads, spins, started;
+  bn_stopwatch *watches; /* [threads] while the time is taken, else NULL */
   pthread_t *workers;
 };
 
@@ -63,6 +65,15 @@ static unsigned await_change(bn_pool *p, counter *c, unsigned old) {
   return now;
 }
 
+/* A thread's part of the job; outside the steps that say what they are its time counts as the rest. */
+static void take_part(bn_pool *p, int thread) {
+  bn_watch_with(p->watches ? &p->watches[thread] : NULL);
+  bn_time(BN_TIME_REST);
+  p->job(p->argument, thread, p->threads);
+  bn_time(BN_TIME_WAIT);
+  bn_watch_with(NULL);
+}
+
 static void *work(void *argument) {
   const start s = *(start *)argument;
   free(argument);
@@ -71,7 +82,7 @@ static void *work(void *argument) {
   for (;;) {
     epoch = await_change(p, &p->epoch, epoch);
     if (atomic_load(&p->stop)) return NULL;
-    p->job(p->argument, s.thread, p->threads);
+    take_part(p, s.thread);
     atomic_fetch_add(&p->finished.value, 1);
     wake(p);
   }
@@ -106,6 +117,7 @@ void bn_pool_destroy(bn_pool *p) {
   for (int t = 1; t <= p->started; t++) pthread_join(p->workers[t], NULL);
   pthread_cond_destroy(&p->changed);
   pthread_mutex_destroy(&p->lock);
+  free(p->watches);
   free(p->workers);
   free(p);
 }
@@ -113,15 +125,18 @@ void bn_pool_destroy(bn_pool *p) {
 void bn_pool_run(bn_pool *p, bn_job *job, void *argument) {
   p->job = job;
   p->argument = argument;
+  if (p->watches) bn_watches_start(p->watches, p->threads);
   atomic_store(&p->finished.value, 0);
   atomic_fetch_add(&p->epoch.value, 1);
   wake(p);
-  job(argument, 0, p->threads);
+  take_part(p, 0);
   for (unsigned done = 0; done < (unsigned)p->threads - 1;) done = await_change(p, &p->finished, done);
+  if (p->watches) bn_watches_stop(p->watches, p->threads);
 }
 
 void bn_pool_barrier(bn_pool *p) {
   if (p->threads == 1) return;
+  const int operation = bn_time(BN_TIME_WAIT);
   const unsigned phase = atomic_load(&p->phase.value);
   if (atomic_fetch_add(&p->arrived.value, 1) + 1 == (unsigned)p->threads) {
     atomic_store(&p->arrived.value, 0);
@@ -130,6 +145,22 @@ void bn_pool_barrier(bn_pool *p) {
   } else {
     await_change(p, &p->phase, phase);
   }
+  bn_time(operation);
+}
+
+int bn_pool_profile(bn_pool *p, int on, float *seconds) {
+  for (int i = 0; seconds && i < BN_TIMES; i++) seconds[i] = 0;
+  if (p->watches && seconds) bn_watches_read(p->watches, p->threads, seconds);
+  if (!on) {
+    free(p->watches);
+    p->watches = NULL;
+  } else if (!p->watches) {
+    const size_t bytes = (size_t)p->threads * sizeof *p->watches;
+    p->watches = aligned_alloc(_Alignof(bn_stopwatch), bytes);
+    if (!p->watches) return -1;
+    memset(p->watches, 0, bytes);
+  }
+  return 0;
 }
 
 int bn_pool_threads(const bn_pool *p) {

@@ -166,6 +166,9 @@ size_t bn_state_huge_bytes(const bn_state *s) {
 int bn_state_has_hidden(const bn_state *s) {
   return s->position > 0 && s->last_position == s->position;
 }
+int bn_state_profile(bn_state *s, int on, float *seconds) {
+  return bn_pool_profile(s->pool, on, seconds) ? bn_fail("out of memory") : 0;
+}
 void bn_state_rewind(bn_state *s, int position) {
   s->position = position;
 }

@@ -23,7 +23,11 @@ function filesOf(folder: string, pattern: RegExp): string[] {
 }
 const textOf = (file: string) => readFileSync(path.join(packageRoot, file), 'utf8');
 const sources = [...folders.flatMap((f) => filesOf(f, /\.ts$/)), 'index.ts'];
-const handWritten = [...sources, ...filesOf('templates', /\.[ch]$/), ...filesOf('test', /\.(ts|cjs|c|h)$/)];
+const handWritten = [
+  ...sources,
+  ...filesOf('templates', /\.[ch]$/),
+  ...['bench', 'test'].flatMap((folder) => filesOf(folder, /\.(ts|cjs|c|h)$/)),
+];
 
 /** Command lines join generator and runtime, and speak to people. */
 const isCommandLine = (file: string) => /(^|\/)([a-z]+-)?cli\.ts$/.test(file);

@@ -31,7 +31,7 @@ const manifest = json(path.join(projectRoot, 'package.json'));
 /** What a clone would hold besides tests: nothing built, nothing installed. */
 const tracked = [
   ...['package.json', 'package-lock.json', '.npmrc', 'README.md', 'LICENSE', 'tsconfig.json', 'tsconfig.build.json'],
-  ...['index.ts', 'schemas', 'codegen', 'runtime', 'templates', 'models', 'scripts', 'test'],
+  ...['index.ts', 'schemas', 'codegen', 'runtime', 'templates', 'models', 'scripts', 'bench', 'test'],
 ];
 
 describe('package', () => {

@@ -11,7 +11,12 @@ import { findCompiler, hostFamily } from '../codegen/compile.ts';
 
 export const projectRoot: string = path.resolve(import.meta.dirname, '..');
 
-const programs = { run: 'runtime/cli.ts', gen: 'codegen/cli.ts', tune: 'codegen/tune-cli.ts' } as const;
+const programs = {
+  run: 'runtime/cli.ts',
+  gen: 'codegen/cli.ts',
+  tune: 'codegen/tune-cli.ts',
+  bench: 'bench/cli.ts',
+} as const;
 export type ProgramName = keyof typeof programs;
 
 export interface CliOptions {

@@ -1,0 +1,44 @@
+/** What one decoded token must read from memory, by the layout of the packed weights file. */
+import { positionBytes } from '../runtime/memory.ts';
+import type { ModelShape } from '../schemas/types.ts';
+
+type CacheBits = Parameters<typeof positionBytes>[1];
+
+/** Bytes of one token, each kind once. */
+export interface TokenBytes {
+  /** Ternary matrices, padding included. */
+  readonly ternary: number;
+  /** The head's rows, or its screen where there is one; the few rows that a screen lets pass are not counted. */
+  readonly head: number;
+  /** Keys and values of all positions of the context. */
+  readonly kv: number;
+  /** One row of the embedding, and the norms' weights. */
+  readonly other: number;
+}
+
+interface Tensor {
+  readonly name: string;
+  readonly kind: string;
+  readonly rows: number;
+  readonly bytes: number;
+}
+
+/** Keys and values of one position: without layers, a position costs its rotary angles only. */
+const cacheBytes = (shape: ModelShape, kv: CacheBits): number =>
+  positionBytes(shape, kv) - positionBytes({ ...shape, layers: 0 }, kv);
+
+/** @param tensors of the layout @param context positions that are filled */
+export function tokenBytes(tensors: readonly Tensor[], shape: ModelShape, kv: CacheBits, context: number): TokenBytes {
+  const sum = (kind: string) => tensors.filter((t) => t.kind === kind).reduce((all, t) => all + t.bytes, 0);
+  const named = (name: string) => tensors.find((t) => t.name === name);
+  const embedding = named('token_embd')!;
+  return {
+    ternary: sum('ternary'),
+    head: (named('output_screen') ?? named('output') ?? embedding).bytes,
+    kv: cacheBytes(shape, kv) * context,
+    other: embedding.bytes / embedding.rows + sum('vector'),
+  };
+}
+
+/** All bytes of a token. */
+export const totalOf = (bytes: TokenBytes): number => bytes.ternary + bytes.head + bytes.kv + bytes.other;

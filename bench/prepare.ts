@@ -1,0 +1,71 @@
+/** From a shape to libraries with opened weights: one for each target and packing, made with the program's own parts. */
+import { ensureBuilt } from '../codegen/build.ts';
+import type { Compiler } from '../codegen/compile.ts';
+import { hostProfile, missingFeatures, runnableIsas } from '../codegen/cpu.ts';
+import type { Manifest } from '../codegen/emit.ts';
+import { isaOf } from '../codegen/isa/index.ts';
+import { packings } from '../codegen/packings/index.ts';
+import type { Packing } from '../codegen/packings/packing.ts';
+import { openModel } from '../runtime/formats/open.ts';
+import type { ModelSource } from '../runtime/formats/source.ts';
+import { type Library, openLibrary } from '../runtime/library.ts';
+import { openWeights } from '../runtime/weights.ts';
+import { LibraryError, PlanError } from '../schemas/error.ts';
+import { defaultThreads } from '../schemas/host.ts';
+import type { CpuProfile } from '../schemas/types.ts';
+import { randomModel } from './model.ts';
+import type { Request } from './subjects/subject.ts';
+
+/** A library with a model in it; whoever prepared it closes the model. */
+export interface Prepared {
+  readonly cpu: CpuProfile;
+  /** Key in the registry of packings. */
+  readonly packing: string;
+  readonly compiler: Compiler;
+  readonly manifest: Manifest;
+  readonly source: ModelSource;
+  readonly library: Library;
+  readonly model: number;
+}
+
+/** Targets that were asked for, or the vector instruction sets of this machine. @throws LibraryError */
+function profiles(targets: readonly string[] | undefined): CpuProfile[] {
+  const isas = targets?.map(isaOf) ?? runnableIsas().filter((isa) => isa.family !== 'any');
+  for (const isa of isas) {
+    const missing = missingFeatures(isa);
+    if (missing.length)
+      throw new LibraryError(`this machine cannot measure target '${isa.name}': it lacks ${missing.join(', ')}`);
+  }
+  return (isas.length ? isas : runnableIsas()).map(hostProfile);
+}
+
+/**
+ * Builds and opens what is to be compared; closes nothing.
+ * @param notes gets the combinations that are not possible, and why
+ * @throws BitnetError; AbortError
+ */
+export async function* prepare(request: Request, notes: string[]): AsyncGenerator<Prepared> {
+  const { signal, onProgress } = request;
+  const cpus = profiles(request.targets);
+  const folder = await randomModel(request.shape, (...at) => onProgress('writing a random model, MB', ...at), signal);
+  const source = openModel(folder);
+  for (const cpu of cpus)
+    for (const packing of request.packings ?? Object.keys(packings)) {
+      const build = await ensureBuilt(source.shape, cpu, {
+        packing: (packings as Readonly<Record<string, Packing>>)[packing]!.token,
+        onProgress: (...at) => onProgress('compiling', ...at),
+        signal,
+        ...(request.cc ? { cc: request.cc } : {}),
+      }).catch((error) => {
+        if (!(error instanceof PlanError)) throw error;
+        notes.push(`${cpu.isa} ${packing} left out: ${error.message}`);
+      });
+      if (!build) continue;
+      const library = await openLibrary(build.library);
+      const { model } = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
+        onProgress: (...at) => onProgress('packing weights', ...at),
+        signal,
+      });
+      yield { cpu, packing, compiler: build.compiler, manifest: build.manifest, source, library, model };
+    }
+}

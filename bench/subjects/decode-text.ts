@@ -1,0 +1,43 @@
+/** The tables of the decode subject. */
+
+import type { PeerRow } from '../peers.ts';
+import { formatTable, percent } from '../table.ts';
+import type { DecodeRow } from './decode.ts';
+
+const subjectOf = (row: DecodeRow) => [row.target, row.packing, String(row.threads), row.kv, String(row.context)];
+const headers = ['target', 'packing', 'threads', 'kv', 'context'];
+
+/** Speed and roof, then the share of each operation. */
+export function formatDecode(rows: readonly DecodeRow[]): string {
+  const speed = rows.map((row) => [
+    ...subjectOf(row),
+    row.ms_per_token.toFixed(2),
+    row.tok_s.toFixed(1),
+    (row.bytes_per_token / 1e6).toFixed(0),
+    row.gb_s.toFixed(1),
+    row.read_ms.toFixed(2),
+    percent(row.roof_fraction),
+    percent(row.ternary_roof_fraction),
+  ]);
+  const parts = ['ternary', 'head', 'attention', 'rest', 'wait', 'outside'] as const;
+  const shares = rows.map(({ profile, ...row }) => [
+    ...subjectOf({ profile, ...row }),
+    ...parts.map((part) => percent(profile[part] / profile.token)),
+  ]);
+  const speedHeaders = ['ms/token', 'tok/s', 'MB/token', 'GB/s', 'read ms', 'of roof', 'ternary of roof'];
+  return `${formatTable([...headers, ...speedHeaders], speed)}\nTime by operation\n${formatTable([...headers, ...parts], shares)}`;
+}
+
+/** Other engines; nothing without any. */
+export function formatPeers(rows: readonly PeerRow[]): string {
+  if (!rows.length) return '';
+  const cells = rows.map((row) => [
+    row.engine,
+    row.weights,
+    String(row.threads),
+    String(row.context),
+    row.ms_per_token.toFixed(2),
+    row.tok_s.toFixed(1),
+  ]);
+  return `\nOther engines, in the same rotation\n${formatTable(['engine', 'weights', 'threads', 'context', 'ms/token', 'tok/s'], cells)}`;
+}
