@@ -19,7 +19,7 @@ import { isaOf } from './isa/index.ts';
 import { activationStride, dotExample, dotReference } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packings } from './packings/index.ts';
+import { packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf, pack, tilesOf } from './packings/packing.ts';
 import { planOf } from './plan.ts';
@@ -35,9 +35,10 @@ export interface Measured {
   readonly roof?: number;
 }
 
-/** All candidates of one problem, and the fastest as it is remembered. */
+/** All candidates of one problem, over all packings, and the fastest as it is remembered. */
 export interface SweepResult {
   readonly entry: TuningEntry;
+  /** Packing of the fastest. */
   readonly packing: string;
   readonly measured: readonly Measured[];
 }
@@ -117,7 +118,7 @@ async function measure(
 
 /** The legal decode kernels of a matrix, by packing. */
 function legal(cpu: CpuProfile, n: number, k: number): { p: Packing; specs: KernelSpec[] }[] {
-  return Object.values<Packing>(packings)
+  return packingsFor(isaOf(cpu.isa))
     .map((p) => ({ p, specs: candidates('decode', cpu, p, n, k).filter((spec) => !refusal(spec)) }))
     .filter(({ specs }) => specs.length > 0);
 }
@@ -134,32 +135,31 @@ export async function* sweep(
   rounds: number,
   signal?: AbortSignal,
 ): AsyncGenerator<SweepResult> {
-  for (const { n, k } of problems(shape))
+  for (const { n, k } of problems(shape)) {
+    const timed: (Measured & { packing: string; read: number })[] = [];
     for (const { p, specs } of legal(cpu, n, k)) {
       const times = await measure(shape, cpu, compiler, p, specs, rounds, threads, signal);
       const read = median(times.get('read')!.map(Number));
-      const measured = specs.map((spec): Measured => {
-        const kernel = format(spec);
+      for (const kernel of specs.map(format)) {
         const values = times.get(kernel)!;
-        if (values[0] === 'inexact') return { kernel };
-        const seconds = median(values.map(Number));
-        return { kernel, seconds, roof: read / seconds };
-      });
-      const best = measured.filter((m) => m.seconds !== undefined).sort((a, b) => a.seconds! - b.seconds!)[0];
-      if (!best)
-        throw new CompileError(
-          `no exact kernel for ${n} x ${k} in ${p.token}; the compiler '${compiler.label}' may be broken`,
-        );
-      yield {
-        packing: p.token,
-        measured,
-        entry: {
-          key: keyOf(cpu, compiler, 'decode', n, k, threads),
-          kernel: best.kernel,
-          seconds: best.seconds!,
-          read_seconds: read,
-          rounds,
-        },
-      };
+        const seconds = values[0] === 'inexact' ? undefined : median(values.map(Number));
+        timed.push({ kernel, packing: p.token, read, ...(seconds && { seconds, roof: read / seconds }) });
+      }
     }
+    // Packings differ in bytes, so seconds of the whole matrix are what counts.
+    const best = timed.filter((m) => m.seconds !== undefined).sort((a, b) => a.seconds! - b.seconds!)[0];
+    if (!best)
+      throw new CompileError(`no exact kernel for ${n} x ${k}; the compiler '${compiler.label}' may be broken`);
+    yield {
+      packing: best.packing,
+      measured: timed.map(({ packing: _, read: __, ...m }) => m),
+      entry: {
+        key: keyOf(cpu, compiler, 'decode', n, k, threads),
+        kernel: best.kernel,
+        seconds: best.seconds!,
+        read_seconds: best.read,
+        rounds,
+      },
+    };
+  }
 }

@@ -105,7 +105,7 @@ describe('bitnet-run', () => {
         cli.ok('run', ['--info'], { env }),
         cli.json('run', ['--info', '--target', 'neon'], { env }),
       ]);
-      for (const part of [/^model .*demo$/m, /^format .*packed ternary/m, /^attn_q .*gemv_i8_\w+/m, /by default/])
+      for (const part of [/^model .*demo$/m, /^format .*packed ternary/m, /^attn_q .*gemv_i8_\w+/m, /by estimate/])
         assert.match(text, part);
       assert.doesNotMatch(text, /undefined|NaN/);
       assert.equal(info.target, 'neon');
