@@ -50,16 +50,16 @@ const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** Banner lines on bounds and cost. */
 function numbers(program: Program, isa: Isa): string[] {
-  const { largestSum } = analyse(program, isa);
+  const { largestSum, largestCode } = analyse(program, isa);
   const { words, loaded, live } = hotLoopCost(program, isa);
   const counted = Object.entries({ dot_next: 'dot step', fma: 'multiply-add', broadcast4: 'broadcast', field: 'field' })
     .filter(([word]) => words[word])
     .map(([word, what]) => plural(words[word]!, what));
   const cost = `Innermost loop: ${[`${plural(loaded, 'byte')} loaded`, ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
-  const step = isa.dot.products * 2 * 127;
+  const step = isa.dot.products * largestCode * 127;
   return [
-    `Partial sums: at most ${largestSum / step} dot steps x ${isa.dot.products} products x 2 x 127 = ${largestSum} <= ${isa.dot.limit}.`,
+    `Partial sums: at most ${largestSum / step} dot steps x ${isa.dot.products} products x ${largestCode} x 127 = ${largestSum} <= ${isa.dot.limit}.`,
     cost,
   ];
 }

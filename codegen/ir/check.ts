@@ -56,9 +56,10 @@ export function pressure(body: readonly Statement[]): number {
 /** @returns the reasons why the program is refused, each one line; empty when it is fine */
 export const check = (program: Program, isa: Isa): string[] => analyse(program, isa).problems;
 
-/** What `check` finds, and the largest magnitude that a partial sum can reach (0: there is none). */
-export function analyse(program: Program, isa: Isa): { problems: string[]; largestSum: number } {
+/** What `check` finds, the largest magnitude that a partial sum can reach (0: there is none), and the largest code in it. */
+export function analyse(program: Program, isa: Isa): { problems: string[]; largestSum: number; largestCode: number } {
   const problems: string[] = [];
+  let largestCode = 0;
   const params = new Map(program.params.map((p) => [p.name, p]));
   const variables = new Map<string, Range>();
   for (const p of program.params) if (p.kind === 'long') variables.set(p.name, { min: p.min, max: p.max });
@@ -103,6 +104,7 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
       if (s.word === 'dot_next') {
         const [before, codes] = s.args as [Value, Value];
         const bound = codes.bound ?? 255;
+        largestCode = Math.max(largestCode, bound);
         if (bound > isa.dot.codes)
           problems.push(
             `dot_next takes codes up to ${isa.dot.codes} on ${isa.name}, but '${codes.name}' may be ${bound}`,
@@ -115,5 +117,5 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
   for (const [name, sum] of sums)
     if (sum > isa.dot.limit)
       problems.push(`partial sum '${name}' may reach ${sum}, past ${isa.dot.limit} (${isa.name}); flush it earlier`);
-  return { problems, largestSum: Math.max(0, ...sums.values()) };
+  return { problems, largestSum: Math.max(0, ...sums.values()), largestCode };
 }
