@@ -68,8 +68,9 @@ const MOST_TOP = 1024;
 
 /** Bytes of one row of codes, and where starts and factors begin in the screen's tensor. */
 function screenNumbers(shape: Plan['shape']): [string, number][] {
-  const { lines, weights, starts } = screenSize(shape.vocabulary, shape.hidden);
+  const { tiles, lines, weights, starts } = screenSize(shape.vocabulary, shape.hidden);
   return [
+    ['BN_SCREEN_TILES', tiles],
     ['BN_SCREEN_STRIDE', 4 * lines],
     ['BN_SCREEN_STARTS', weights],
     ['BN_SCREEN_FACTORS', weights + starts],

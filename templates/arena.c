@@ -1,9 +1,10 @@
 /*
- * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix, in the order in which
- * it reads them, so that a token is one sequential stream a thread; in huge pages, since the hardware's prefetchers
- * stop at the end of a page and a walk of the page table costs more than a line. Measured in docs/measurements.md.
+ * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix and of the head's
+ * screen, in the order in which it reads them, so that a token is one sequential stream a thread; in huge pages, since
+ * the hardware's prefetchers stop at the end of a page and a walk of the page table costs more than a line. Measured in
+ * docs/measurements.md.
  *
- * Contexts of a model with the same number of threads share one copy; others read the file's mapping.
+ * Contexts of a model with the same number of threads share one copy.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -11,17 +12,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include "internal.h"
 
 /* Groups of rows that element-wise steps can go on with; LANES of codegen/kernels/kernel.ts. */
 enum { GROUP_ROWS = 16, PAGE = 2 << 20, WORTH = 64 << 20 };
 
+/* Pointers of one thread. */
+enum { SCREEN = BN_LAYERS * BN_SLOTS, POINTERS };
+
 struct bn_arena {
+  bn_arena *next; /* of the same model, for another number of threads */
   int threads, users;
   uint8_t *memory; /* [threads] parts, one after the other */
   size_t bytes;
-  const uint8_t **weights; /* [threads][BN_LAYERS][BN_SLOTS] where tile 0 of the matrix would lie; NULL for vectors */
+  const uint8_t **weights; /* [threads][POINTERS] where tile 0 of a matrix, or of the screen, would lie */
 };
 
 /* Guards the arenas of all models. */
@@ -34,6 +38,18 @@ void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
   *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
 }
 
+/* Copies tiles [t0, t1) of `tile` bytes each, or with to = NULL counts them. -> bytes */
+static size_t copy_tiles(const uint8_t *from, size_t tile, long t0, long t1, uint8_t *to, const uint8_t **weights) {
+  if (t0 >= t1) return 0;
+  const size_t first = (size_t)t0 * tile, bytes = (size_t)(t1 - t0) * tile;
+  if (to) {
+    memcpy(to, from + first, bytes);
+    /* As an integer: the address of tile 0 may lie before the arena. */
+    *weights = (const uint8_t *)((uintptr_t)to - first);
+  }
+  return bytes;
+}
+
 /* One thread's part of the copy; with to = NULL only its size. */
 static size_t copy_part(const bn_model *model, uint8_t *to, const uint8_t **weights, int thread, int threads) {
   size_t used = 0;
@@ -42,18 +58,17 @@ static size_t copy_part(const bn_model *model, uint8_t *to, const uint8_t **weig
       const bn_matrix *m = &bn_matrices[slot];
       if (!m->tiles) continue;
       const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
-      const size_t tile = (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles;
       long t0, t1;
       bn_tiles(m, thread, threads, &t0, &t1);
-      if (t0 >= t1) continue;
-      const size_t first = (size_t)t0 * tile, bytes = (size_t)(t1 - t0) * tile;
-      if (to) {
-        memcpy(to + used, bn_tensor_data(model, tensor) + first, bytes);
-        /* As an integer: the address of tile 0 may lie before the arena. */
-        weights[layer * BN_SLOTS + slot] = (const uint8_t *)((uintptr_t)(to + used) - first);
-      }
-      used += bytes;
+      used += copy_tiles(bn_tensor_data(model, tensor), (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
+                         to ? to + used : NULL, to ? weights + layer * BN_SLOTS + slot : NULL);
     }
+#if BN_SCREENED
+  long t0, t1;
+  bn_span(BN_SCREEN_TILES, thread, threads, &t0, &t1);
+  used += copy_tiles(bn_tensor_data(model, BN_OUTPUT_SCREEN), BN_SCREEN_STARTS / BN_SCREEN_TILES, t0, t1,
+                     to ? to + used : NULL, to ? weights + SCREEN : NULL);
+#endif
   return (used + 63) / 64 * 64;
 }
 
@@ -66,8 +81,7 @@ static void copy(void *argument, int thread, int threads) {
   const copying *c = argument;
   size_t before = 0;
   for (int t = 0; t < thread; t++) before += copy_part(c->model, NULL, NULL, t, threads);
-  copy_part(c->model, c->arena->memory + before, c->arena->weights + (size_t)thread * BN_LAYERS * BN_SLOTS, thread,
-            threads);
+  copy_part(c->model, c->arena->memory + before, c->arena->weights + (size_t)thread * POINTERS, thread, threads);
 }
 
 /* Can the system give huge pages to those who ask? */
@@ -101,7 +115,7 @@ static bn_arena *create(const bn_model *model, bn_pool *pool) {
   bn_arena *a = calloc(1, sizeof *a);
   if (!a) return NULL;
   *a = (bn_arena){.threads = threads, .bytes = bytes};
-  a->weights = calloc((size_t)threads * BN_LAYERS * BN_SLOTS, sizeof *a->weights);
+  a->weights = calloc((size_t)threads * POINTERS, sizeof *a->weights);
   a->memory = a->weights ? map_aligned(bytes) : NULL;
   if (!a->memory) {
     free(a->weights);
@@ -119,9 +133,12 @@ bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages) {
   if (pages == BN_PAGES_MAPPED) return NULL;
   if (pages == BN_PAGES_AUTO && (bn_file_bytes < WORTH || !huge_pages())) return NULL;
   pthread_mutex_lock(&lock);
-  bn_arena **slot = bn_model_arena(model);
-  if (!*slot) *slot = create(model, pool);
-  bn_arena *a = *slot && (*slot)->threads == bn_pool_threads(pool) ? *slot : NULL;
+  bn_arena **first = bn_model_arenas(model), *a = *first;
+  while (a && a->threads != bn_pool_threads(pool)) a = a->next;
+  if (!a && (a = create(model, pool))) {
+    a->next = *first;
+    *first = a;
+  }
   if (a) a->users++;
   pthread_mutex_unlock(&lock);
   return a;
@@ -131,7 +148,9 @@ void bn_arena_release(bn_model *model, bn_arena *a) {
   if (!a) return;
   pthread_mutex_lock(&lock);
   if (--a->users == 0) {
-    *bn_model_arena(model) = NULL;
+    bn_arena **link = bn_model_arenas(model);
+    while (*link != a) link = &(*link)->next;
+    *link = a->next;
     munmap(a->memory, a->bytes);
     free(a->weights);
     free(a);
@@ -140,7 +159,11 @@ void bn_arena_release(bn_model *model, bn_arena *a) {
 }
 
 const uint8_t *bn_arena_weights(const bn_arena *a, int thread, int layer, int slot) {
-  return a->weights[((size_t)thread * BN_LAYERS + (size_t)layer) * BN_SLOTS + (size_t)slot];
+  return a->weights[(size_t)thread * POINTERS + (size_t)(layer * BN_SLOTS + slot)];
+}
+
+const uint8_t *bn_arena_screen(const bn_arena *a, int thread) {
+  return a->weights[(size_t)thread * POINTERS + SCREEN];
 }
 
 /* From the kernel's own account of the mapping. */

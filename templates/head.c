@@ -83,8 +83,9 @@ static void screen(bn_state *s, int thread) {
   int size = 0;
   long t0, t1;
   bn_time(BN_TIME_HEAD);
-  bn_span(SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
-  bn_screen((const int8_t *)w, s->codes, starts, factors, s->state.step, s->state.norm, s->state.residual, s->lower,
+  bn_span(BN_SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
+  const uint8_t *lines = s->arena ? bn_arena_screen(s->arena, thread) : w;
+  bn_screen((const int8_t *)lines, s->codes, starts, factors, s->state.step, s->state.norm, s->state.residual, s->lower,
             s->upper, s->peaks, t0, t1);
   for (long tile = t0; tile < t1; tile++) {
     if (size == s->k && !(s->peaks[2 * tile] > best[0].value)) continue;
@@ -105,7 +106,7 @@ static void join(bn_state *s) {
 /* Lists the rows that pass, in any order; by row tiles. */
 static void sift(bn_state *s, int thread) {
   long t0, t1;
-  bn_span(SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
+  bn_span(BN_SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
   for (long tile = t0; tile < t1; tile++) {
     if (s->peaks[2 * tile + 1] < s->threshold) continue;
     for (int32_t r = (int32_t)tile * LANES; r < (int32_t)(tile + 1) * LANES && r < BN_VOCABULARY; r++)

@@ -96,15 +96,16 @@ bn_model *bn_model_acquire(int32_t model); /* NULL and an error when there is no
 void bn_model_release(bn_model *);
 const uint8_t *bn_tensor_data(const bn_model *, int tensor);
 float bn_tensor_scale(const bn_model *, int tensor);
-void bn_model_forget(const bn_model *); /* gives back the pages of the layers that were read */
+void bn_model_forget(const bn_model *); /* gives back the pages that were read */
 
-/* --- a copy of the ternary weights in huge pages, one stream a thread */
+/* --- a copy of the ternary weights and the screen in huge pages, one stream a thread */
 typedef struct bn_arena bn_arena;
-bn_arena **bn_model_arena(bn_model *);
+bn_arena **bn_model_arenas(bn_model *);                       /* the first of a list */
 bn_arena *bn_arena_acquire(bn_model *, bn_pool *, int pages); /* NULL: the mapped file is to be read */
 void bn_arena_release(bn_model *, bn_arena *);
 /* Where tile 0 of a matrix would lie; only the thread's own tiles are there. */
 const uint8_t *bn_arena_weights(const bn_arena *, int thread, int layer, int slot);
+const uint8_t *bn_arena_screen(const bn_arena *, int thread);
 size_t bn_arena_huge_bytes(const bn_arena *); /* that the system has granted */
 /* Row tiles of a matrix that a thread computes, [*t0, *t1): whole groups of 16 rows. */
 void bn_tiles(const bn_matrix *, int thread, int threads, long *t0, long *t1);

@@ -51,8 +51,8 @@ uint64_t bn_checksum(const void *data, size_t bytes) {
 
 struct bn_model {
   const uint8_t *data;
-  bn_arena *arena; /* guarded by arena.c */
-  int users;       /* contexts that use it, plus one while it is open; 0: free slot */
+  bn_arena *arenas; /* guarded by arena.c */
+  int users;        /* contexts that use it, plus one while it is open; 0: free slot */
 };
 
 enum { MODELS = 64 };
@@ -133,13 +133,12 @@ const uint8_t *bn_tensor_data(const bn_model *m, int tensor) {
   return m->data + bn_tensors[tensor].offset;
 }
 
-bn_arena **bn_model_arena(bn_model *m) {
-  return &m->arena;
+bn_arena **bn_model_arenas(bn_model *m) {
+  return &m->arenas;
 }
 
 void bn_model_forget(const bn_model *m) {
-  const size_t page = (size_t)sysconf(_SC_PAGESIZE), first = (size_t)bn_tensors[BN_FIRST_LAYER].offset / page * page;
-  madvise((void *)(m->data + first), (size_t)bn_file_bytes - first, MADV_DONTNEED);
+  madvise((void *)m->data, (size_t)bn_file_bytes, MADV_DONTNEED);
 }
 
 float bn_tensor_scale(const bn_model *m, int tensor) {

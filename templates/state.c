@@ -59,9 +59,9 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED
   s->codes = take(a, 2 * BN_SCREEN_STRIDE);
-  s->lower = take(a, SCREEN_TILES * LANES * sizeof(float));
-  s->upper = take(a, SCREEN_TILES * LANES * sizeof(float));
-  s->peaks = take(a, SCREEN_TILES * 2 * sizeof(float));
+  s->lower = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
+  s->upper = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
+  s->peaks = take(a, BN_SCREEN_TILES * 2 * sizeof(float));
   s->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
   s->kept = take(a, (size_t)threads * sizeof(int));
 #endif

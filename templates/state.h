@@ -17,10 +17,9 @@ enum {
   V_STRIDE = (BN_HEAD_SIZE + LANES - 1) / LANES * LANES,  /* elements of one value row, codes of one query */
   K8_STRIDE = (BN_HEAD_SIZE + 3) / 4 * 4,                 /* codes of one key */
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
-  SLACK = 64,     /* kernels may read this many elements past a head */
-  HEAD_ROWS = 64, /* rows of the head that stay in the cache while the tokens of a batch pass */
-  BLOCK = 32,     /* positions of an attention block */
-  SCREEN_TILES = (BN_VOCABULARY + LANES - 1) / LANES, /* row tiles of the head's screen */
+  SLACK = 64,      /* kernels may read this many elements past a head */
+  HEAD_ROWS = 64,  /* rows of the head that stay in the cache while the tokens of a batch pass */
+  BLOCK = 32,      /* positions of an attention block */
   SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
 };
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
@@ -77,8 +76,8 @@ struct bn_state {
   atomic_int passed;    /* rows whose upper bound reaches it */
   int32_t *rows_passed; /* [BN_VOCABULARY] */
   uint8_t *codes;       /* [2][BN_SCREEN_STRIDE] of the hidden state */
-  float *lower, *upper; /* [SCREEN_TILES * LANES] bounds */
-  float *peaks;         /* [SCREEN_TILES][2] largest lower and upper bound of a tile */
+  float *lower, *upper; /* [BN_SCREEN_TILES * LANES] bounds */
+  float *peaks;         /* [BN_SCREEN_TILES][2] largest lower and upper bound of a tile */
   float *scores;        /* [BN_VOCABULARY] logits, of the rows that passed or of all */
   bn_candidate *best;   /* [threads][BN_MOST_TOP] */
   int *kept;            /* [threads] how many of them are there */

@@ -123,8 +123,13 @@ export function stateKinds(k: number): Readonly<Record<string, (t: number, i: nu
     'all sizes': () => normal() * 10 ** integer(-12, 6),
     constant: (t) => (t % 2 ? -1 : 1) * (1 + (t >> 1)),
     zero: () => 0,
+    // Multiples of the step: e = 0, and the sums are longer than a float's 24 bits.
+    steps: (t, i) => (i === t % k ? 8064 : integer(-8064, 8064)),
   };
 }
+
+/** Kinds of states that are left to the full head. */
+export const unscreened = ['tiny', 'huge', 'zero'];
 
 /** Kinds of rows by name. Elements are rounded to the head's type afterwards. */
 export function rowKinds(n: number, k: number): Readonly<Record<string, (row: number, i: number) => number>> {
@@ -145,5 +150,7 @@ export function rowKinds(n: number, k: number): Readonly<Record<string, (row: nu
     'sizes from 1e-20 to 1e16': (row) => sizes[row]! * normal(),
     'one element': (row, i) => (i === row % k ? 1 : 0),
     integers: () => integer(-2, 2),
+    // s = 1 and d = 0: nothing of the bound is left but the activation's part and, with `steps`, that of rounding.
+    'int8 rows': (row, i) => (i === row % k ? 127 : integer(-127, 127)),
   };
 }

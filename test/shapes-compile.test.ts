@@ -16,12 +16,12 @@ import { buildFor, nativeTargets, runnerOf, targets, useCache } from './machine.
 const shapeOf = (name: string): ModelShape =>
   JSON.parse(readFileSync(path.join(import.meta.dirname, `../schemas/models/${name}.json`), 'utf8'));
 
-/** What ternary weights take at 2 bits, and the rows of a tied embedding; a packed file has little else. */
+/** What ternary weights take at 2 bits, the rows of a tied embedding, and their int8 screen; a packed file has little else. */
 function leastBytes({ hidden, layers, heads, kvHeads, headSize, intermediate, ...rest }: ModelShape): number {
   assert.ok(rest.tiedEmbedding);
   const element = rest.embeddingType === 'f32' ? 4 : 2;
   const attention = hidden * headSize * (2 * heads + 2 * kvHeads);
-  return (layers * (attention + 3 * hidden * intermediate)) / 4 + element * rest.vocabulary * hidden;
+  return (layers * (attention + 3 * hidden * intermediate)) / 4 + (element + 1) * rest.vocabulary * hidden;
 }
 
 for (const name of ['bitnet-2b-4t', 'bitnet-3b']) {
