@@ -5,12 +5,13 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { isaOf } from '../codegen/isa/index.ts';
+import { packingsFor } from '../codegen/packings/index.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { isAvailable } from '../runtime/ffi.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { encodings } from '../runtime/formats/source.ts';
 import type { KvBits } from '../runtime/memory.ts';
-import { weightsFile } from '../runtime/weights.ts';
 import { skip } from './fixtures.ts';
 import {
   assertSameBits,
@@ -22,6 +23,7 @@ import {
   libraryFor,
   nativeTargets,
   oddShape,
+  packedFor,
   prepare,
   readFloats,
   runnerFor,
@@ -101,9 +103,8 @@ for (const name of ['odd', 'demo'] as const) {
       for (const kv of sizes)
         it(`${target} program, ${kv}-bit cache: 1 and 3 threads, one call and calls of 5 tokens`, async function () {
           const runner = await runnerFor(this, target);
-          const { source, weights, library, model: number } = await prepare(model);
-          library.close(number);
-          const built = await buildFor(source.shape, target);
+          const built = await buildFor(openModel(model).shape, target);
+          const weights = await packedFor(model, built);
           for (const options of [{ threads: 1 }, { threads: 3, chunk: 5 }]) {
             const actual = await drive(built, runner, weights, tokens, { ...options, kv });
             assertSameBits(actual, expected[kv], JSON.stringify(options));
@@ -163,35 +164,40 @@ for (const name of ['odd', 'demo'] as const) {
         assertSameBits(readFloats(output), expected[16], ffi);
       });
 
-    it('all targets pack the same file', async () => {
-      const source = openModel(model);
-      const files = await Promise.all(
-        targets.map(async (target) => {
-          const cpu = await buildFor(source.shape, target).catch(() => undefined);
-          return cpu && { target, built: cpu };
-        }),
-      );
-      const best = await prepare(model);
-      best.library.close(best.model);
-      const bytes = readFileSync(weightsFile(source, best.built.manifest.layout));
-      let compared = 0;
-      for (const { target, built } of files.filter((f) => f !== undefined)) {
-        assert.equal(built.manifest.layout.id, best.built.manifest.layout.id, target);
-        if (!nativeTargets.includes(target)) continue;
-        const library = await libraryFor(built);
-        const file = path.join(cache(), `${target}.bnw`);
-        // Another number of threads each time.
-        library.packBegin(file, 1 + compared++);
-        for (const [i, { name: tensor }] of built.manifest.layout.tensors.entries()) {
-          const t = source.tensors.get(tensor)!;
-          const { scale = 0, factor = 1, permutedHeads = 0 } = t;
-          const encoding = encodings[t.encoding];
-          library.packTensor(i, t.file, t.offset, t.bytes, encoding, t.rows, t.cols, scale, factor, permutedHeads);
+    for (const p of packingsFor(isaOf('scalar')))
+      it(`all targets with ${p.token} pack the same file`, async () => {
+        const source = openModel(model);
+        const own = nativeTargets.filter((target) => packingsFor(isaOf(target)).includes(p));
+        const first = await prepare(model, 'scalar', [], p.token);
+        first.library.close(first.model);
+        const bytes = readFileSync(first.weights);
+        for (const [i, target] of own.entries()) {
+          const built = await buildFor(source.shape, target, { packing: p.token });
+          assert.equal(built.manifest.layout.id, first.built.manifest.layout.id, target);
+          const library = await libraryFor(built);
+          const file = path.join(cache(), `${target}-${p.token}.bnw`);
+          // Another number of threads each time.
+          library.packBegin(file, 1 + i);
+          for (const [tensor, { name: slot, from = slot }] of built.manifest.layout.tensors.entries()) {
+            const t = source.tensors.get(from)!;
+            const { scale = 0, factor = 1, permutedHeads = 0 } = t;
+            const encoding = encodings[t.encoding];
+            library.packTensor(
+              tensor,
+              t.file,
+              t.offset,
+              t.bytes,
+              encoding,
+              t.rows,
+              t.cols,
+              scale,
+              factor,
+              permutedHeads,
+            );
+          }
+          library.packEnd(true);
+          assert.ok(readFileSync(file).equals(bytes), `${target} packs other bytes`);
         }
-        library.packEnd(true);
-        assert.ok(readFileSync(file).equals(bytes), `${target} packs other bytes`);
-      }
-      assert.equal(compared, nativeTargets.length);
-    });
+      });
   });
 }

@@ -16,6 +16,7 @@ import {
   drive,
   nativeTargets,
   oddShape,
+  packedFor,
   prepare,
   runnerFor,
   targets,
@@ -93,9 +94,8 @@ for (const vocabulary of [283, 8203])
     for (const target of targets.filter((t) => !nativeTargets.includes(t)))
       it(`${target} program`, async function () {
         const runner = await runnerFor(this, target);
-        const { weights, library, model: number } = await prepare(model);
-        library.close(number);
         const built = await buildFor(source.shape, target);
+        const weights = await packedFor(model, built);
         const [k, chunk] = [40, 7];
         const part = [...tokens.subarray(0, 21)];
         const found = await drive(built, runner, weights, part, { threads: 3, chunk, top: k });

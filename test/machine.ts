@@ -261,7 +261,7 @@ export async function drive(
   runner: readonly string[],
   weights: string,
   tokens: readonly number[],
-  { threads = 1, kv = 16, chunk = 0, top = 0, pages = 0, env = {} }: DriverOptions = {},
+  { threads = 1, kv = 8, chunk = 0, top = 0, pages = 0, env = {} }: DriverOptions = {},
 ): Promise<Float32Array> {
   const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-driver-'));
   try {
