@@ -63,8 +63,8 @@ export const avx2: Isa = {
     // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
     field: (v, shift, mask) =>
       shift === '0'
-        ? `_mm256_and_si256(${v}, _mm256_set1_epi8(${mask}))`
-        : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8(${mask}))`,
+        ? `_mm256_and_si256(${v}, _mm256_set1_epi8((char)${mask}))`
+        : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8((char)${mask}))`,
     dot_zero: () => '_mm256_setzero_si256()',
     dot_next: (acc, u, s) => `_mm256_add_epi16(${acc}, _mm256_maddubs_epi16(${u}, ${s}))`,
     dot_flush: (acc, d) => `_mm256_add_epi32(${acc}, _mm256_madd_epi16(${d}, _mm256_set1_epi16(1)))`,

@@ -62,8 +62,8 @@ export const avx512: Isa = {
     // Bits that a 16-bit shift brings over from the neighbouring byte lie outside the mask.
     field: (v, shift, mask) =>
       shift === '0'
-        ? `_mm512_and_si512(${v}, _mm512_set1_epi8(${mask}))`
-        : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8(${mask}))`,
+        ? `_mm512_and_si512(${v}, _mm512_set1_epi8((char)${mask}))`
+        : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8((char)${mask}))`,
     sub_bytes: (a, b) => `_mm512_sub_epi8(${a}, ${b})`,
     load_table64: (p) => `_mm512_loadu_si512(${p})`,
     // The instructions look at six and seven bits of an index: what a 16-bit shift brings over does not matter.

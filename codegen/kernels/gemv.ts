@@ -102,7 +102,9 @@ export const gemv: KernelFamily = {
           const tag = `${part}${rest}_l${u}`;
           const line = plus(base, i);
           const address = at(row, times(line, p.lineBytes));
-          if (ahead) b.do('prefetch', at(address, ahead), level || 0);
+          // Once for each 64 bytes that the step reads.
+          for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
+            if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(address, ahead + byte), level || 0);
           unpack.fields(loadLine(b, p, isa, address, tag), tag).forEach((codes, g) => {
             const xg = b.let(`x${tag}_g${g}`, 'broadcast4', at(x, times(line, p.lineK), 4 * g));
             const chains = dots[sums.findIndex((s) => s.scale === unpack.scales[g])]!;

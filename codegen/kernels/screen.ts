@@ -79,7 +79,7 @@ export const screenSpec = (n: number, k: number, isa: string): KernelSpec => ({
   shape: { n, k },
   tile: [1, LANES, 4 * UNROLL],
   isa,
-  variant: 'p8192',
+  variant: 'p4096',
 });
 
 /** Dot steps between flushes: (2^31 - 1) / (4 * 127 * 127) = 33,285 where sums are int32, one where they are int16. */

@@ -9,6 +9,7 @@ import { t5 } from './t5.ts';
 /** All packings. */
 export const packings = {
   p2,
+  t5r32: t5(32),
   t5r16: t5(16),
   t5r8: t5(8),
   t5r4: t5(4),

@@ -28,13 +28,13 @@ const LOW = range(128).map((r) =>
   r > 80 ? 0 : range(4).reduce((byte, f) => byte + ((Math.floor(r / 3 ** f) % 3) << (2 * f)), 0),
 );
 
-/** @param rows rows of a line: 16, or 8 or 4 where registers are short */
+/** @param rows rows of a line: 32 or 16, or 8 or 4 where registers are short */
 export const t5 = (rows: number): Packing => ({
   token: `t5r${rows}x20`,
   rows,
   lineK: 20,
   lineBytes: 4 * rows,
-  prefetch: 'p12288l2',
+  prefetch: 'p8192',
   // 128-bit registers: 12 for tables, and 5 sums, 5 codes and more for each vector.
   mostVectors: 2,
   needs: ['load_table64', 'lookup64', 'lookup128', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],

@@ -53,20 +53,20 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256(const uint8_t *restric
     for (long line = 0; line < 16; line += 1) {
       const __m256i w_r0_v0 = _mm256_loadu_si256((const __m256i *)(w + 1024 * tile + 64 * line));
       const __m256i w_r0_v1 = _mm256_loadu_si256((const __m256i *)(w + 1024 * tile + 64 * line + 32));
-      const __m256i code_r0_v0_f0 = _mm256_and_si256(w_r0_v0, _mm256_set1_epi8(3));
-      const __m256i code_r0_v1_f0 = _mm256_and_si256(w_r0_v1, _mm256_set1_epi8(3));
+      const __m256i code_r0_v0_f0 = _mm256_and_si256(w_r0_v0, _mm256_set1_epi8((char)3));
+      const __m256i code_r0_v1_f0 = _mm256_and_si256(w_r0_v1, _mm256_set1_epi8((char)3));
       _mm256_storeu_si256((__m256i *)(panel + 256 * line), code_r0_v0_f0);
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 32), code_r0_v1_f0);
-      const __m256i code_r0_v0_f1 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 2), _mm256_set1_epi8(3));
-      const __m256i code_r0_v1_f1 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 2), _mm256_set1_epi8(3));
+      const __m256i code_r0_v0_f1 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 2), _mm256_set1_epi8((char)3));
+      const __m256i code_r0_v1_f1 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 2), _mm256_set1_epi8((char)3));
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 64), code_r0_v0_f1);
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 96), code_r0_v1_f1);
-      const __m256i code_r0_v0_f2 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 4), _mm256_set1_epi8(3));
-      const __m256i code_r0_v1_f2 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 4), _mm256_set1_epi8(3));
+      const __m256i code_r0_v0_f2 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 4), _mm256_set1_epi8((char)3));
+      const __m256i code_r0_v1_f2 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 4), _mm256_set1_epi8((char)3));
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 128), code_r0_v0_f2);
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 160), code_r0_v1_f2);
-      const __m256i code_r0_v0_f3 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 6), _mm256_set1_epi8(3));
-      const __m256i code_r0_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 6), _mm256_set1_epi8(3));
+      const __m256i code_r0_v0_f3 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v0, 6), _mm256_set1_epi8((char)3));
+      const __m256i code_r0_v1_f3 = _mm256_and_si256(_mm256_srli_epi16(w_r0_v1, 6), _mm256_set1_epi8((char)3));
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 192), code_r0_v0_f3);
       _mm256_storeu_si256((__m256i *)(panel + 256 * line + 224), code_r0_v1_f3);
     }

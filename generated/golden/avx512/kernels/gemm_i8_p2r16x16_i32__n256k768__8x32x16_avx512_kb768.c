@@ -51,22 +51,22 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__8x32x16_avx512_kb768(const uint8_t *rest
     }
     for (long line = 0; line < 48; line += 1) {
       const __m512i w_r0_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * line);
-      const __m512i code_r0_v0_f0 = _mm512_and_si512(w_r0_v0, _mm512_set1_epi8(3));
+      const __m512i code_r0_v0_f0 = _mm512_and_si512(w_r0_v0, _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line, code_r0_v0_f0);
-      const __m512i code_r0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 2), _mm512_set1_epi8(3));
+      const __m512i code_r0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 2), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 128, code_r0_v0_f1);
-      const __m512i code_r0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 4), _mm512_set1_epi8(3));
+      const __m512i code_r0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 4), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 256, code_r0_v0_f2);
-      const __m512i code_r0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 6), _mm512_set1_epi8(3));
+      const __m512i code_r0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_r0_v0, 6), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 384, code_r0_v0_f3);
       const __m512i w_r1_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * line + 3072);
-      const __m512i code_r1_v0_f0 = _mm512_and_si512(w_r1_v0, _mm512_set1_epi8(3));
+      const __m512i code_r1_v0_f0 = _mm512_and_si512(w_r1_v0, _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 64, code_r1_v0_f0);
-      const __m512i code_r1_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 2), _mm512_set1_epi8(3));
+      const __m512i code_r1_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 2), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 192, code_r1_v0_f1);
-      const __m512i code_r1_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 4), _mm512_set1_epi8(3));
+      const __m512i code_r1_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 4), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 320, code_r1_v0_f2);
-      const __m512i code_r1_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 6), _mm512_set1_epi8(3));
+      const __m512i code_r1_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_r1_v0, 6), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 512 * line + 448, code_r1_v0_f3);
     }
     for (long t = 0; t < tokens; t += 8) {
@@ -251,13 +251,13 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__8x32x16_avx512_kb768(const uint8_t *rest
     }
     for (long lineo = 0; lineo < 48; lineo += 1) {
       const __m512i wo_r0_v0 = _mm512_loadu_si512(w + 3072 * last + 64 * lineo);
-      const __m512i codeo_r0_v0_f0 = _mm512_and_si512(wo_r0_v0, _mm512_set1_epi8(3));
+      const __m512i codeo_r0_v0_f0 = _mm512_and_si512(wo_r0_v0, _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 256 * lineo, codeo_r0_v0_f0);
-      const __m512i codeo_r0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 2), _mm512_set1_epi8(3));
+      const __m512i codeo_r0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 2), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 256 * lineo + 64, codeo_r0_v0_f1);
-      const __m512i codeo_r0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 4), _mm512_set1_epi8(3));
+      const __m512i codeo_r0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 4), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 256 * lineo + 128, codeo_r0_v0_f2);
-      const __m512i codeo_r0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 6), _mm512_set1_epi8(3));
+      const __m512i codeo_r0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(wo_r0_v0, 6), _mm512_set1_epi8((char)3));
       _mm512_storeu_si512(panel + 256 * lineo + 192, codeo_r0_v0_f3);
     }
     for (long to = 0; to < tokens; to += 8) {

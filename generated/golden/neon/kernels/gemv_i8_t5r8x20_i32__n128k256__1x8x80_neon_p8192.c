@@ -1,5 +1,5 @@
 /*
- * bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2
+ * bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192
  *
  * y[n] = W[n][k] . x[k], exact int32
  *   w: weights [16 row tiles][13 lines][32 bytes], packing t5r8x20
@@ -36,7 +36,7 @@ static inline int8x16_t bn_lookup128(int8x16x4_t low, int8x16x4_t high, int8x16_
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
@@ -69,7 +69,7 @@ void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restr
     int32x4_t dots_s21_c0_v0 = vdupq_n_s32(0);
     int32x4_t dots_s21_c0_v1 = vdupq_n_s32(0);
     for (long i = 0; i < 12; i += 4) {
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12288, 0, 2);
+      __builtin_prefetch(w + 416 * tile + 32 * i + 8192, 0, 0);
       const int8x16_t w_l0_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i));
       const int8x16_t w_l0_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 16));
       const int8x16_t d_l0_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l0_v0), 2));
@@ -103,7 +103,6 @@ void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l0_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l0_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l0_v0_f4, x_l0_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l0_v1_f4, x_l0_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12320, 0, 2);
       const int8x16_t w_l1_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 32));
       const int8x16_t w_l1_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 48));
       const int8x16_t d_l1_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l1_v0), 2));
@@ -137,7 +136,7 @@ void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l1_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l1_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l1_v0_f4, x_l1_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l1_v1_f4, x_l1_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12352, 0, 2);
+      __builtin_prefetch(w + 416 * tile + 32 * i + 8256, 0, 0);
       const int8x16_t w_l2_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 64));
       const int8x16_t w_l2_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 80));
       const int8x16_t d_l2_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l2_v0), 2));
@@ -171,7 +170,6 @@ void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l2_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l2_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l2_v0_f4, x_l2_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l2_v1_f4, x_l2_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12384, 0, 2);
       const int8x16_t w_l3_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 96));
       const int8x16_t w_l3_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 112));
       const int8x16_t d_l3_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l3_v0), 2));
@@ -206,7 +204,7 @@ void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x80_neon_p12288l2(const uint8_t *restr
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l3_v0_f4, x_l3_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l3_v1_f4, x_l3_g4);
     }
-    __builtin_prefetch(w + 416 * tile + 12672, 0, 2);
+    __builtin_prefetch(w + 416 * tile + 8576, 0, 0);
     const int8x16_t wz_l0_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 384));
     const int8x16_t wz_l0_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 400));
     const int8x16_t dz_l0_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l0_v0), 2));

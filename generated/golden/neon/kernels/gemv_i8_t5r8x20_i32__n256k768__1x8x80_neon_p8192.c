@@ -1,15 +1,15 @@
 /*
- * bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2
+ * bn_gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192
  *
  * y[n] = W[n][k] . x[k], exact int32
- *   w: weights [96 row tiles][13 lines][32 bytes], packing t5r8x20
- *   x: activations [256], int8, zero up to 260
+ *   w: weights [32 row tiles][39 lines][32 bytes], packing t5r8x20
+ *   x: activations [768], int8, zero up to 780
  *   sum: sum of x
- *   y: result [768], padded to 768
- *   t0: first row tile, 0 <= t0 <= 96
- *   t1: row tile to stop before, 0 <= t1 <= 96
+ *   y: result [256], padded to 256
+ *   t0: first row tile, 0 <= t0 <= 32
+ *   t1: row tile to stop before, 0 <= t1 <= 32
  *
- * Partial sums: at most 13 dot steps x 4 products x 42 x 127 = 277368 <= 2147483647.
+ * Partial sums: at most 39 dot steps x 4 products x 42 x 127 = 832104 <= 2147483647.
  * Innermost loop: 128 bytes loaded, 40 dot steps, 20 broadcasts, 40 fields; 27 live vector values of 32 registers.
  * Buffers must not overlap.
  *
@@ -36,10 +36,10 @@ static inline int8x16_t bn_lookup128(int8x16x4_t low, int8x16x4_t high, int8x16_
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x80_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1) {
-  BN_ASSERT(0 <= t0 && t0 <= 96);
-  BN_ASSERT(0 <= t1 && t1 <= 96);
+  BN_ASSERT(0 <= t0 && t0 <= 32);
+  BN_ASSERT(0 <= t1 && t1 <= 32);
   static const _Alignas(64) uint8_t high_digits[64] = {
       0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84,
       84, 84, 84, 84, 84, 84, 84, 84, 84, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168,
@@ -68,10 +68,10 @@ void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restr
     int32x4_t dots_s16_c0_v1 = vdupq_n_s32(0);
     int32x4_t dots_s21_c0_v0 = vdupq_n_s32(0);
     int32x4_t dots_s21_c0_v1 = vdupq_n_s32(0);
-    for (long i = 0; i < 12; i += 4) {
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12288, 0, 2);
-      const int8x16_t w_l0_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i));
-      const int8x16_t w_l0_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 16));
+    for (long i = 0; i < 36; i += 4) {
+      __builtin_prefetch(w + 1248 * tile + 32 * i + 8192, 0, 0);
+      const int8x16_t w_l0_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i));
+      const int8x16_t w_l0_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 16));
       const int8x16_t d_l0_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l0_v0), 2));
       const int8x16_t d_l0_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l0_v1), 2));
       const int8x16_t r_l0_v0 = vsubq_s8(w_l0_v0, d_l0_v0);
@@ -103,9 +103,8 @@ void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l0_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l0_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l0_v0_f4, x_l0_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l0_v1_f4, x_l0_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12320, 0, 2);
-      const int8x16_t w_l1_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 32));
-      const int8x16_t w_l1_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 48));
+      const int8x16_t w_l1_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 32));
+      const int8x16_t w_l1_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 48));
       const int8x16_t d_l1_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l1_v0), 2));
       const int8x16_t d_l1_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l1_v1), 2));
       const int8x16_t r_l1_v0 = vsubq_s8(w_l1_v0, d_l1_v0);
@@ -137,9 +136,9 @@ void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l1_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l1_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l1_v0_f4, x_l1_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l1_v1_f4, x_l1_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12352, 0, 2);
-      const int8x16_t w_l2_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 64));
-      const int8x16_t w_l2_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 80));
+      __builtin_prefetch(w + 1248 * tile + 32 * i + 8256, 0, 0);
+      const int8x16_t w_l2_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 64));
+      const int8x16_t w_l2_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 80));
       const int8x16_t d_l2_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l2_v0), 2));
       const int8x16_t d_l2_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l2_v1), 2));
       const int8x16_t r_l2_v0 = vsubq_s8(w_l2_v0, d_l2_v0);
@@ -171,9 +170,8 @@ void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restr
       const int8x16_t code_l2_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l2_v1), 2));
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l2_v0_f4, x_l2_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l2_v1_f4, x_l2_g4);
-      __builtin_prefetch(w + 416 * tile + 32 * i + 12384, 0, 2);
-      const int8x16_t w_l3_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 96));
-      const int8x16_t w_l3_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 32 * i + 112));
+      const int8x16_t w_l3_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 96));
+      const int8x16_t w_l3_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 32 * i + 112));
       const int8x16_t d_l3_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l3_v0), 2));
       const int8x16_t d_l3_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_l3_v1), 2));
       const int8x16_t r_l3_v0 = vsubq_s8(w_l3_v0, d_l3_v0);
@@ -206,40 +204,107 @@ void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x80_neon_p12288l2(const uint8_t *restr
       dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, code_l3_v0_f4, x_l3_g4);
       dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, code_l3_v1_f4, x_l3_g4);
     }
-    __builtin_prefetch(w + 416 * tile + 12672, 0, 2);
-    const int8x16_t wz_l0_v0 = vld1q_s8((const int8_t *)(w + 416 * tile + 384));
-    const int8x16_t wz_l0_v1 = vld1q_s8((const int8_t *)(w + 416 * tile + 400));
+    __builtin_prefetch(w + 1248 * tile + 9344, 0, 0);
+    const int8x16_t wz_l0_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1152));
+    const int8x16_t wz_l0_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1168));
     const int8x16_t dz_l0_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l0_v0), 2));
     const int8x16_t dz_l0_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l0_v1), 2));
     const int8x16_t rz_l0_v0 = vsubq_s8(wz_l0_v0, dz_l0_v0);
     const int8x16_t tz_l0_v0 = bn_lookup128(low, low64, rz_l0_v0);
     const int8x16_t rz_l0_v1 = vsubq_s8(wz_l0_v1, dz_l0_v1);
     const int8x16_t tz_l0_v1 = bn_lookup128(low, low64, rz_l0_v1);
-    const int8x16_t xz_l0_g0 = bn_broadcast4(x + 240);
+    const int8x16_t xz_l0_g0 = bn_broadcast4(x + 720);
     const int8x16_t codez_l0_v0_f0 = vandq_s8(tz_l0_v0, vdupq_n_s8(3));
     const int8x16_t codez_l0_v1_f0 = vandq_s8(tz_l0_v1, vdupq_n_s8(3));
     dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l0_v0_f0, xz_l0_g0);
     dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l0_v1_f0, xz_l0_g0);
-    const int8x16_t xz_l0_g1 = bn_broadcast4(x + 244);
+    const int8x16_t xz_l0_g1 = bn_broadcast4(x + 724);
     const int8x16_t codez_l0_v0_f1 = vandq_s8(tz_l0_v0, vdupq_n_s8(12));
     const int8x16_t codez_l0_v1_f1 = vandq_s8(tz_l0_v1, vdupq_n_s8(12));
     dots_s4_c0_v0 = vdotq_s32(dots_s4_c0_v0, codez_l0_v0_f1, xz_l0_g1);
     dots_s4_c0_v1 = vdotq_s32(dots_s4_c0_v1, codez_l0_v1_f1, xz_l0_g1);
-    const int8x16_t xz_l0_g2 = bn_broadcast4(x + 248);
+    const int8x16_t xz_l0_g2 = bn_broadcast4(x + 728);
     const int8x16_t codez_l0_v0_f2 = vandq_s8(tz_l0_v0, vdupq_n_s8(48));
     const int8x16_t codez_l0_v1_f2 = vandq_s8(tz_l0_v1, vdupq_n_s8(48));
     dots_s16_c0_v0 = vdotq_s32(dots_s16_c0_v0, codez_l0_v0_f2, xz_l0_g2);
     dots_s16_c0_v1 = vdotq_s32(dots_s16_c0_v1, codez_l0_v1_f2, xz_l0_g2);
-    const int8x16_t xz_l0_g3 = bn_broadcast4(x + 252);
+    const int8x16_t xz_l0_g3 = bn_broadcast4(x + 732);
     const int8x16_t codez_l0_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_v0), 6));
     const int8x16_t codez_l0_v1_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_v1), 6));
     dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l0_v0_f3, xz_l0_g3);
     dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l0_v1_f3, xz_l0_g3);
-    const int8x16_t xz_l0_g4 = bn_broadcast4(x + 256);
+    const int8x16_t xz_l0_g4 = bn_broadcast4(x + 736);
     const int8x16_t codez_l0_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l0_v0), 2));
     const int8x16_t codez_l0_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l0_v1), 2));
     dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, codez_l0_v0_f4, xz_l0_g4);
     dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, codez_l0_v1_f4, xz_l0_g4);
+    const int8x16_t wz_l1_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1184));
+    const int8x16_t wz_l1_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1200));
+    const int8x16_t dz_l1_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l1_v0), 2));
+    const int8x16_t dz_l1_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l1_v1), 2));
+    const int8x16_t rz_l1_v0 = vsubq_s8(wz_l1_v0, dz_l1_v0);
+    const int8x16_t tz_l1_v0 = bn_lookup128(low, low64, rz_l1_v0);
+    const int8x16_t rz_l1_v1 = vsubq_s8(wz_l1_v1, dz_l1_v1);
+    const int8x16_t tz_l1_v1 = bn_lookup128(low, low64, rz_l1_v1);
+    const int8x16_t xz_l1_g0 = bn_broadcast4(x + 740);
+    const int8x16_t codez_l1_v0_f0 = vandq_s8(tz_l1_v0, vdupq_n_s8(3));
+    const int8x16_t codez_l1_v1_f0 = vandq_s8(tz_l1_v1, vdupq_n_s8(3));
+    dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l1_v0_f0, xz_l1_g0);
+    dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l1_v1_f0, xz_l1_g0);
+    const int8x16_t xz_l1_g1 = bn_broadcast4(x + 744);
+    const int8x16_t codez_l1_v0_f1 = vandq_s8(tz_l1_v0, vdupq_n_s8(12));
+    const int8x16_t codez_l1_v1_f1 = vandq_s8(tz_l1_v1, vdupq_n_s8(12));
+    dots_s4_c0_v0 = vdotq_s32(dots_s4_c0_v0, codez_l1_v0_f1, xz_l1_g1);
+    dots_s4_c0_v1 = vdotq_s32(dots_s4_c0_v1, codez_l1_v1_f1, xz_l1_g1);
+    const int8x16_t xz_l1_g2 = bn_broadcast4(x + 748);
+    const int8x16_t codez_l1_v0_f2 = vandq_s8(tz_l1_v0, vdupq_n_s8(48));
+    const int8x16_t codez_l1_v1_f2 = vandq_s8(tz_l1_v1, vdupq_n_s8(48));
+    dots_s16_c0_v0 = vdotq_s32(dots_s16_c0_v0, codez_l1_v0_f2, xz_l1_g2);
+    dots_s16_c0_v1 = vdotq_s32(dots_s16_c0_v1, codez_l1_v1_f2, xz_l1_g2);
+    const int8x16_t xz_l1_g3 = bn_broadcast4(x + 752);
+    const int8x16_t codez_l1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l1_v0), 6));
+    const int8x16_t codez_l1_v1_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l1_v1), 6));
+    dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l1_v0_f3, xz_l1_g3);
+    dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l1_v1_f3, xz_l1_g3);
+    const int8x16_t xz_l1_g4 = bn_broadcast4(x + 756);
+    const int8x16_t codez_l1_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l1_v0), 2));
+    const int8x16_t codez_l1_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l1_v1), 2));
+    dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, codez_l1_v0_f4, xz_l1_g4);
+    dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, codez_l1_v1_f4, xz_l1_g4);
+    __builtin_prefetch(w + 1248 * tile + 9408, 0, 0);
+    const int8x16_t wz_l2_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1216));
+    const int8x16_t wz_l2_v1 = vld1q_s8((const int8_t *)(w + 1248 * tile + 1232));
+    const int8x16_t dz_l2_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l2_v0), 2));
+    const int8x16_t dz_l2_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(wz_l2_v1), 2));
+    const int8x16_t rz_l2_v0 = vsubq_s8(wz_l2_v0, dz_l2_v0);
+    const int8x16_t tz_l2_v0 = bn_lookup128(low, low64, rz_l2_v0);
+    const int8x16_t rz_l2_v1 = vsubq_s8(wz_l2_v1, dz_l2_v1);
+    const int8x16_t tz_l2_v1 = bn_lookup128(low, low64, rz_l2_v1);
+    const int8x16_t xz_l2_g0 = bn_broadcast4(x + 760);
+    const int8x16_t codez_l2_v0_f0 = vandq_s8(tz_l2_v0, vdupq_n_s8(3));
+    const int8x16_t codez_l2_v1_f0 = vandq_s8(tz_l2_v1, vdupq_n_s8(3));
+    dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l2_v0_f0, xz_l2_g0);
+    dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l2_v1_f0, xz_l2_g0);
+    const int8x16_t xz_l2_g1 = bn_broadcast4(x + 764);
+    const int8x16_t codez_l2_v0_f1 = vandq_s8(tz_l2_v0, vdupq_n_s8(12));
+    const int8x16_t codez_l2_v1_f1 = vandq_s8(tz_l2_v1, vdupq_n_s8(12));
+    dots_s4_c0_v0 = vdotq_s32(dots_s4_c0_v0, codez_l2_v0_f1, xz_l2_g1);
+    dots_s4_c0_v1 = vdotq_s32(dots_s4_c0_v1, codez_l2_v1_f1, xz_l2_g1);
+    const int8x16_t xz_l2_g2 = bn_broadcast4(x + 768);
+    const int8x16_t codez_l2_v0_f2 = vandq_s8(tz_l2_v0, vdupq_n_s8(48));
+    const int8x16_t codez_l2_v1_f2 = vandq_s8(tz_l2_v1, vdupq_n_s8(48));
+    dots_s16_c0_v0 = vdotq_s32(dots_s16_c0_v0, codez_l2_v0_f2, xz_l2_g2);
+    dots_s16_c0_v1 = vdotq_s32(dots_s16_c0_v1, codez_l2_v1_f2, xz_l2_g2);
+    const int8x16_t xz_l2_g3 = bn_broadcast4(x + 772);
+    const int8x16_t codez_l2_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l2_v0), 6));
+    const int8x16_t codez_l2_v1_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l2_v1), 6));
+    dots_c0_v0 = vdotq_s32(dots_c0_v0, codez_l2_v0_f3, xz_l2_g3);
+    dots_c0_v1 = vdotq_s32(dots_c0_v1, codez_l2_v1_f3, xz_l2_g3);
+    const int8x16_t xz_l2_g4 = bn_broadcast4(x + 776);
+    const int8x16_t codez_l2_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l2_v0), 2));
+    const int8x16_t codez_l2_v1_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(dz_l2_v1), 2));
+    dots_s21_c0_v0 = vdotq_s32(dots_s21_c0_v0, codez_l2_v0_f4, xz_l2_g4);
+    dots_s21_c0_v1 = vdotq_s32(dots_s21_c0_v1, codez_l2_v1_f4, xz_l2_g4);
     int32x4_t acc_v0 = vdupq_n_s32(zero);
     acc_v0 = vaddq_s32(acc_v0, dots_c0_v0);
     int32x4_t acc_v1 = vdupq_n_s32(zero);
