@@ -28,6 +28,14 @@ static void meet(bn_state *s) {
   if (s->n > 1) bn_pool_barrier(s->pool);
 }
 
+/* A single token: brings a vector that a later step needs close, while the weights stream by. */
+static void fetch(const bn_state *s, int layer, int slot) {
+  if (s->n > 1 || layer >= BN_LAYERS) return;
+  const float *vector = vector_of(s, layer, slot);
+  const long length = (long)bn_tensors[tensor_of(layer, slot)].cols;
+  for (long i = 0; i < length; i += LANES) __builtin_prefetch(vector + i, 0, 2);
+}
+
 /* y = W q for one matrix of a layer, by row tiles. */
 static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
   const bn_matrix *m = &bn_matrices[matrix];
@@ -110,6 +118,9 @@ static void quantise_inner(bn_state *s, int layer, long row, const float *gated,
 /* gate, up and the activation function -> input of down. One token: each thread goes on with the rows of its own tiles,
  * and after the barrier quantises the whole vector for itself. */
 static void expand(bn_state *s, int thread, int layer) {
+#if BN_SUB_NORMS
+  fetch(s, layer, BN_FFN_SUB_NORM);
+#endif
   product(s, thread, layer, BN_FFN_GATE, &s->hidden);
   product(s, thread, layer, BN_FFN_UP, &s->hidden);
   float *scratch = scratch_of(s, thread);
@@ -138,6 +149,9 @@ static void evaluate(void *argument, int thread, int threads) {
   for (int layer = 0; layer < BN_LAYERS; layer++) {
     enter(s, thread, layer, BN_ATTN_NORM);
     meet(s);
+#if BN_SUB_NORMS
+    fetch(s, layer, BN_ATTN_SUB_NORM);
+#endif
     product(s, thread, layer, BN_ATTN_Q, &s->hidden);
     product(s, thread, layer, BN_ATTN_K, &s->hidden);
     product(s, thread, layer, BN_ATTN_V, &s->hidden);
@@ -148,11 +162,13 @@ static void evaluate(void *argument, int thread, int threads) {
     bn_pool_barrier(s->pool);
     mix(s, thread, layer);
     meet(s);
+    fetch(s, layer, BN_FFN_NORM);
     product(s, thread, layer, BN_ATTN_OUTPUT, &s->mixed);
     bn_pool_barrier(s->pool);
     enter(s, thread, layer, BN_FFN_NORM);
     meet(s);
     expand(s, thread, layer);
+    fetch(s, layer + 1, BN_ATTN_NORM);
     product(s, thread, layer, BN_FFN_DOWN, &s->inner);
     bn_pool_barrier(s->pool);
   }

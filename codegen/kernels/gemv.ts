@@ -36,18 +36,21 @@ export const gemv: KernelFamily = {
     phase: 'decode',
     candidates: (cpu, p, n, k) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [4, 2, 8, 1, 16].map(
-          (lines): KernelSpec => ({
-            op: 'gemv',
-            act: 'i8',
-            weight: p.token,
-            out: 'i32',
-            shape: { n, k },
-            tile: [1, p.rows, lines * p.lineK],
-            isa: cpu.isa,
-            variant,
-          }),
-        ),
+        // 256 bytes a step first.
+        [256, 128, 512, 64, 1024]
+          .map((bytes) => Math.max(1, bytes / p.lineBytes))
+          .map(
+            (lines): KernelSpec => ({
+              op: 'gemv',
+              act: 'i8',
+              weight: p.token,
+              out: 'i32',
+              shape: { n, k },
+              tile: [1, p.rows, lines * p.lineK],
+              isa: cpu.isa,
+              variant,
+            }),
+          ),
       ),
   },
 

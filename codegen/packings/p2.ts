@@ -8,6 +8,8 @@
  *
  * so field f of a vector, shifted down, is the codes of k = 4 f .. 4 f + 3 for its rows: what a byte dot product wants.
  */
+import { range } from '../kernels/kernel.ts';
+import { stepsBeforeFlush } from '../kernels/ternary.ts';
 import type { Packing } from './packing.ts';
 
 export const p2: Packing = {
@@ -16,14 +18,26 @@ export const p2: Packing = {
   lineK: 16,
   lineBytes: 64,
   prefetch: 'p4096',
-  needs: ['field'],
+  needs: ['field', 'shift_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),
-  unpacker: (b) => ({
-    scales: [1, 1, 1, 1],
-    fields: (line, tag) =>
-      [0, 1, 2, 3].map(
-        // The packer writes codes 0, 1, 2: 3 never occurs.
-        (f) => () => line.map((w, v) => ({ ...b.let(`code${tag}_v${v}_f${f}`, 'field', w, 2 * f, 3), bound: 2 })),
-      ),
-  }),
+  unpacker: (b, isa, scaled) => {
+    // Fields that share a shift stay in place, as multiples of 1, 4, 16, 64: as many as the dot product's codes can be, and as
+    // leave 16 steps between flushes. All four with int32 sums of u8 x s8, three with s8 x s8, two with int16 sums.
+    const inPlace = scaled
+      ? [1, 4, 16, 64].filter((scale) => 2 * scale <= isa.dot.codes && stepsBeforeFlush(isa, scale) >= 16).length
+      : 1;
+    const scales = range(4).map((f) => 4 ** (f % inPlace));
+    return {
+      scales,
+      fields: (line, tag) =>
+        scales.map(
+          (scale, f) => () =>
+            line.map((w, v) => ({
+              // The packer writes codes 0, 1, 2: 3 never occurs.
+              ...b.let(`code${tag}_v${v}_f${f}`, 'field', w, 2 * (f - (f % inPlace)), 3 * scale),
+              bound: 2 * scale,
+            })),
+        ),
+    };
+  },
 };

@@ -9,7 +9,7 @@
  *   t0: first row tile, 0 <= t0 <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: at most 48 dot steps x 4 products x 2 x 127 = 48768 <= 2147483647.
+ * Partial sums: at most 48 dot steps x 4 products x 128 x 127 = 3121152 <= 2147483647.
  * Innermost loop: 256 bytes loaded, 16 dot steps, 16 broadcasts, 16 fields; 7 live vector values of 32 registers.
  * Buffers must not overlap.
  *
@@ -38,9 +38,9 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096(const uint8_t *rest
   for (long tile = t0; tile < t1; tile += 1) {
     const int32_t zero = 0;
     __m512i dots_c0_v0 = _mm512_setzero_si512();
-    __m512i dots_c1_v0 = _mm512_setzero_si512();
-    __m512i dots_c2_v0 = _mm512_setzero_si512();
-    __m512i dots_c3_v0 = _mm512_setzero_si512();
+    __m512i dots_s4_c0_v0 = _mm512_setzero_si512();
+    __m512i dots_s16_c0_v0 = _mm512_setzero_si512();
+    __m512i dots_s64_c0_v0 = _mm512_setzero_si512();
     for (long i = 0; i < 48; i += 4) {
       _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4096), _MM_HINT_NTA);
       const __m512i w_l0_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * i);
@@ -48,62 +48,71 @@ void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096(const uint8_t *rest
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       dots_c0_v0 = _mm512_dpbusd_epi32(dots_c0_v0, code_l0_v0_f0, x_l0_g0);
       const __m512i x_l0_g1 = bn_broadcast4(x + 16 * i + 4);
-      const __m512i code_l0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 2), _mm512_set1_epi8((char)3));
-      dots_c1_v0 = _mm512_dpbusd_epi32(dots_c1_v0, code_l0_v0_f1, x_l0_g1);
+      const __m512i code_l0_v0_f1 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)12));
+      dots_s4_c0_v0 = _mm512_dpbusd_epi32(dots_s4_c0_v0, code_l0_v0_f1, x_l0_g1);
       const __m512i x_l0_g2 = bn_broadcast4(x + 16 * i + 8);
-      const __m512i code_l0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 4), _mm512_set1_epi8((char)3));
-      dots_c2_v0 = _mm512_dpbusd_epi32(dots_c2_v0, code_l0_v0_f2, x_l0_g2);
+      const __m512i code_l0_v0_f2 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)48));
+      dots_s16_c0_v0 = _mm512_dpbusd_epi32(dots_s16_c0_v0, code_l0_v0_f2, x_l0_g2);
       const __m512i x_l0_g3 = bn_broadcast4(x + 16 * i + 12);
-      const __m512i code_l0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 6), _mm512_set1_epi8((char)3));
-      dots_c3_v0 = _mm512_dpbusd_epi32(dots_c3_v0, code_l0_v0_f3, x_l0_g3);
+      const __m512i code_l0_v0_f3 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)192));
+      dots_s64_c0_v0 = _mm512_dpbusd_epi32(dots_s64_c0_v0, code_l0_v0_f3, x_l0_g3);
       _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4160), _MM_HINT_NTA);
       const __m512i w_l1_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * i + 64);
       const __m512i x_l1_g0 = bn_broadcast4(x + 16 * i + 16);
       const __m512i code_l1_v0_f0 = _mm512_and_si512(w_l1_v0, _mm512_set1_epi8((char)3));
       dots_c0_v0 = _mm512_dpbusd_epi32(dots_c0_v0, code_l1_v0_f0, x_l1_g0);
       const __m512i x_l1_g1 = bn_broadcast4(x + 16 * i + 20);
-      const __m512i code_l1_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l1_v0, 2), _mm512_set1_epi8((char)3));
-      dots_c1_v0 = _mm512_dpbusd_epi32(dots_c1_v0, code_l1_v0_f1, x_l1_g1);
+      const __m512i code_l1_v0_f1 = _mm512_and_si512(w_l1_v0, _mm512_set1_epi8((char)12));
+      dots_s4_c0_v0 = _mm512_dpbusd_epi32(dots_s4_c0_v0, code_l1_v0_f1, x_l1_g1);
       const __m512i x_l1_g2 = bn_broadcast4(x + 16 * i + 24);
-      const __m512i code_l1_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l1_v0, 4), _mm512_set1_epi8((char)3));
-      dots_c2_v0 = _mm512_dpbusd_epi32(dots_c2_v0, code_l1_v0_f2, x_l1_g2);
+      const __m512i code_l1_v0_f2 = _mm512_and_si512(w_l1_v0, _mm512_set1_epi8((char)48));
+      dots_s16_c0_v0 = _mm512_dpbusd_epi32(dots_s16_c0_v0, code_l1_v0_f2, x_l1_g2);
       const __m512i x_l1_g3 = bn_broadcast4(x + 16 * i + 28);
-      const __m512i code_l1_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l1_v0, 6), _mm512_set1_epi8((char)3));
-      dots_c3_v0 = _mm512_dpbusd_epi32(dots_c3_v0, code_l1_v0_f3, x_l1_g3);
+      const __m512i code_l1_v0_f3 = _mm512_and_si512(w_l1_v0, _mm512_set1_epi8((char)192));
+      dots_s64_c0_v0 = _mm512_dpbusd_epi32(dots_s64_c0_v0, code_l1_v0_f3, x_l1_g3);
       _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4224), _MM_HINT_NTA);
       const __m512i w_l2_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * i + 128);
       const __m512i x_l2_g0 = bn_broadcast4(x + 16 * i + 32);
       const __m512i code_l2_v0_f0 = _mm512_and_si512(w_l2_v0, _mm512_set1_epi8((char)3));
       dots_c0_v0 = _mm512_dpbusd_epi32(dots_c0_v0, code_l2_v0_f0, x_l2_g0);
       const __m512i x_l2_g1 = bn_broadcast4(x + 16 * i + 36);
-      const __m512i code_l2_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l2_v0, 2), _mm512_set1_epi8((char)3));
-      dots_c1_v0 = _mm512_dpbusd_epi32(dots_c1_v0, code_l2_v0_f1, x_l2_g1);
+      const __m512i code_l2_v0_f1 = _mm512_and_si512(w_l2_v0, _mm512_set1_epi8((char)12));
+      dots_s4_c0_v0 = _mm512_dpbusd_epi32(dots_s4_c0_v0, code_l2_v0_f1, x_l2_g1);
       const __m512i x_l2_g2 = bn_broadcast4(x + 16 * i + 40);
-      const __m512i code_l2_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l2_v0, 4), _mm512_set1_epi8((char)3));
-      dots_c2_v0 = _mm512_dpbusd_epi32(dots_c2_v0, code_l2_v0_f2, x_l2_g2);
+      const __m512i code_l2_v0_f2 = _mm512_and_si512(w_l2_v0, _mm512_set1_epi8((char)48));
+      dots_s16_c0_v0 = _mm512_dpbusd_epi32(dots_s16_c0_v0, code_l2_v0_f2, x_l2_g2);
       const __m512i x_l2_g3 = bn_broadcast4(x + 16 * i + 44);
-      const __m512i code_l2_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l2_v0, 6), _mm512_set1_epi8((char)3));
-      dots_c3_v0 = _mm512_dpbusd_epi32(dots_c3_v0, code_l2_v0_f3, x_l2_g3);
+      const __m512i code_l2_v0_f3 = _mm512_and_si512(w_l2_v0, _mm512_set1_epi8((char)192));
+      dots_s64_c0_v0 = _mm512_dpbusd_epi32(dots_s64_c0_v0, code_l2_v0_f3, x_l2_g3);
       _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4288), _MM_HINT_NTA);
       const __m512i w_l3_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * i + 192);
       const __m512i x_l3_g0 = bn_broadcast4(x + 16 * i + 48);
       const __m512i code_l3_v0_f0 = _mm512_and_si512(w_l3_v0, _mm512_set1_epi8((char)3));
       dots_c0_v0 = _mm512_dpbusd_epi32(dots_c0_v0, code_l3_v0_f0, x_l3_g0);
       const __m512i x_l3_g1 = bn_broadcast4(x + 16 * i + 52);
-      const __m512i code_l3_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l3_v0, 2), _mm512_set1_epi8((char)3));
-      dots_c1_v0 = _mm512_dpbusd_epi32(dots_c1_v0, code_l3_v0_f1, x_l3_g1);
+      const __m512i code_l3_v0_f1 = _mm512_and_si512(w_l3_v0, _mm512_set1_epi8((char)12));
+      dots_s4_c0_v0 = _mm512_dpbusd_epi32(dots_s4_c0_v0, code_l3_v0_f1, x_l3_g1);
       const __m512i x_l3_g2 = bn_broadcast4(x + 16 * i + 56);
-      const __m512i code_l3_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l3_v0, 4), _mm512_set1_epi8((char)3));
-      dots_c2_v0 = _mm512_dpbusd_epi32(dots_c2_v0, code_l3_v0_f2, x_l3_g2);
+      const __m512i code_l3_v0_f2 = _mm512_and_si512(w_l3_v0, _mm512_set1_epi8((char)48));
+      dots_s16_c0_v0 = _mm512_dpbusd_epi32(dots_s16_c0_v0, code_l3_v0_f2, x_l3_g2);
       const __m512i x_l3_g3 = bn_broadcast4(x + 16 * i + 60);
-      const __m512i code_l3_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l3_v0, 6), _mm512_set1_epi8((char)3));
-      dots_c3_v0 = _mm512_dpbusd_epi32(dots_c3_v0, code_l3_v0_f3, x_l3_g3);
+      const __m512i code_l3_v0_f3 = _mm512_and_si512(w_l3_v0, _mm512_set1_epi8((char)192));
+      dots_s64_c0_v0 = _mm512_dpbusd_epi32(dots_s64_c0_v0, code_l3_v0_f3, x_l3_g3);
     }
     __m512i acc_v0 = _mm512_set1_epi32(zero);
     acc_v0 = _mm512_add_epi32(acc_v0, dots_c0_v0);
-    acc_v0 = _mm512_add_epi32(acc_v0, dots_c1_v0);
-    acc_v0 = _mm512_add_epi32(acc_v0, dots_c2_v0);
-    acc_v0 = _mm512_add_epi32(acc_v0, dots_c3_v0);
+    __m512i acc_s4_v0 = _mm512_set1_epi32(zero);
+    acc_s4_v0 = _mm512_add_epi32(acc_s4_v0, dots_s4_c0_v0);
+    __m512i acc_s16_v0 = _mm512_set1_epi32(zero);
+    acc_s16_v0 = _mm512_add_epi32(acc_s16_v0, dots_s16_c0_v0);
+    __m512i acc_s64_v0 = _mm512_set1_epi32(zero);
+    acc_s64_v0 = _mm512_add_epi32(acc_s64_v0, dots_s64_c0_v0);
+    acc_s4_v0 = _mm512_srai_epi32(acc_s4_v0, 2);
+    acc_v0 = _mm512_add_epi32(acc_v0, acc_s4_v0);
+    acc_s16_v0 = _mm512_srai_epi32(acc_s16_v0, 4);
+    acc_v0 = _mm512_add_epi32(acc_v0, acc_s16_v0);
+    acc_s64_v0 = _mm512_srai_epi32(acc_s64_v0, 6);
+    acc_v0 = _mm512_add_epi32(acc_v0, acc_s64_v0);
     const __m512i bias = _mm512_set1_epi32(sum);
     const __m512i y_v0 = _mm512_sub_epi32(acc_v0, bias);
     _mm512_storeu_si512(y + 16 * tile, y_v0);
