@@ -9,6 +9,7 @@ import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import type { Generation, HeadMode } from './engine.ts';
+import { type Pages, pages } from './library.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
 import { createSampler } from './sampler.ts';
@@ -35,6 +36,12 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
     'exact: only the logits that matter, same tokens; full: all',
     oneOf('exact', 'full'),
     'exact' as HeadMode,
+  )
+  .option(
+    '--pages <choice>',
+    'weights are read from the mapped file, from a copy in huge pages, or (auto) from the copy where it pays',
+    oneOf(...(Object.keys(pages) as Pages[])),
+    'auto' as Pages,
   )
   .option(
     '--stop <text>',
@@ -85,6 +92,7 @@ interface Options {
   repeatPenalty: number;
   greedy?: boolean;
   head: HeadMode;
+  pages: Pages;
   stop: string[];
   kv: KvType;
   target: string;
@@ -216,6 +224,7 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
     manifest.cpu.isa,
     compiler,
     counted(engine.threads, 'thread'),
+    ...(engine.hugePages ? [`${engine.hugePages} MB in huge pages`] : []),
     `seed ${seed}`,
     `prompt ${counted(promptCount, 'token')}, ${rate(promptCount, g.promptMs)} tok/s`,
     `generated ${counted(g.tokens.length, 'token')}${g.tokens.length > 1 ? `, ${generationRate(g)} tok/s` : ''}`,
@@ -247,6 +256,7 @@ async function generate(model: string | undefined, positional: string | undefine
   const loaded = await load(model ?? demoModel, {
     target: o.target,
     head: o.head,
+    pages: o.pages,
     kv: kvTypes[o.kv],
     signal: interrupted,
     onProgress: (what, done, total) =>
@@ -307,6 +317,7 @@ async function generate(model: string | undefined, positional: string | undefine
         context: engine.context,
         kv: o.kv,
         head: o.head,
+        huge_pages_mb: engine.hugePages,
         timings: {
           load_ms: milliseconds(loadMs),
           prompt_ms: milliseconds(g.promptMs),

@@ -38,12 +38,13 @@ void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
   *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
 }
 
-/* Copies tiles [t0, t1) of `tile` bytes each, or with to = NULL counts them. -> bytes */
-static size_t copy_tiles(const uint8_t *from, size_t tile, long t0, long t1, uint8_t *to, const uint8_t **weights) {
+/* Copies tiles [t0, t1) of `tile` bytes each of a tensor, or with to = NULL counts them. -> bytes */
+static size_t copy_tiles(const bn_model *model, int tensor, size_t tile, long t0, long t1, uint8_t *to,
+                         const uint8_t **weights) {
   if (t0 >= t1) return 0;
   const size_t first = (size_t)t0 * tile, bytes = (size_t)(t1 - t0) * tile;
   if (to) {
-    memcpy(to, from + first, bytes);
+    bn_tensor_read(model, tensor, first, bytes, to);
     /* As an integer: the address of tile 0 may lie before the arena. */
     *weights = (const uint8_t *)((uintptr_t)to - first);
   }
@@ -60,14 +61,14 @@ static size_t copy_part(const bn_model *model, uint8_t *to, const uint8_t **weig
       const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
       long t0, t1;
       bn_tiles(m, thread, threads, &t0, &t1);
-      used += copy_tiles(bn_tensor_data(model, tensor), (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
+      used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
                          to ? to + used : NULL, to ? weights + layer * BN_SLOTS + slot : NULL);
     }
 #if BN_SCREENED
   long t0, t1;
   bn_span(BN_SCREEN_TILES, thread, threads, &t0, &t1);
-  used += copy_tiles(bn_tensor_data(model, BN_OUTPUT_SCREEN), BN_SCREEN_STARTS / BN_SCREEN_TILES, t0, t1,
-                     to ? to + used : NULL, to ? weights + SCREEN : NULL);
+  used += copy_tiles(model, BN_OUTPUT_SCREEN, BN_SCREEN_STARTS / BN_SCREEN_TILES, t0, t1, to ? to + used : NULL,
+                     to ? weights + SCREEN : NULL);
 #endif
   return (used + 63) / 64 * 64;
 }
@@ -84,15 +85,29 @@ static void copy(void *argument, int thread, int threads) {
   copy_part(c->model, c->arena->memory + before, c->arena->weights + (size_t)thread * POINTERS, thread, threads);
 }
 
-/* Can the system give huge pages to those who ask? */
-static int huge_pages(void) {
-  char modes[64] = "";
-  FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
-  if (f) {
-    if (!fgets(modes, sizeof modes, f)) modes[0] = 0;
-    fclose(f);
+/* The first line of a file of the system that begins with `start`; empty when there is none. */
+static void read_line(const char *path, const char *start, char *line, int size) {
+  FILE *f = fopen(path, "r");
+  do
+    if (!f || !fgets(line, size, f)) line[0] = 0;
+  while (line[0] && strncmp(line, start, strlen(start)));
+  if (f) fclose(f);
+}
+
+/* Can the system give huge pages to those who ask, and is there twice the room that a copy needs? */
+static int is_worth_it(void) {
+  char line[256];
+  read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", line, sizeof line);
+  if (!strstr(line, "[always]") && !strstr(line, "[madvise]")) return 0;
+  unsigned long long available = 0, limit, used = 0;
+  read_line("/proc/meminfo", "MemAvailable:", line, sizeof line);
+  if (sscanf(line, "MemAvailable: %llu", &available) == 1) available <<= 10;
+  read_line("/sys/fs/cgroup/memory.max", "", line, sizeof line);
+  if (sscanf(line, "%llu", &limit) == 1) {
+    read_line("/sys/fs/cgroup/memory.current", "", line, sizeof line);
+    if (sscanf(line, "%llu", &used) == 1 && limit - used < available) available = limit - used;
   }
-  return strstr(modes, "[always]") || strstr(modes, "[madvise]");
+  return available / 2 > (unsigned long long)bn_file_bytes;
 }
 
 static void *map_aligned(size_t bytes) {
@@ -124,14 +139,12 @@ static bn_arena *create(const bn_model *model, bn_pool *pool) {
   }
   copying c = {model, a};
   bn_pool_run(pool, copy, &c);
-  /* The file's pages stay in the system's cache, but no longer count as this process's memory. */
-  bn_model_forget(model);
   return a;
 }
 
 bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages) {
   if (pages == BN_PAGES_MAPPED) return NULL;
-  if (pages == BN_PAGES_AUTO && (bn_file_bytes < WORTH || !huge_pages())) return NULL;
+  if (pages == BN_PAGES_AUTO && (bn_file_bytes < WORTH || !is_worth_it())) return NULL;
   pthread_mutex_lock(&lock);
   bn_arena **first = bn_model_arenas(model), *a = *first;
   while (a && a->threads != bn_pool_threads(pool)) a = a->next;

@@ -96,7 +96,8 @@ bn_model *bn_model_acquire(int32_t model); /* NULL and an error when there is no
 void bn_model_release(bn_model *);
 const uint8_t *bn_tensor_data(const bn_model *, int tensor);
 float bn_tensor_scale(const bn_model *, int tensor);
-void bn_model_forget(const bn_model *); /* gives back the pages that were read */
+/* Bytes of a tensor's data, read past the mapping, so that they do not count as this process's memory twice. */
+void bn_tensor_read(const bn_model *, int tensor, size_t first, size_t bytes, uint8_t *out);
 
 /* --- a copy of the ternary weights and the screen in huge pages, one stream a thread */
 typedef struct bn_arena bn_arena;

@@ -51,6 +51,7 @@ uint64_t bn_checksum(const void *data, size_t bytes) {
 
 struct bn_model {
   const uint8_t *data;
+  int fd;           /* of the file */
   bn_arena *arenas; /* guarded by arena.c */
   int users;        /* contexts that use it, plus one while it is open; 0: free slot */
 };
@@ -75,6 +76,11 @@ static const char *damage(const uint8_t *data, int64_t size) {
   return NULL;
 }
 
+static void unmap(void *data, size_t bytes, int fd) {
+  munmap(data, bytes);
+  close(fd);
+}
+
 int32_t bn_open(const char *path) {
   struct stat s;
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -84,20 +90,22 @@ int32_t bn_open(const char *path) {
     return bn_fail("cannot open weights '%s': %s", path, strerror(error));
   }
   uint8_t *data = s.st_size > 0 ? mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-  close(fd);
-  if (data == MAP_FAILED) return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
+  if (data == MAP_FAILED) {
+    close(fd);
+    return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
+  }
   const char *reason = damage(data, s.st_size);
   if (reason) {
-    munmap(data, (size_t)s.st_size);
+    unmap(data, (size_t)s.st_size, fd);
     return bn_fail("cannot use weights '%s': %s", path, reason);
   }
   int32_t slot = 0;
   pthread_mutex_lock(&lock);
   while (slot < MODELS && models[slot].users) slot++;
-  if (slot < MODELS) models[slot] = (bn_model){data, NULL, 1};
+  if (slot < MODELS) models[slot] = (bn_model){data, fd, NULL, 1};
   pthread_mutex_unlock(&lock);
   if (slot < MODELS) return slot;
-  munmap(data, (size_t)s.st_size);
+  unmap(data, (size_t)s.st_size, fd);
   return bn_fail("%d models are open already; close one first", MODELS);
 }
 
@@ -121,11 +129,11 @@ int32_t bn_close(int32_t model) {
   if (!m) return -1;
   pthread_mutex_lock(&lock);
   const int contexts = m->users - 2;
-  const uint8_t *data = m->data;
+  const bn_model closed = *m;
   m->users = contexts ? m->users - 1 : 0;
   pthread_mutex_unlock(&lock);
   if (contexts) return bn_fail("model %d is in use by %d contexts; release them first", model, contexts);
-  munmap((void *)data, (size_t)bn_file_bytes);
+  unmap((void *)closed.data, (size_t)bn_file_bytes, closed.fd);
   return 0;
 }
 
@@ -137,8 +145,12 @@ bn_arena **bn_model_arenas(bn_model *m) {
   return &m->arenas;
 }
 
-void bn_model_forget(const bn_model *m) {
-  madvise((void *)m->data, (size_t)bn_file_bytes, MADV_DONTNEED);
+void bn_tensor_read(const bn_model *m, int tensor, size_t first, size_t bytes, uint8_t *out) {
+  const size_t offset = (size_t)bn_tensors[tensor].offset + first;
+  size_t done = 0;
+  for (ssize_t got = 1; got > 0 && done < bytes; done += got > 0 ? (size_t)got : 0)
+    got = pread(m->fd, out + done, bytes - done, (off_t)(offset + done));
+  memcpy(out + done, m->data + offset + done, bytes - done);
 }
 
 float bn_tensor_scale(const bn_model *m, int tensor) {

@@ -74,6 +74,7 @@ describe('bitnet-run', () => {
         context: 256,
         kv: 'i8',
         head: 'exact',
+        huge_pages_mb: 0,
       });
       assert.deepEqual(Object.keys(timings).sort(), [
         'generation_ms',

@@ -38,7 +38,8 @@ export const gemv: KernelFamily = {
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
         // 256 bytes a step first.
         [256, 128, 512, 64, 1024]
-          .map((bytes) => Math.max(1, bytes / p.lineBytes))
+          .map((bytes) => bytes / p.lineBytes)
+          .filter((lines) => lines >= 1)
           .map(
             (lines): KernelSpec => ({
               op: 'gemv',
