@@ -4,8 +4,9 @@ import type { Compiler } from '../codegen/compile.ts';
 import { hostProfile, missingFeatures, runnableIsas } from '../codegen/cpu.ts';
 import type { Manifest } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
-import { packings } from '../codegen/packings/index.ts';
+import { packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
+import { candidates } from '../codegen/space.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
 import { type Library, openLibrary } from '../runtime/library.ts';
@@ -39,6 +40,12 @@ function profiles(targets: readonly string[] | undefined): CpuProfile[] {
   return (isas.length ? isas : runnableIsas()).map(hostProfile);
 }
 
+/** Keys of the packings that a CPU's instructions can decode. */
+const usablePackings = (cpu: CpuProfile): string[] =>
+  Object.entries<Packing>(packings)
+    .filter(([, p]) => packingsFor(isaOf(cpu.isa)).includes(p) && candidates('decode', cpu, p, 1, 1).length > 0)
+    .map(([key]) => key);
+
 /**
  * Builds and opens what is to be compared; closes nothing.
  * @param notes gets the combinations that are not possible, and why
@@ -50,7 +57,7 @@ export async function* prepare(request: Request, notes: string[]): AsyncGenerato
   const folder = await randomModel(request.shape, (...at) => onProgress('writing a random model, MB', ...at), signal);
   const source = openModel(folder);
   for (const cpu of cpus)
-    for (const packing of request.packings ?? Object.keys(packings)) {
+    for (const packing of request.packings ?? usablePackings(cpu)) {
       const build = await ensureBuilt(source.shape, cpu, {
         packing: (packings as Readonly<Record<string, Packing>>)[packing]!.token,
         onProgress: (...at) => onProgress('compiling', ...at),

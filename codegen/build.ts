@@ -10,7 +10,7 @@ import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
 import { isaOf } from './isa/index.ts';
-import { planOf } from './plan.ts';
+import { type PlanOptions, planOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
 /** How a library is compiled, and where to. */
@@ -19,8 +19,8 @@ export interface BuildOptions {
   readonly cc?: string;
   /** Folder of builds; default: the user's cache. */
   readonly root?: string;
-  /** Packing of all ternary matrices; default: the plan's choice. */
-  readonly packing?: string;
+  /** Packing of all ternary matrices, or of each by name; default: the plan's choice. */
+  readonly packing?: PlanOptions['packing'];
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly signal?: AbortSignal;

@@ -54,12 +54,12 @@ function chooseMatrix(
   cpu: CpuProfile,
   n: number,
   k: number,
-  { advice = () => undefined, packing }: PlanOptions,
+  advice: Advice | undefined,
+  packing: string | undefined,
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
-  const advised = advice('decode', n, k);
-
+  const advised = advice?.('decode', n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
     const offered = candidates('decode', cpu, p, n, k);
@@ -150,18 +150,20 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
 export interface PlanOptions {
   /** Measured kernels (wisdom.ts). */
   readonly advice?: Advice | undefined;
-  /** Packing of all ternary matrices: a token or its beginning (`t5`). */
-  readonly packing?: string | undefined;
+  /** Packing of all ternary matrices, or of each: a token or its beginning (`t5`). */
+  readonly packing?: string | Readonly<Record<string, string>> | undefined;
 }
 
 /** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
 export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan {
   const known = Object.values<Packing>(packings).map((p) => p.token);
-  if (options.packing && !known.some((token) => token.startsWith(options.packing!)))
-    throw new PlanError(`unknown packing '${options.packing}'; known packings: ${known.join(', ')}`);
+  const { packing } = options;
+  for (const asked of typeof packing === 'string' ? [packing] : Object.values(packing ?? {}))
+    if (!known.some((token) => token.startsWith(asked)))
+      throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k, options);
+    const plan = chooseMatrix(cpu, n, k, options.advice, typeof packing === 'string' ? packing : packing?.[slots[0]!]);
     for (const slot of slots) matrices[slot] = plan;
   }
   return Object.freeze({

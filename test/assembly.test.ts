@@ -16,7 +16,7 @@ import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
 import { kernels } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
-import { packings } from '../codegen/packings/index.ts';
+import { packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
 import { firstLegal } from '../codegen/space.ts';
 import { skip } from './fixtures.ts';
@@ -85,7 +85,16 @@ describe('assembly', () => {
     const file = path.join(folder, `${kernel.program.name}.c`);
     writeFileSync(file, kernel.text);
     const [cc, ...first] = compiler.command;
-    const result = await execa(cc!, [...first, ...FLAGS, ...isa.flags(isa.requires), '-w', '-S', '-o', '-', file]);
+    const result = await execa(cc!, [
+      ...first,
+      ...FLAGS,
+      ...isa.flags([...isa.requires, ...isa.optional]),
+      '-w',
+      '-S',
+      '-o',
+      '-',
+      file,
+    ]);
     return result.stdout;
   }
 
@@ -99,7 +108,7 @@ describe('assembly', () => {
       continue;
     }
     for (const [op, family] of Object.entries<KernelFamily>(kernels))
-      for (const p of Object.values<Packing>(packings)) {
+      for (const p of packingsFor(isa)) {
         if (!family.product) continue;
         it(`${op} over ${p.token} on ${isa.name}: no stack traffic, all dot instructions`, async function () {
           const spec = firstLegal(family.product!.candidates(cpu, p, 2560, 2560));

@@ -99,6 +99,7 @@ describe('extension', () => {
     rows: 16,
     lineK: 4,
     lineBytes: 64,
+    unroll: 4,
     prefetch: 'p4096',
     needs: [],
     place: (row, k) => ({ byte: 4 * row + k, factor: 1 }),

@@ -26,6 +26,9 @@ import { smallShape } from './write-model.ts';
 
 export const demo = path.join(import.meta.dirname, '../models/demo');
 
+/** A packing's token for all matrices, or one for each. */
+type Packing = string | Readonly<Record<string, string>>;
+
 /** Names of all targets, and of those that this machine runs, best first. */
 export const targets: readonly string[] = Object.keys(isas);
 export const nativeTargets: readonly string[] = Object.values<Isa>(isas)
@@ -100,7 +103,7 @@ const buildOf = once(async (key: string): Promise<Built> => {
     target: string;
     extra: string[];
     cc?: string;
-    packing?: string;
+    packing?: Packing;
   };
   const cpu = profileHere(target);
   mkdirSync(objectsRoot, { recursive: true });
@@ -120,7 +123,7 @@ const buildOf = once(async (key: string): Promise<Built> => {
 export const buildFor = (
   shape: ModelShape,
   target: string,
-  options: { extra?: readonly string[]; cc?: string; packing?: string | undefined } = {},
+  options: { extra?: readonly string[]; cc?: string; packing?: Packing | undefined } = {},
 ): Promise<Built> => buildOf(JSON.stringify({ shape: { ...shape, name: 'test', context: 4096 }, target, ...options }));
 
 const libraryOf = once((file: string): Promise<Library> => openLibrary(file));
@@ -143,7 +146,7 @@ export async function prepare(
   modelPath: string,
   target = bestTarget,
   extra: readonly string[] = [],
-  packing?: string,
+  packing?: Packing,
 ): Promise<Ready> {
   const source = openModel(modelPath);
   const built = await buildFor(source.shape, target, { extra, packing });
@@ -154,9 +157,8 @@ export async function prepare(
 
 /** The packed weights of a model in the layout of a build for any target; the scalar library, which has all packings, writes them. */
 export async function packedFor(modelPath: string, built: Built): Promise<string> {
-  const tokens = new Set(Object.values(built.manifest.matrices).map((m) => m.packing));
-  assert.equal(tokens.size, 1);
-  const ready = await prepare(modelPath, 'scalar', [], [...tokens][0]);
+  const packing = Object.fromEntries(Object.entries(built.manifest.matrices).map(([slot, m]) => [slot, m.packing]));
+  const ready = await prepare(modelPath, 'scalar', [], packing);
   ready.library.close(ready.model);
   assert.equal(ready.built.manifest.layout.id, built.manifest.layout.id);
   return ready.weights;

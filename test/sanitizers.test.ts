@@ -11,7 +11,17 @@ import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { encodings, type ModelSource } from '../runtime/formats/source.ts';
 import { skip } from './fixtures.ts';
-import { assertSameBits, type Built, buildFor, drive, nativeTargets, oddShape, prepare, useCache } from './machine.ts';
+import {
+  assertSameBits,
+  type Built,
+  buildFor,
+  drive,
+  nativeTargets,
+  oddShape,
+  packedFor,
+  prepare,
+  useCache,
+} from './machine.ts';
 import { generator } from './oracle.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
@@ -62,13 +72,14 @@ for (const { name, flags: own } of sanitizers) {
     const cache = useCache();
     let found: Awaited<ReturnType<typeof compilerWith>>;
     let source: ModelSource;
+    let model = '';
     let weights = '';
     let plain: Built;
     let tokens: number[] = [];
 
     before(async () => {
       found = await compilerWith(flags);
-      const model = path.join(cache(), 'model');
+      model = path.join(cache(), 'model');
       writeHuggingFace(model, randomModel(oddShape, 5), { weights: 'packed-divide' });
       source = openModel(model);
       const ready = await prepare(model);
@@ -84,6 +95,7 @@ for (const { name, flags: own } of sanitizers) {
     for (const target of nativeTargets) {
       it(`${target}: driver`, async function () {
         const built = await sanitized(this, target);
+        const own = await packedFor(model, built);
         for (const options of [
           { threads: 1, kv: 16 },
           { threads: 3, kv: 32 },
@@ -92,7 +104,7 @@ for (const { name, flags: own } of sanitizers) {
           { threads: 3, kv: 8, chunk: 7 },
         ] as const) {
           const expected = await drive(plain, [], weights, tokens, { kv: options.kv });
-          const actual = await drive(built, [], weights, tokens, { ...options, env });
+          const actual = await drive(built, [], own, tokens, { ...options, env });
           assertSameBits(actual, expected, JSON.stringify(options));
         }
       });

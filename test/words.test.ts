@@ -134,7 +134,8 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   round: { draw: [ties] },
   load_table64: { memory: 'u8' },
   lookup64: { constants: [[0], [1], [2]] },
-  lookup128: { draw: [undefined, undefined, integers(0, 127)] },
+  load_table32: { memory: 'u8' },
+  lookup96: { draw: [undefined, undefined, integers(0, 95)] },
   shift_ints: { constants: [[1], [2], [31]] },
   mul_ints: { constants: [[3], [-1], [1022611261]] },
   exp2i: { draw: [integers(-126, 127)] },
@@ -221,9 +222,10 @@ function prepare(word: WordName, isa: Isa): Prepared {
       const s = fetch(`s${a}`, 'bytes', undefined);
       return (i) => b.let(`d${a}`, 'dot_next', b.let(`z${a}`, 'dot_zero'), u(i), s(i));
     }
-    if (type === 'table64') {
-      const p = input(`t${a}`, 'u8', 64, defaults.bytes);
-      return (i) => b.let(`t${a}_v`, 'load_table64', at(p, times(i, 64)));
+    if (type === 'table64' || type === 'table32') {
+      const size = Number(type.slice(5));
+      const p = input(`t${a}`, 'u8', size, defaults.bytes);
+      return (i) => b.let(`t${a}_v`, `load_${type}`, at(p, times(i, size)));
     }
     return fetch(`a${a}`, type, draw);
   });
@@ -231,8 +233,12 @@ function prepare(word: WordName, isa: Isa): Prepared {
   const missing = types.filter((t) => t === 'constant').length !== constants[0]!.length;
   if (missing) throw new Error(`'${word}' has constants: add some to the recipes in this file`);
 
-  const keep = result && (result === 'dots' ? 'ints' : result === 'table64' ? 'bytes' : result);
-  const index = result === 'table64' ? fetch('index', 'bytes', undefined) : undefined;
+  const isTable = result === 'table64' || result === 'table32';
+  const keep = result && (result === 'dots' ? 'ints' : isTable ? 'bytes' : result);
+  const index = isTable ? fetch('index', 'bytes', integers(0, 95)) : undefined;
+  /** A table of zeros before a table of 32 bytes. */
+  const zeros =
+    result === 'table32' ? b.let('zeros', 'load_table64', b.table('zeros_table', Array(64).fill(0))) : undefined;
   const step = keep ? stepOf(keep, isa) * constants.length : 1;
   const out = output('out', keep ? elements[keep] : 'i32', step);
   b.loop('i', 0, n, 1, (i) => {
@@ -252,7 +258,10 @@ function prepare(word: WordName, isa: Isa): Prepared {
           b.let(`none${c}`, 'splat_int', b.let(`zero${c}`, 'integer', 0)),
           value,
         );
-      if (index) value = b.let(`entries${c}`, 'lookup64', value, index(i), 0);
+      if (index)
+        value = zeros
+          ? b.let(`entries${c}`, 'lookup96', zeros, value, index(i))
+          : b.let(`entries${c}`, 'lookup64', value, index(i), 0);
       b.do(stores[keep!], at(out, times(i, step), c * stepOf(keep!, isa)), value);
     });
   });

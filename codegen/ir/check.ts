@@ -24,6 +24,10 @@ function rangeOf({ constant, terms }: Affine, variables: ReadonlyMap<string, Ran
   return { min, max };
 }
 
+/** Registers of one value: bytes over the bytes of a vector. */
+const registersOf = (v: Value, lanes: number): number =>
+  v.type === 'table64' ? Math.ceil(16 / lanes) : v.type === 'table32' ? Math.ceil(8 / lanes) : 1;
+
 const isVector = (v: Value) => v.type !== 'int' && v.type !== 'float';
 
 /** Registers that the values of one innermost loop body need at once: most at any statement. @param lanes 32-bit lanes of a vector */
@@ -40,7 +44,7 @@ export function pressure(body: readonly Statement[], lanes: number): number {
         first: i,
         last: i,
         outside: !defined,
-        registers: v.type === 'table64' ? Math.ceil(16 / lanes) : 1,
+        registers: registersOf(v, lanes),
       });
   };
   body.forEach((s, i) => {

@@ -169,10 +169,12 @@ export class Recorder {
     const table =
       typeof first === 'object' && first.kind === 'address' && this.#tables.find((t) => t.name === first.base);
     if (table) return { bound: Math.max(...table.values) };
-    if (word === 'lookup64' || word === 'lookup128')
+    if (word === 'lookup64' || word === 'lookup96')
       return {
         bound: Math.max(
-          ...args.map((a) => (typeof a === 'object' && a.kind === 'value' && a.type === 'table64' ? a.bound! : 0)),
+          ...args.map((a) =>
+            typeof a === 'object' && a.kind === 'value' && a.type.startsWith('table') ? a.bound! : 0,
+          ),
         ),
       };
     if ((word === 'load_bytes' || word === 'broadcast4') && typeof first === 'object' && first.kind === 'address') {

@@ -7,10 +7,10 @@
  */
 
 /**
- * Vector types: bytes (u8 or s8), partial sums of a dot product, int32, float32, and tables of 64 bytes, which may take several
- * registers; scalar types: int32, float32.
+ * Vector types: bytes (u8 or s8), partial sums of a dot product, int32, float32, and tables of 64 and of 32 bytes, which may take
+ * several registers; scalar types: int32, float32.
  */
-export type ValueType = 'table64' | 'bytes' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
+export type ValueType = 'table64' | 'table32' | 'bytes' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
 
 /** Argument kinds: a value type, an address, or a constant printed as a number. */
 export type ArgType = ValueType | 'address' | 'constant';
@@ -232,10 +232,17 @@ export const words = {
     doc: 'table[(byte >> shift) & 63] for every byte; shift <= 2',
     meaning: (m, table: B, v: B, shift: number) => bytes(m, (i) => table[(v[i]! >> shift) & 63]!),
   },
-  lookup128: {
-    args: ['table64', 'table64', 'bytes'],
+  load_table32: {
+    args: ['address'],
+    result: 'table32',
+    touches: total(32),
+    doc: 'a table of 32 bytes',
+    meaning: (_m, p: Cell) => Uint8Array.from({ length: 32 }, (_, i) => p.array[p.index + i]!),
+  },
+  lookup96: {
+    args: ['table64', 'table32', 'bytes'],
     result: 'bytes',
-    doc: 'entry `byte` of two tables, one after the other, for every byte; byte < 128',
+    doc: 'entry `byte` of two tables, one after the other, for every byte; byte < 96',
     meaning: (m, low: B, high: B, v: B) => bytes(m, (i) => (v[i]! < 64 ? low[v[i]!]! : high[v[i]! - 64]!)),
   },
   // --- dot products: u8 codes times s8 activations, four per lane

@@ -40,11 +40,18 @@ export const avx512: Isa = {
   lanes: 16,
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
-  types: { table64: '__m512i', bytes: '__m512i', dots: '__m512i', ints: '__m512i', floats: '__m512' },
+  types: {
+    table64: '__m512i',
+    table32: '__m512i',
+    bytes: '__m512i',
+    dots: '__m512i',
+    ints: '__m512i',
+    floats: '__m512',
+  },
   include: '#include <immintrin.h>',
   helpers,
   pause: '__builtin_ia32_pause()',
-  gated: { lookup64: 'avx512vbmi', lookup128: 'avx512vbmi' },
+  gated: { lookup64: 'avx512vbmi', lookup96: 'avx512vbmi' },
   words: {
     load_bytes: (p) => `_mm512_loadu_si512(${p})`,
     store_bytes: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
@@ -69,7 +76,8 @@ export const avx512: Isa = {
     // The instructions look at six and seven bits of an index: what a 16-bit shift brings over does not matter.
     lookup64: (table, v, shift) =>
       `_mm512_permutexvar_epi8(${shift === '0' ? v : `_mm512_srli_epi16(${v}, ${shift})`}, ${table})`,
-    lookup128: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
+    load_table32: (p) => `_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(${p})))`,
+    lookup96: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
     dot_zero: () => '_mm512_setzero_si512()',
     dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
     dot_flush: (acc, d) => `_mm512_add_epi32(${acc}, ${d})`,

@@ -19,7 +19,10 @@ export interface Isa extends Machine {
   /** Vector registers, for `check`. */
   readonly registers: number;
   /** C types of the vector values. */
-  readonly types: Readonly<Record<'bytes' | 'dots' | 'ints' | 'floats', string>> & { readonly table64?: string };
+  readonly types: Readonly<Record<'bytes' | 'dots' | 'ints' | 'floats', string>> & {
+    readonly table64?: string;
+    readonly table32?: string;
+  };
   /** Include lines. */
   readonly include: string;
   /** C functions for words that need more than an expression, by name; a kernel gets those it calls. Callees come first. */

@@ -11,9 +11,9 @@ const helpers = {
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }`,
-  bn_lookup128: `static inline int8x16_t bn_lookup128(int8x16x4_t low, int8x16x4_t high, int8x16_t v) {
+  bn_lookup96: `static inline int8x16_t bn_lookup96(int8x16x4_t low, int8x16x2_t high, int8x16_t v) {
   const uint8x16_t i = vreinterpretq_u8_s8(v);
-  return vqtbx4q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
+  return vqtbx2q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
 }`,
   bn_sum: `/* lanes i and i+2, then +1 */
 static inline float bn_sum(float32x4_t v) {
@@ -36,7 +36,14 @@ export const neon: Isa = {
   lanes: 4,
   registers: 32,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 127 },
-  types: { table64: 'int8x16x4_t', bytes: 'int8x16_t', dots: 'int32x4_t', ints: 'int32x4_t', floats: 'float32x4_t' },
+  types: {
+    table64: 'int8x16x4_t',
+    table32: 'int8x16x2_t',
+    bytes: 'int8x16_t',
+    dots: 'int32x4_t',
+    ints: 'int32x4_t',
+    floats: 'float32x4_t',
+  },
   include: '#include <arm_neon.h>',
   helpers,
   pause: '__asm__ volatile("isb")',
@@ -65,7 +72,8 @@ export const neon: Isa = {
       return `vqtbl4q_s8(${table}, ${shift === '2' ? shifted : `vandq_u8(${shifted}, vdupq_n_u8(63))`})`;
     },
     // tbl gives 0 and tbx its first argument where the index is beyond the table.
-    lookup128: (low, high, v) => `bn_lookup128(${low}, ${high}, ${v})`,
+    load_table32: (p) => `vld1q_s8_x2((const int8_t *)(${p}))`,
+    lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => 'vdupq_n_s32(0)',
     dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
     dot_flush: (acc, d) => `vaddq_s32(${acc}, ${d})`,

@@ -25,7 +25,7 @@ static inline uint32_t bn_sub_bytes(uint32_t a, uint32_t b) {
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i >> shift & (255 >> shift) & 63] << i;
   return r;
 }`,
-  bn_lookup128: `static inline uint32_t bn_lookup128(const uint8_t *low, const uint8_t *high, uint32_t v) {
+  bn_lookup96: `static inline uint32_t bn_lookup96(const uint8_t *low, const uint8_t *high, uint32_t v) {
   uint32_t r = 0;
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)((v >> i & 64) ? high : low)[v >> i & 63] << i;
   return r;
@@ -68,7 +68,14 @@ export const scalar: Isa = {
   lanes: 1,
   registers: Number.POSITIVE_INFINITY,
   dot: { products: 4, limit: 2 ** 31 - 1, codes: 255 },
-  types: { table64: 'uint8_t *', bytes: 'uint32_t', dots: 'int32_t', ints: 'int32_t', floats: 'float' },
+  types: {
+    table64: 'uint8_t *',
+    table32: 'uint8_t *',
+    bytes: 'uint32_t',
+    dots: 'int32_t',
+    ints: 'int32_t',
+    floats: 'float',
+  },
   include: '#include <math.h>\n#include <string.h>',
   helpers,
   pause: '(void)0',
@@ -92,7 +99,8 @@ export const scalar: Isa = {
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
     load_table64: (p) => p!,
     lookup64: (table, v, shift) => `bn_lookup64(${table}, ${v}, ${shift})`,
-    lookup128: (low, high, v) => `bn_lookup128(${low}, ${high}, ${v})`,
+    load_table32: (p) => p!,
+    lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
     dot_flush: (acc, d) => `${acc} + ${d}`,

@@ -17,8 +17,8 @@ import { packingOf, packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { roundUp } from './kernel.ts';
-import { activationStride, dotExample, dotReference, productStride, stepsBeforeFlush } from './ternary.ts';
+import { roundUp, stepsBeforeFlush } from './kernel.ts';
+import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
 
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;

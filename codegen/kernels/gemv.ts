@@ -14,8 +14,8 @@ import type { KernelSpec } from '../name.ts';
 import { packingOf, packingsFor } from '../packings/index.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range, roundUp } from './kernel.ts';
-import { dotExample, dotReference, stepsBeforeFlush } from './ternary.ts';
+import { range, roundUp, stepsBeforeFlush } from './kernel.ts';
+import { dotExample, dotReference } from './ternary.ts';
 
 export const gemv: KernelFamily = {
   source: 'gemv.ts',
@@ -36,22 +36,18 @@ export const gemv: KernelFamily = {
     phase: 'decode',
     candidates: (cpu, p, n, k) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        // 256 bytes a step first.
-        [256, 128, 512, 64, 1024]
-          .map((bytes) => bytes / p.lineBytes)
-          .filter((lines) => lines >= 1)
-          .map(
-            (lines): KernelSpec => ({
-              op: 'gemv',
-              act: 'i8',
-              weight: p.token,
-              out: 'i32',
-              shape: { n, k },
-              tile: [1, p.rows, lines * p.lineK],
-              isa: cpu.isa,
-              variant,
-            }),
-          ),
+        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
+          (lines): KernelSpec => ({
+            op: 'gemv',
+            act: 'i8',
+            weight: p.token,
+            out: 'i32',
+            shape: { n, k },
+            tile: [1, p.rows, lines * p.lineK],
+            isa: cpu.isa,
+            variant,
+          }),
+        ),
       ),
   },
 

@@ -55,3 +55,12 @@ export const groupOf = (isa: Isa): number => LANES / isa.lanes;
 export const roundUp = (n: number, m: number): number => Math.ceil(n / m) * m;
 /** 0, 1, ..., n - 1. */
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/**
+ * Dot steps (four k each) that a partial sum can take before it must be flushed: a step adds at most products * codes * 127 in
+ * magnitude (|x| <= 127). Codes of ternary weights are at most 2 * scale.
+ * maddubs: 32,767 / (2 * 2 * 127) = 64 steps; dpbusd, sdot: (2^31 - 1) / (4 * 2 * 127) = 2,113,665 steps, and 22,017 for codes up
+ * to 192 (k up to 440,340 with t5): more than any k.
+ */
+export const stepsBeforeFlush = (isa: Isa, scale = 1): number =>
+  Math.floor(isa.dot.limit / (isa.dot.products * 2 * scale * 127));

@@ -1,21 +1,11 @@
 /** Shared by the ternary product kernels: their definition, their test data, and how long partial sums may grow. */
 import type { Arguments } from '../ir/simulate.ts';
-import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { linesOf, tilesOf } from '../packings/packing.ts';
 import type { Random } from './kernel.ts';
 import { LANES, roundUp } from './kernel.ts';
-
-/**
- * Dot steps (four k each) that a partial sum can take before it must be flushed: a step adds at most products * codes * 127 in
- * magnitude (|x| <= 127). Codes of ternary weights are at most 2 * scale.
- * maddubs: 32,767 / (2 * 2 * 127) = 64 steps; dpbusd, sdot: (2^31 - 1) / (4 * 2 * 127) = 2,113,665 steps, and 22,017 for codes up
- * to 192 (k up to 440,340 with t5): more than any k.
- */
-export const stepsBeforeFlush = (isa: Isa, scale = 1): number =>
-  Math.floor(isa.dot.limit / (isa.dot.products * 2 * scale * 127));
 
 /** y[t][r] = sum_k w[r][k] x[t][k] with the weights read back from their packed bytes, by the packing's definition. */
 export function dotReference(spec: KernelSpec, args: Arguments, tokens: number): void {

@@ -8,8 +8,7 @@
  *
  * so field f of a vector, shifted down, is the codes of k = 4 f .. 4 f + 3 for its rows: what a byte dot product wants.
  */
-import { range } from '../kernels/kernel.ts';
-import { stepsBeforeFlush } from '../kernels/ternary.ts';
+import { range, stepsBeforeFlush } from '../kernels/kernel.ts';
 import type { Packing } from './packing.ts';
 
 export const p2: Packing = {
@@ -17,6 +16,7 @@ export const p2: Packing = {
   rows: 16,
   lineK: 16,
   lineBytes: 64,
+  unroll: 4,
   prefetch: 'p4096',
   needs: ['field', 'shift_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),

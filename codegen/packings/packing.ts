@@ -17,7 +17,8 @@ export interface Packing {
   /** k of a line. */
   readonly lineK: number;
   readonly lineBytes: number;
-  /** Prefetch that decoding begins with, as gemv.ts names it; the tuner looks further (docs/measurements.md). */
+  /** Lines of one unrolled step and prefetch that decoding begins with, as gemv.ts names it; the tuner looks further. */
+  readonly unroll: number;
   readonly prefetch: string;
   /** Most vectors of a line that leave registers for tables and sums; any number when absent. */
   readonly mostVectors?: number;

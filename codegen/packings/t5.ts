@@ -24,7 +24,7 @@ const radix = [1, 3, 9, 27, 84];
 /** 84 t4 by B >> 2; entry 63 never occurs. */
 const HIGH = range(64).map((i) => 84 * Math.min(2, Math.floor(i / 21)));
 /** Two-bit fields t0 .. t3 by r; entries from 81 on never occur. */
-const LOW = range(128).map((r) =>
+const LOW = range(96).map((r) =>
   r > 80 ? 0 : range(4).reduce((byte, f) => byte + ((Math.floor(r / 3 ** f) % 3) << (2 * f)), 0),
 );
 
@@ -34,17 +34,17 @@ export const t5 = (rows: number): Packing => ({
   rows,
   lineK: 20,
   lineBytes: 4 * rows,
+  // Where registers are short, clang brings the look-ups of several lines forward and spills the tables.
+  unroll: rows < 16 ? 1 : 64 / rows,
   prefetch: 'p8192',
   // 128-bit registers: 12 for tables, and 5 sums, 5 codes and more for each vector.
   mostVectors: 2,
-  needs: ['load_table64', 'lookup64', 'lookup128', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],
+  needs: ['load_table64', 'load_table32', 'lookup64', 'lookup96', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: radix[k >> 2]! }),
   unpacker: (b, isa, scaled) => {
-    const table = (name: string, values: readonly number[]) =>
-      b.let(name, 'load_table64', b.table(`${name}_digits`, values));
-    const high = table('high', HIGH);
-    const low = table('low', LOW.slice(0, 64));
-    const low64 = table('low64', LOW.slice(64));
+    const high = b.let('high', 'load_table64', b.table('high_digit', HIGH));
+    const low = b.let('low', 'load_table64', b.table('low_digits', LOW.slice(0, 64)));
+    const low64 = b.let('low64', 'load_table32', b.table('low_digits64', LOW.slice(64)));
     /** How field f is cut out: of d (f = 4) or of the two-bit fields, shifted, masked; and what its codes are multiples of. */
     const cut = (f: number) => {
       const inPlace = f === 4 ? 84 : 4 ** f;
@@ -60,7 +60,7 @@ export const t5 = (rows: number): Packing => ({
       fields: (line, tag) => {
         const d = line.map((w, v) => b.let(`d${tag}_v${v}`, 'lookup64', high, w, 2));
         const t = line.map((w, v) =>
-          b.let(`t${tag}_v${v}`, 'lookup128', low, low64, b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)),
+          b.let(`t${tag}_v${v}`, 'lookup96', low, low64, b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)),
         );
         return cuts.map(({ scale, shift, mask }, f) => () => {
           if (mask === 255) return d;

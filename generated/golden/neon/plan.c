@@ -92,25 +92,25 @@ const bn_packing bn_packings[] = {
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x160_neon_p8192,
+    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
                       .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x160_neon_p8192,
+    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
                       .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x160_neon_p8192,
+    [BN_ATTN_K] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
                       .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x160_neon_p8192,
+    [BN_ATTN_V] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
                       .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x160_neon_p8192,
+    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
                       .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x160_neon_p8192,
+    [BN_FFN_UP] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
                       .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x160_neon_p8192,
+    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192,
                       .gemm = bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780,
                       .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 832, .y_stride = 256},
 };
@@ -158,25 +158,25 @@ const char *bn_describe(void) {
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"neon\",\"isa\":\"neon\",\"features\":[\"asimddp\"],\"cache\":{\"l1\":65536,"
     "\"l2\":1048576,\"l3\":16777216}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"attn_output\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k768__1x8x160_neon_p8192\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192\","
     "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780\",\"why\":\"t5r8x20,"
     " 1.63 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_neon\",\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_neon\","

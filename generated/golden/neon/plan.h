@@ -45,22 +45,22 @@ enum {
 #define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
 #define BN_PAUSE() __asm__ volatile("isb")
 
-void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x160_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x160_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x160_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
     long t1);
-void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x160_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     int32_t sum, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,

@@ -27,9 +27,9 @@ static inline int8x16_t bn_broadcast4(const void *p) {
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }
 
-static inline int8x16_t bn_lookup128(int8x16x4_t low, int8x16x4_t high, int8x16_t v) {
+static inline int8x16_t bn_lookup96(int8x16x4_t low, int8x16x2_t high, int8x16_t v) {
   const uint8x16_t i = vreinterpretq_u8_s8(v);
-  return vqtbx4q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
+  return vqtbx2q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
 }
 
 /* Preconditions; checked where BN_DEBUG is defined. */
@@ -46,7 +46,7 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260(const uint8_t *restrict
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= whole && whole <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
-  static const _Alignas(64) uint8_t high_digits[64] = {
+  static const _Alignas(64) uint8_t high_digit[64] = {
       0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84, 84,
       84, 84, 84, 84, 84, 84, 84, 84, 84, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168,
       168, 168, 168, 168, 168, 168, 168,
@@ -56,15 +56,14 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260(const uint8_t *restrict
       68, 69, 70, 72, 73, 74, 80, 81, 82, 84, 85, 86, 88, 89, 90, 96, 97, 98, 100, 101, 102, 104, 105, 106, 128,
       129, 130, 132, 133, 134, 136, 137, 138, 144,
   };
-  static const _Alignas(64) uint8_t low64_digits[64] = {
+  static const _Alignas(64) uint8_t low_digits64[32] = {
       145, 146, 148, 149, 150, 152, 153, 154, 160, 161, 162, 164, 165, 166, 168, 169, 170, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-      0,
+      0, 0, 0, 0, 0, 0,
   };
   (void)t1;
-  const int8x16x4_t high = vld1q_s8_x4((const int8_t *)(high_digits));
+  const int8x16x4_t high = vld1q_s8_x4((const int8_t *)(high_digit));
   const int8x16x4_t low = vld1q_s8_x4((const int8_t *)(low_digits));
-  const int8x16x4_t low64 = vld1q_s8_x4((const int8_t *)(low64_digits));
+  const int8x16x2_t low64 = vld1q_s8_x2((const int8_t *)(low_digits64));
   for (long tile = t0; tile < whole; tile += 1) {
     for (long ti = 0; ti < tokens; ti += 1) {
       const int32_t sum = *(sums + ti);
@@ -79,9 +78,9 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260(const uint8_t *restrict
       const int8x16_t d_r0_v0 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_r0_v0), 2));
       const int8x16_t d_r0_v1 = vqtbl4q_s8(high, vshrq_n_u8(vreinterpretq_u8_s8(w_r0_v1), 2));
       const int8x16_t r_r0_v0 = vsubq_s8(w_r0_v0, d_r0_v0);
-      const int8x16_t t_r0_v0 = bn_lookup128(low, low64, r_r0_v0);
+      const int8x16_t t_r0_v0 = bn_lookup96(low, low64, r_r0_v0);
       const int8x16_t r_r0_v1 = vsubq_s8(w_r0_v1, d_r0_v1);
-      const int8x16_t t_r0_v1 = bn_lookup128(low, low64, r_r0_v1);
+      const int8x16_t t_r0_v1 = bn_lookup96(low, low64, r_r0_v1);
       const int8x16_t code_r0_v0_f0 = vandq_s8(t_r0_v0, vdupq_n_s8(3));
       const int8x16_t code_r0_v1_f0 = vandq_s8(t_r0_v1, vdupq_n_s8(3));
       vst1q_s8((int8_t *)(panel + 160 * line), code_r0_v0_f0);
