@@ -98,7 +98,7 @@ for (const vocabulary of [283, 8203])
         const weights = await packedFor(model, built);
         const [k, chunk] = [40, 7];
         const part = [...tokens.subarray(0, 21)];
-        const found = await drive(built, runner, weights, part, { threads: 3, chunk, top: k });
+        const found = await drive(built, runner, weights, part, { threads: 3, kv: 16, chunk, top: k });
         for (let call = 0; call < 3; call++) {
           const at = 2 * k * call;
           const ids = new Int32Array(found.buffer, 4 * at, k);
