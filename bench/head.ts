@@ -2,14 +2,14 @@
  * Measures the k largest logits against the full head, in turn, on a head that no cache holds: 32,768 x 2560 bfloat16, a quarter
  * of 2B4T's. Prints what head-main.c counts and times.
  *
- *     npx tsx test/measure-head.ts [TARGET]
+ *     npx tsx bench/head.ts [TARGET]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { headProgram, headShape, matrix, runHead, stateKinds } from './head.ts';
-import { randomOf } from './kernel-inputs.ts';
-import { bestTarget } from './machine.ts';
+import { headProgram, headShape, matrix, runHead, stateKinds } from '../test/head.ts';
+import { randomOf } from '../test/kernel-inputs.ts';
+import { bestTarget } from '../test/machine.ts';
 
 const [n, k] = [32768, 2560];
 const target = process.argv[2] ?? bestTarget;
