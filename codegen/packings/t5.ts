@@ -14,8 +14,8 @@
  * and 84, each summed on its own and divided once at the end, exactly (gemv.ts). Where a dot product takes codes up to 127
  * only (s8 x s8), the last two are shifted down first.
  *
- * The rows of a line are a parameter: 16 fill a 512-bit register; with 128-bit registers the tables take most of the register
- * file, and 8 or 4 rows remain. Design: base-3 digits as in TQ1_0 (llama.cpp), with a radix that two byte look-ups invert.
+ * The rows of a line are a parameter: 16 fill a 512-bit register, 32 share each activation between two; with 128-bit registers the
+ * tables take most of the register file, and 8 or 4 rows remain. Design: base-3 digits as in TQ1_0 (llama.cpp), with a radix that two byte look-ups invert.
  */
 import { range } from '../kernels/kernel.ts';
 import type { Packing } from './packing.ts';
