@@ -2,7 +2,7 @@
 import type { Isa } from '../isa/isa.ts';
 import { pressure } from './check.ts';
 import type { Program, Statement } from './record.ts';
-import type { Word } from './words.ts';
+import type { Word, WordName } from './words.ts';
 import { words } from './words.ts';
 
 /** What one pass of an innermost loop costs. */
@@ -15,8 +15,8 @@ export interface Cost {
   readonly live: number;
 }
 
-/** Words that memory serves: loads, stores, hints. */
-const MEMORY = /^(load|store|broadcast|prefetch|get|put)/;
+/** Loads, stores and hints: what memory serves. */
+const touchesMemory = (word: string): boolean => (words[word as WordName] as Word).touches !== undefined;
 
 /**
  * Cycles that one weight of a decode kernel takes, at least: the slower of reading it and computing with it. A core that shares
@@ -25,7 +25,7 @@ const MEMORY = /^(load|store|broadcast|prefetch|get|put)/;
  */
 export function decodeCycles(program: Program, isa: Isa, bytes: number): number {
   const counted = hotLoopCost(program, isa).words;
-  const operations = Object.entries(counted).reduce((sum, [word, n]) => (MEMORY.test(word) ? sum : sum + n), 0);
+  const operations = Object.entries(counted).reduce((sum, [word, n]) => (touchesMemory(word) ? sum : sum + n), 0);
   const weights = (counted.dot_next ?? 0) * 4 * isa.lanes;
   return Math.max(bytes / 4, operations / weights / 4);
 }
