@@ -14,12 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include "internal.h"
 
-enum { MOST_THREADS = 1024, HUGE_PAGE = 2 << 20, STEP = 256, TRIALS = 3 };
+enum { MOST_THREADS = 1024, STEP = 256, TRIALS = 3 };
 static const size_t distances[] = {0, 1024, 2048, 4096, 8192, 16384}; /* 0: no prefetch of our own */
 
 typedef struct {
@@ -89,38 +88,18 @@ static size_t fastest(bn_pool *pool, reading r) {
   return best;
 }
 
-/* Bytes of huge pages in the mapping at `data`, as the system tells; 0 where it does not. */
-static size_t huge_bytes(const uint8_t *data) {
-  FILE *f = fopen("/proc/self/smaps", "r");
-  char text[512];
-  size_t bytes = 0;
-  int inside = 0;
-  while (f && fgets(text, sizeof text, f)) {
-    unsigned long first, end, kilobytes;
-    if (sscanf(text, "%lx-%lx ", &first, &end) == 2) inside = first <= (uintptr_t)data && (uintptr_t)data < end;
-    if (inside && sscanf(text, "AnonHugePages: %lu kB", &kilobytes) == 1) bytes = kilobytes << 10;
-  }
-  if (f) fclose(f);
-  return bytes;
-}
-
 int main(int argc, char **argv) {
   static bn_pool *pools[MOST_THREADS + 1];
   static size_t chosen[MOST_THREADS + 1];
-  const size_t room = argc == 2 ? ((size_t)atoll(argv[1]) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : 0;
+  const size_t room = argc == 2 ? ((size_t)atoll(argv[1]) + STEP - 1) / STEP * STEP : 0;
   if (!room) return 2;
-  /* A huge page more, so that the data begins at one. */
-  uint8_t *memory = mmap(NULL, room + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
+  uint8_t *data = bn_map_huge(room);
+  if (!data) {
     fprintf(stderr, "no memory for a plain read of %zu MB\n", room >> 20);
     return 1;
   }
-  uint8_t *data = memory + (HUGE_PAGE - (uintptr_t)memory % HUGE_PAGE) % HUGE_PAGE;
-#ifdef MADV_HUGEPAGE
-  madvise(data, room, MADV_HUGEPAGE);
-#endif
   memset(data, 1, room);
-  printf("%zu %zu\n", room, huge_bytes(data));
+  printf("%zu %zu\n", room, bn_huge_bytes(data, room));
   fflush(stdout);
 
   int threads, passes;

@@ -16,7 +16,7 @@ import { packageRoot } from '../schemas/files.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 
 /** Templates that the program consists of, besides itself. */
-const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c'];
+const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c', 'pages.c'];
 
 /** One plain read. */
 export interface ReadPass {

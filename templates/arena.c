@@ -6,16 +6,14 @@
  *
  * Contexts of a model with the same number of threads share one copy.
  */
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include "internal.h"
 
 /* Groups of rows that element-wise steps can go on with; LANES of codegen/kernels/kernel.ts. */
-enum { GROUP_ROWS = 16, PAGE = 2 << 20, WORTH = 64 << 20 };
+enum { GROUP_ROWS = 16, WORTH = 64 << 20 };
 
 /* Pointers of one thread. */
 enum { SCREEN = BN_LAYERS * BN_SLOTS, POINTERS };
@@ -110,28 +108,15 @@ static int is_worth_it(void) {
   return available / 2 > (unsigned long long)bn_file_bytes;
 }
 
-static void *map_aligned(size_t bytes) {
-  uint8_t *p = mmap(NULL, bytes + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return NULL;
-  const size_t before = (PAGE - (uintptr_t)p % PAGE) % PAGE;
-  if (before) munmap(p, before);
-  if (before < PAGE) munmap(p + before + bytes, PAGE - before);
-#ifdef MADV_HUGEPAGE
-  madvise(p + before, bytes, MADV_HUGEPAGE);
-#endif
-  return p + before;
-}
-
 static bn_arena *create(const bn_model *model, bn_pool *pool) {
   const int threads = bn_pool_threads(pool);
   size_t bytes = 0;
   for (int t = 0; t < threads; t++) bytes += copy_part(model, NULL, NULL, t, threads);
-  bytes = (bytes + PAGE - 1) / PAGE * PAGE;
   bn_arena *a = calloc(1, sizeof *a);
   if (!a) return NULL;
   *a = (bn_arena){.threads = threads, .bytes = bytes};
   a->weights = calloc((size_t)threads * POINTERS, sizeof *a->weights);
-  a->memory = a->weights ? map_aligned(bytes) : NULL;
+  a->memory = a->weights ? bn_map_huge(bytes) : NULL;
   if (!a->memory) {
     free(a->weights);
     free(a);
@@ -164,7 +149,7 @@ void bn_arena_release(bn_model *model, bn_arena *a) {
     bn_arena **link = bn_model_arenas(model);
     while (*link != a) link = &(*link)->next;
     *link = a->next;
-    munmap(a->memory, a->bytes);
+    bn_unmap_huge(a->memory, a->bytes);
     free(a->weights);
     free(a);
   }
@@ -179,19 +164,6 @@ const uint8_t *bn_arena_screen(const bn_arena *a, int thread) {
   return a->weights[(size_t)thread * POINTERS + SCREEN];
 }
 
-/* From the kernel's own account of the mapping. */
 size_t bn_arena_huge_bytes(const bn_arena *a) {
-  FILE *f = a ? fopen("/proc/self/smaps", "r") : NULL;
-  if (!f) return 0;
-  char line[512];
-  size_t huge = 0, start, end, kilobytes;
-  int inside = 0;
-  while (fgets(line, sizeof line, f)) {
-    if (sscanf(line, "%zx-%zx ", &start, &end) == 2)
-      inside = start < (size_t)a->memory + a->bytes && end > (size_t)a->memory;
-    else if (inside && sscanf(line, "AnonHugePages: %zu kB", &kilobytes) == 1)
-      huge += kilobytes << 10;
-  }
-  fclose(f);
-  return huge < a->bytes ? huge : a->bytes;
+  return a ? bn_huge_bytes(a->memory, a->bytes) : 0;
 }

@@ -99,6 +99,11 @@ float bn_tensor_scale(const bn_model *, int tensor);
 /* Bytes of a tensor's data, read past the mapping, so that they do not count as this process's memory twice. */
 void bn_tensor_read(const bn_model *, int tensor, size_t first, size_t bytes, uint8_t *out);
 
+/* --- memory in huge pages, where the system grants them; zeroed */
+void *bn_map_huge(size_t bytes); /* NULL when there is not so much */
+void bn_unmap_huge(void *memory, size_t bytes);
+size_t bn_huge_bytes(const void *memory, size_t bytes); /* how many of them are in huge pages */
+
 /* --- a copy of the ternary weights and the screen in huge pages, one stream a thread */
 typedef struct bn_arena bn_arena;
 bn_arena **bn_model_arenas(bn_model *);                       /* the first of a list */
