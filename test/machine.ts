@@ -19,6 +19,7 @@ import type { ModelSource } from '../runtime/formats/source.ts';
 import { type Library, openLibrary } from '../runtime/library.ts';
 import type { KvBits } from '../runtime/memory.ts';
 import { openWeights } from '../runtime/weights.ts';
+import { LibraryError } from '../schemas/error.ts';
 import { hostFeatures } from '../schemas/host.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
@@ -304,4 +305,24 @@ export function assertSameBits(actual: Float32Array, expected: Float32Array, wha
   assert.equal(actual.length, expected.length, what);
   const at = actual.findIndex((value, i) => !Object.is(value, expected[i]));
   assert.fail(`${what}: element ${at} is ${actual[at]}, not ${expected[at]}`);
+}
+
+/** Fails unless a call is refused with the library's own message; a TypeError of the interface would be another class. */
+export const refuses = (call: () => unknown, message: RegExp): void =>
+  assert.throws(call, (error) => {
+    assert.ok(error instanceof LibraryError, String(error));
+    assert.match(error.message, message);
+    return true;
+  });
+
+/** Calls `use` while BITNET_FFI has a value. */
+export function withInterface<T>(name: string, use: () => T): T {
+  const before = process.env.BITNET_FFI;
+  process.env.BITNET_FFI = name;
+  try {
+    return use();
+  } finally {
+    if (before === undefined) delete process.env.BITNET_FFI;
+    else process.env.BITNET_FFI = before;
+  }
 }

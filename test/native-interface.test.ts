@@ -1,45 +1,31 @@
 /**
  * The interface between Node and a generated library, through each foreign function interface: every function, the message of
- * every refused call, limits, leaks, idle threads; and libraries that are no good.
+ * every refused call, limits, leaks, idle threads.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { execa } from 'execa';
-import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { isAvailable, loadNative } from '../runtime/ffi.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { encodings, type ModelSource } from '../runtime/formats/source.ts';
-import { Library, openLibrary, operations, want } from '../runtime/library.ts';
+import { Library, operations, want } from '../runtime/library.ts';
 import { openWeights } from '../runtime/weights.ts';
 import abi from '../schemas/abi.json' with { type: 'json' };
-import { LibraryError, UsageError } from '../schemas/error.ts';
 import { skip } from './fixtures.ts';
-import { type Built, bestTarget, buildFor, inChild, smallestShape, useCache } from './machine.ts';
+import {
+  type Built,
+  bestTarget,
+  buildFor,
+  inChild,
+  refuses,
+  smallestShape,
+  useCache,
+  withInterface,
+} from './machine.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
 const shape = smallestShape;
-
-/** Matches the library's own messages; a TypeError of the interface would be another class. */
-const refuses = (call: () => unknown, message: RegExp): void =>
-  assert.throws(call, (error) => {
-    assert.ok(error instanceof LibraryError, String(error));
-    assert.match(error.message, message);
-    return true;
-  });
-
-/** Calls `use` while BITNET_FFI has a value. */
-function withInterface<T>(name: string, use: () => T): T {
-  const before = process.env.BITNET_FFI;
-  process.env.BITNET_FFI = name;
-  try {
-    return use();
-  } finally {
-    if (before === undefined) delete process.env.BITNET_FFI;
-    else process.env.BITNET_FFI = before;
-  }
-}
 
 for (const ffi of ['ffi-napi', 'koffi'] as const) {
   describe(`native interface: ${ffi}`, () => {
@@ -375,77 +361,3 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       });
   });
 }
-
-describe('native interface: libraries that are no good', () => {
-  const cache = useCache();
-
-  /** Compiles a library from C text. */
-  async function library(name: string, text: string): Promise<string> {
-    const folder = path.join(cache(), name);
-    mkdirSync(folder);
-    const source = path.join(folder, 'library.c');
-    const file = path.join(folder, 'library.so');
-    writeFileSync(source, text);
-    const [command, ...args] = (await findCompiler(hostFamily)).command;
-    await execa(command!, [...args, '-shared', '-fPIC', '-w', '-o', file, source]);
-    return file;
-  }
-  const functions = abi.functions.map((f) => f.name);
-
-  it('no library at all', () => {
-    const file = path.join(cache(), 'text.so');
-    writeFileSync(file, 'This is no library.');
-    refuses(() => new Library(file), /cannot load the library '.*text\.so': /);
-    refuses(() => new Library(path.join(cache(), 'missing.so')), /cannot load the library '.*missing\.so': /);
-  });
-
-  it('a library without our functions', async () => {
-    const file = await library('foreign', 'int other(void) { return 1; }');
-    refuses(() => new Library(file), /cannot load the library '.*': .*bn_/);
-  });
-
-  it('another version of the interface', async () => {
-    const file = await library('version', functions.map((name) => `int ${name}() { return 999; }`).join('\n'));
-    refuses(() => new Library(file), /has interface version 999, this program needs \d+; generate it again/);
-  });
-
-  it('a library that crashes is an error of the program, not its end', async () => {
-    const crash = '__attribute__((constructor)) static void crash(void) { __builtin_trap(); }';
-    const file = await library(
-      'crash',
-      `${functions.map((name) => `int ${name}() { return 1; }`).join('\n')}\n${crash}`,
-    );
-    await assert.rejects(openLibrary(file), /does not work on this machine: it ends with SIG(ILL|TRAP)/);
-    await assert.rejects(openLibrary(file), LibraryError);
-  });
-
-  it('a library that loads is not tried again', async () => {
-    const built = await buildFor(smallestShape, bestTarget);
-    const file = path.join(cache(), 'good', 'libbitnet.so');
-    mkdirSync(path.dirname(file));
-    writeFileSync(file, readFileSync(built.library));
-    const mark = path.join(path.dirname(file), 'tried');
-    assert.ok(!existsSync(mark));
-    assert.equal((await openLibrary(file)).open instanceof Function, true);
-    assert.ok(existsSync(mark));
-    const started = performance.now();
-    await openLibrary(file);
-    // A child process takes several hundred.
-    assert.ok(performance.now() - started < 100);
-  });
-
-  it('a truncated library is refused', async () => {
-    const built = await buildFor(smallestShape, bestTarget);
-    const file = path.join(cache(), 'half', 'libbitnet.so');
-    mkdirSync(path.dirname(file));
-    writeFileSync(file, readFileSync(built.library));
-    truncateSync(file, 20_000);
-    await assert.rejects(openLibrary(file), LibraryError);
-  });
-
-  it('an interface that does not exist', () => {
-    const open = () => withInterface('dlopen', () => loadNative('any'));
-    assert.throws(open, UsageError);
-    assert.throws(open, /BITNET_FFI=dlopen is unknown; use ffi-napi or koffi/);
-  });
-});
