@@ -2,7 +2,7 @@
 import { PlanError } from '../schemas/error.ts';
 import { analyse, check } from './ir/check.ts';
 import { hotLoopCost } from './ir/cost.ts';
-import { printFunction } from './ir/print.ts';
+import { helpersOf, printFunction } from './ir/print.ts';
 import type { Param, Program } from './ir/record.ts';
 import { Recorder } from './ir/record.ts';
 import type { VectorWord } from './ir/words.ts';
@@ -78,7 +78,7 @@ function numbers(program: Program, isa: Isa): string[] {
 function helpersFor(text: string, isa: Isa): string {
   let all = text;
   const used: string[] = [];
-  for (const [name, helper] of Object.entries(isa.helpers).reverse()) {
+  for (const [name, helper] of Object.entries(helpersOf(isa)).reverse()) {
     if (!all.includes(`${name}(`)) continue;
     used.unshift(helper);
     all += helper;
