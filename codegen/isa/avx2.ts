@@ -75,6 +75,7 @@ export const avx2: Isa = {
       shift === '0'
         ? `_mm256_and_si256(${v}, _mm256_set1_epi8((char)${mask}))`
         : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8((char)${mask}))`,
+    sub_bytes: (a, b) => `_mm256_sub_epi8(${a}, ${b})`,
     add_bytes: (a, b) => `_mm256_add_epi8(${a}, ${b})`,
     bytes_as_ints: (v) => v!,
     load_shorts: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,

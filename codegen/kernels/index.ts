@@ -11,11 +11,13 @@ import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
+import { tableGemm } from './table-gemm.ts';
 
 /** All kernel families. */
 export const kernels = {
   gemv,
   gemm,
+  tgemm: tableGemm,
   norm,
   rope,
   quantise,

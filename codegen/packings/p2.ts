@@ -38,6 +38,21 @@ export const p2: Packing = {
               bound: 2 * scale,
             })),
         ),
+      // Two digits at once, in the halves of a byte: c0 + 3 c1 and c2 + 3 c3 times 16; then 16 becomes 9.
+      base3: (line, tag) => {
+        const index = line.map((w, v) => {
+          const id = `${tag}_v${v}`;
+          const low = b.let(`low${id}`, 'field', w, 0, 0x33);
+          const high = b.let(`high${id}`, 'field', w, 2, 0x33);
+          const double = b.let(`double${id}`, 'add_bytes', high, high);
+          const pairs = b.let(`pairs${id}`, 'add_bytes', b.let(`two${id}`, 'add_bytes', low, high), double);
+          const tops = b.let(`tops${id}`, 'field', pairs, 4, 15);
+          const eights = b.let(`eights${id}`, 'field', pairs, 1, 0x78);
+          const rest = b.let(`rest${id}`, 'sub_bytes', pairs, eights);
+          return b.let(`index${id}`, 'add_bytes', rest, tops);
+        });
+        return { index, rest: [] };
+      },
     };
   },
 };

@@ -42,6 +42,8 @@ export interface Unpacker {
    * They are recorded when asked for, so that few values live at once. `tag` makes names unique.
    */
   readonly fields: (line: readonly Value[], tag: string) => readonly (() => Value[])[];
+  /** The first four fields as one number base 3 a byte, codes c0 + 3 c1 + 9 c2 + 27 c3 <= 80; then the codes of the other fields. */
+  readonly base3: (line: readonly Value[], tag: string) => { readonly index: Value[]; readonly rest: Value[][] };
 }
 
 /** Lines of a row tile. */

@@ -18,6 +18,7 @@
  * tables take most of the register file, and 8 or 4 rows remain. Design: base-3 digits as in TQ1_0 (llama.cpp), with a radix that two byte look-ups invert.
  */
 import { range } from '../kernels/kernel.ts';
+import type { Value } from '../ir/record.ts';
 import type { Packing } from './packing.ts';
 
 const radix = [1, 3, 9, 27, 84];
@@ -55,13 +56,22 @@ export const t5 = (rows: number): Packing => ({
       return { scale: 1, shift: 2 * f, mask: 3 };
     };
     const cuts = range(5).map(cut);
+    /** d and r of a line. */
+    const digits = (line: readonly Value[], tag: string) => {
+      const d = line.map((w, v) => b.let(`d${tag}_v${v}`, 'lookup64', high, w, 2));
+      return { d, r: line.map((w, v) => b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)) };
+    };
     return {
       scales: cuts.map(({ scale }) => scale),
+      // r is the number.
+      base3: (line, tag) => {
+        const { d, r } = digits(line, tag);
+        const code = (x: Value, v: number) => ({ ...b.let(`last${tag}_v${v}`, 'field', x, 6, 3), bound: 2 });
+        return { index: r, rest: [d.map(code)] };
+      },
       fields: (line, tag) => {
-        const d = line.map((w, v) => b.let(`d${tag}_v${v}`, 'lookup64', high, w, 2));
-        const t = line.map((w, v) =>
-          b.let(`t${tag}_v${v}`, 'lookup96', low, low64, b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)),
-        );
+        const { d, r } = digits(line, tag);
+        const t = r.map((x, v) => b.let(`t${tag}_v${v}`, 'lookup96', low, low64, x));
         return cuts.map(({ scale, shift, mask }, f) => () => {
           if (mask === 255) return d;
           return (f === 4 ? d : t).map((x, v) => ({
