@@ -12,12 +12,13 @@ import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
 import { elementTile } from './kernels/elementwise.ts';
-import { MAX_TOKENS } from './kernels/gemm.ts';
+
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen.ts';
+import { MAX_TOKENS } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packings, packingsFor } from './packings/index.ts';

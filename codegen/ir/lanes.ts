@@ -26,6 +26,20 @@ export function storeGroup(b: Recorder, lanes: number, word: WordName, p: Addres
   });
 }
 
+/** Transposes a square of 32-bit lanes: log2 L rounds of interleaving vector i with vector i + L / 2. */
+export function transpose(b: Recorder, name: string, square: readonly Value[]): Value[] {
+  let rows = [...square];
+  for (let round = 1; round < square.length; round *= 2)
+    rows = rows
+      .slice(0, rows.length / 2)
+      .flatMap((low, i) =>
+        (['zip_low', 'zip_high'] as const).map((word, h) =>
+          b.let(`${name}_x${round}_${2 * i + h}`, word, low, rows[i + rows.length / 2]!),
+        ),
+      );
+  return rows;
+}
+
 /** Reduces a group to one scalar by the tree; `pair` combines vectors, `within` the lanes of the last one. */
 export function reduceGroup(b: Recorder, name: string, pair: 'add' | 'max', group: readonly Value[]): Value {
   let rest = [...group];

@@ -100,7 +100,9 @@ function printStatement(isa: Isa, s: Statement, indent: string, out: string[]): 
       out.push(`${indent}const uint64_t ${first}_on = ${bits};`);
       s.names.forEach((name, i) => {
         const shifted = i ? `${first}_on >> ${16 * i}` : `${first}_on`;
-        out.push(`${indent}const long ${name} = ${i + 1 < s.names.length ? `(uint16_t)(${shifted})` : `(long)(${shifted})`};`);
+        out.push(
+          `${indent}const long ${name} = ${i + 1 < s.names.length ? `(uint16_t)(${shifted})` : `(long)(${shifted})`};`,
+        );
       });
       break;
     }

@@ -238,8 +238,7 @@ export const words = {
     result: 'shorts',
     touches: perLane(4),
     doc: 'one vector of int16',
-    meaning: (m, p: Cell) =>
-      shorts(m, (i) => (p.array[p.index + 2 * i]! & 255) | (p.array[p.index + 2 * i + 1]! << 8)),
+    meaning: (m, p: Cell) => shorts(m, (i) => (p.array[p.index + 2 * i]! & 255) | (p.array[p.index + 2 * i + 1]! << 8)),
   },
   store_shorts: {
     args: ['address', 'shorts'],

@@ -111,7 +111,8 @@ export const scalar: Isa = {
     zero_shorts: () => '0',
     add_shorts: (a, b) => `bn_add_shorts(${a}, ${b})`,
     sub_shorts: (a, b) => `bn_sub_shorts(${a}, ${b})`,
-    raise_shorts: (a, n) => `${a} << ${n} & 0x${((0xffff << Number(n)) & 0xffff).toString(16).padStart(4, '0').repeat(2)}u`,
+    raise_shorts: (a, n) =>
+      `${a} << ${n} & 0x${((0xffff << Number(n)) & 0xffff).toString(16).padStart(4, '0').repeat(2)}u`,
     low_bytes: (v) => `(${v} & 255) | (${v} >> 8 & 255) << 16`,
     high_bytes: (v) => `(${v} >> 16 & 255) | ${v} >> 24 << 16`,
     signed_bytes: (a, b, j) =>

@@ -18,10 +18,7 @@ import type { Packing } from '../packings/packing.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { roundUp, stepsBeforeFlush } from './kernel.ts';
-import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
-
-/** Most tokens of one call: bounds the buffers. */
-export const MAX_TOKENS = 512;
+import { activationStride, dotExample, dotReference, MAX_TOKENS, productStride } from './ternary.ts';
 
 /** k of one panel. */
 const blockOf = (spec: KernelSpec): number => Number(spec.variant!.slice(2));

@@ -11,13 +11,17 @@ import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
-import { tableGemm } from './table-gemm.ts';
+import { tableOffsets } from './table-offsets.ts';
+import { tableResults } from './table-results.ts';
+import { tableSums } from './table-sums.ts';
 
 /** All kernel families. */
 export const kernels = {
   gemv,
   gemm,
-  tgemm: tableGemm,
+  offsets: tableOffsets,
+  sums: tableSums,
+  results: tableResults,
   norm,
   rope,
   quantise,

@@ -17,8 +17,9 @@
  * The rows of a line are a parameter: 16 fill a 512-bit register, 32 share each activation between two; with 128-bit registers the
  * tables take most of the register file, and 8 or 4 rows remain. Design: base-3 digits as in TQ1_0 (llama.cpp), with a radix that two byte look-ups invert.
  */
-import { range } from '../kernels/kernel.ts';
+
 import type { Value } from '../ir/record.ts';
+import { range } from '../kernels/kernel.ts';
 import type { Packing } from './packing.ts';
 
 const radix = [1, 3, 9, 27, 84];
