@@ -1,21 +1,47 @@
 /**
- * Ternary matrix times one int8 vector by byte dot products: the decode kernel. Works with every packing, through `unpack`.
+ * Ternary matrix times one int8 vector, or a few, by byte dot products: the kernel for decoding and small batches. Works with every
+ * packing, through `unpack`; weights are unpacked in registers, once for all vectors.
  *
- *   y[r] = sum_k w[r][k] x[k] = sum_k (w[r][k] + 1) x[k] - sum_k x[k]
+ *   y[t][r] = sum_k w[r][k] x[t][k] = sum_k (w[r][k] + 1) x[t][k] - sum_k x[t][k]
  *
  * The codes w + 1 are unsigned, as maddubs and dpbusd want them; the sum of x is subtracted once. A packing may leave the codes
  * of a field multiplied by a scale 2^s * odd; fields of one scale are summed together, and the sum S is divided in the end:
  * S >> s, times the inverse of the odd number modulo 2^32, exact because S is a multiple of the scale and |S| < 2^31. A thread calls it with its
- * range of row tiles and reads one sequential stream. Tile: 1 token x rows of a line x k of one unrolled step;
+ * range of row tiles and reads one sequential stream. With several vectors, codes are shifted down instead, so that one sum for
+ * each vector is enough. Tile: tokens x rows of a line x k of one unrolled step;
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packingsFor } from '../packings/index.ts';
+import type { Packing } from '../packings/packing.ts';
 import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range, roundUp, stepsBeforeFlush } from './kernel.ts';
-import { dotExample, dotReference } from './ternary.ts';
+import { range, stepsBeforeFlush } from './kernel.ts';
+import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
+
+/** Sizes of small batches that kernels are made for. */
+const BATCHES = [2, 4, 8];
+
+/** The kernels for small batches, by rising number of tokens: as many as the ISA has registers for. */
+export const batchSpecs = (isaName: string, p: Packing, n: number, k: number): KernelSpec[] => {
+  const isa = isaOf(isaName);
+  const tables = p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
+  // Sums, a line, its codes, an activation, products and a mask.
+  const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tables <= isa.registers;
+  return BATCHES.filter(fits).map((tokens) => ({
+    op: 'gemv',
+    act: 'i8',
+    weight: p.token,
+    out: 'i32',
+    shape: { n, k },
+    // One line a step: that is work enough, and keeps the code small.
+    tile: [tokens, p.rows, p.lineK],
+    isa: isaName,
+    variant: p.prefetch,
+  }));
+};
 
 export const gemv: KernelFamily = {
   source: 'gemv.ts',
@@ -54,8 +80,11 @@ export const gemv: KernelFamily = {
   record: (b, spec, isa) => {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
+    const tokens = spec.tile[0]!;
     const lines = linesOf(p, k);
     const unroll = spec.tile[2]! / p.lineK;
+    const ldx = activationStride(k);
+    const ldy = productStride(p, n);
     const tiles = tilesOf(p, n);
     const w = b.pointer('w', {
       element: 'u8',
@@ -66,22 +95,25 @@ export const gemv: KernelFamily = {
     const x = b.pointer('x', {
       element: 'i8',
       access: 'in',
-      extent: lines * p.lineK,
-      doc: `activations [${k}], int8, zero up to ${lines * p.lineK}`,
+      extent: (tokens - 1) * ldx + lines * p.lineK,
+      doc:
+        tokens === 1
+          ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
+          : `activations [${tokens}][${ldx}], int8, zero from ${k} up to ${lines * p.lineK}`,
     });
-    const sum = b.scalar('int', 'sum', 'sum of x');
+    const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
     const y = b.pointer('y', {
       element: 'i32',
       access: 'out',
-      extent: tiles * p.rows,
-      doc: `result [${n}], padded to ${tiles * p.rows}`,
+      extent: (tokens - 1) * ldy + tiles * p.rows,
+      doc: tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`,
     });
     const t0 = b.long('t0', 0, tiles, 'first row tile');
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
     const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
     const vectors = vectorsOf(p, isa);
-    const unpack = p.unpacker(b, isa, true);
-    const sums = sumsOf(unpack.scales, vectors);
+    const unpack = p.unpacker(b, isa, tokens === 1);
+    const sums = range(tokens).flatMap((t) => sumsOf(unpack.scales, vectors, tokens, t));
     // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
     const most = Math.min(
       ...sums.map((s) => Math.floor(stepsBeforeFlush(isa, s.scale) / Math.ceil(s.fields / s.chains))),
@@ -106,11 +138,16 @@ export const gemv: KernelFamily = {
           for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
             if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(address, ahead + byte), level || 0);
           unpack.fields(loadLine(b, p, isa, address, tag), tag).forEach((codes, g) => {
-            const xg = b.let(`x${tag}_g${g}`, 'broadcast4', at(x, times(line, p.lineK), 4 * g));
-            const chains = dots[sums.findIndex((s) => s.scale === unpack.scales[g])]!;
-            codes().forEach((code, v) => {
-              const sum = chains[g % chains.length]![v]!;
-              b.set(sum, 'dot_next', sum, code, xg);
+            const unpacked = codes();
+            sums.forEach(({ scale, token, id }, s) => {
+              if (scale !== unpack.scales[g]) return;
+              const from = at(x, times(line, p.lineK), token * ldx + 4 * g);
+              const xg = b.let(`x${tag}_g${g}${tokens === 1 ? '' : id}`, 'broadcast4', from);
+              const chains = dots[s]!;
+              unpacked.forEach((code, v) => {
+                const sum = chains[g % chains.length]![v]!;
+                b.set(sum, 'dot_next', sum, code, xg);
+              });
             });
           });
         });
@@ -123,65 +160,77 @@ export const gemv: KernelFamily = {
             });
         });
       });
-      sums.forEach(({ scale }, s) => {
+      sums.forEach(({ scale, token }, s) => {
         const power = 31 - Math.clz32(scale & -scale);
         const odd = scale >> power;
         acc[s]!.forEach((a) => {
           if (power) b.set(a, 'shift_ints', a, power);
           if (odd > 1) b.set(a, 'mul_ints', a, inverse(odd));
         });
-        if (s)
-          acc[0]!.forEach((a, v) => {
+        const first = sums.findIndex((other) => other.token === token);
+        if (s > first)
+          acc[first]!.forEach((a, v) => {
             b.set(a, 'add_ints', a, acc[s]![v]!);
           });
       });
-      const bias = b.let('bias', 'splat_int', sum);
-      acc[0]!.forEach((a, v) => {
-        b.do('store_ints', at(y, times(tile, p.rows), v * isa.lanes), b.let(`y_v${v}`, 'sub_ints', a, bias));
+      range(tokens).forEach((t) => {
+        const id = tokens === 1 ? '' : `_t${t}`;
+        const bias = b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
+        acc[sums.findIndex((s) => s.token === t)]!.forEach((a, v) => {
+          const to = at(y, t * ldy, times(tile, p.rows), v * isa.lanes);
+          b.do('store_ints', to, b.let(`y${id}_v${v}`, 'sub_ints', a, bias));
+        });
       });
     });
   },
 
-  reference: (spec, args) => dotReference(spec, args, 1),
+  reference: (spec, args) => dotReference(spec, args, spec.tile[0]!),
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
-        (k, i): KernelSpec => ({
-          op: 'gemv',
-          act: 'i8',
-          weight: p.token,
-          out: 'i32',
-          shape: { n: p.rows * 3 + i - 2, k },
-          tile: [1, p.rows, p.lineK * 4],
-          isa: isa.name,
-          variant: i % 2 ? p.prefetch : 'p8192',
-        }),
-      ),
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912]
+        .map(
+          (k, i): KernelSpec => ({
+            op: 'gemv',
+            act: 'i8',
+            weight: p.token,
+            out: 'i32',
+            shape: { n: p.rows * 3 + i - 2, k },
+            tile: [1, p.rows, p.lineK * 4],
+            isa: isa.name,
+            variant: i % 2 ? p.prefetch : 'p8192',
+          }),
+        )
+        .concat(batchSpecs(isa.name, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
     ),
 
   example: (spec, random, extreme) => {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
-    const { trits, x, sums } = dotExample(n, k, 1, roundUp(k, p.lineK), random, extreme);
+    const tokens = spec.tile[0]!;
+    const { trits, x, sums } = dotExample(n, k, tokens, activationStride(k), random, extreme);
     return {
       w: pack(p, trits, n, k),
       x,
-      sum: sums[0]!,
-      y: new Int32Array(roundUp(n, p.rows)),
+      sums,
+      y: new Int32Array(tokens * productStride(p, n)),
       t0: 0,
       t1: tilesOf(p, n),
     };
   },
 };
 
-/** The sums that a tile keeps: one for each scale of the packing's fields, in as many chains as hide the latency of a dot step. */
-function sumsOf(scales: readonly number[], vectors: number) {
+/**
+ * The sums that a tile keeps for one of `tokens` tokens: one for each scale of the packing's fields, in as many chains as hide the
+ * latency of a dot step.
+ */
+function sumsOf(scales: readonly number[], vectors: number, tokens: number, token: number) {
   // A dot step takes 4-5 cycles, and one or two start in a cycle.
-  const chains = Math.max(1, Math.floor(4 / vectors / new Set(scales).size));
+  const chains = Math.max(1, Math.floor(4 / vectors / new Set(scales).size / tokens));
   return [...new Set(scales)].map((scale) => ({
     scale,
-    id: scale === 1 ? '' : `_s${scale}`,
+    token,
+    id: `${scale === 1 ? '' : `_s${scale}`}${tokens === 1 ? '' : `_t${token}`}`,
     fields: scales.filter((s) => s === scale).length,
     chains,
   }));
