@@ -118,6 +118,8 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
 }
 
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */
+/* The products of `count` matrices, from `matrix` on, with the same input. */
+void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);

@@ -99,7 +99,7 @@ export const gemm: KernelFamily = {
       element: 'u8',
       access: 'in',
       extent: bytesOf(p, n, k),
-      doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
+      doc: `weights [row tiles][${lines} lines][${p.lineBytes} bytes] from the first tile on, packing ${p.token}`,
     });
     const x = b.pointer('x', {
       element: 'i8',
@@ -112,7 +112,7 @@ export const gemm: KernelFamily = {
       element: 'i32',
       access: 'out',
       extent: MAX_TOKENS * ldy,
-      doc: `result [tokens][${ldy}]`,
+      doc: `result [tokens][${ldy}], from the first tile's row on`,
     });
     const panel = b.pointer('panel', {
       element: 'u8',
@@ -122,14 +122,13 @@ export const gemm: KernelFamily = {
       bound: 2,
     });
     const count = b.long('tokens', 0, MAX_TOKENS, `tokens, a multiple of ${tokens}`);
-    const t0 = b.long('t0', 0, tiles, 'first row tile');
     const whole = b.long(
       'whole',
       0,
       Math.floor(tiles / panelTiles) * panelTiles,
       `row tile where the last whole panel of ${panelTiles} tiles ends`,
     );
-    const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
+    const end = b.long('end', 0, tiles, 'row tile to stop before');
 
     const unpack = p.unpacker(b, isa, false);
     /** Expands lines [base, base + count) of the panel's row tiles. */
@@ -198,8 +197,8 @@ export const gemm: KernelFamily = {
         b.loop(`t${id}`, 0, count, tokens, (t) => tileOf(t, tile, base, (lineCount * p.lineK) / 4, id, high));
       });
     };
-    b.loop('tile', t0, whole, panelTiles, (tile) => panelOf(tile, '', panelTiles));
-    if (panelTiles > 1) b.loop('last', whole, t1, 1, (tile) => panelOf(tile, 'o', 1));
+    b.loop('tile', 0, whole, panelTiles, (tile) => panelOf(tile, '', panelTiles));
+    if (panelTiles > 1) b.loop('last', whole, end, 1, (tile) => panelOf(tile, 'o', 1));
   },
 
   reference: (spec, args) => dotReference(spec, args, args.tokens as number),
@@ -234,9 +233,8 @@ export const gemm: KernelFamily = {
       y: new Int32Array(tokens * productStride(p, n)),
       panel: new Uint8Array(blockOf(spec) * spec.tile[1]!),
       tokens,
-      t0: 0,
       whole: Math.floor(tiles / panelTiles) * panelTiles,
-      t1: tiles,
+      end: tiles,
     };
   },
 };
