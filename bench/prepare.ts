@@ -43,7 +43,7 @@ function profiles(targets: readonly string[] | undefined): CpuProfile[] {
 /** Keys of the packings that a CPU's instructions can decode. */
 const usablePackings = (cpu: CpuProfile): string[] =>
   Object.entries<Packing>(packings)
-    .filter(([, p]) => packingsFor(isaOf(cpu.isa)).includes(p) && candidates('decode', cpu, p, 1, 1).length > 0)
+    .filter(([, p]) => packingsFor(isaOf(cpu.isa)).includes(p) && candidates(cpu, p, 1, 1).length > 0)
     .map(([key]) => key);
 
 /**

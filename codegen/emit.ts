@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
-import { familyOf, kernelSource } from './generate.ts';
+import { kernelSource } from './generate.ts';
 import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
@@ -33,10 +33,7 @@ export interface Manifest {
   readonly batch: number;
   readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
   readonly matrices: Readonly<
-    Record<
-      string,
-      { packing: string; gemv: string; few: readonly string[]; gemm: string; tables?: readonly string[]; why: string }
-    >
+    Record<string, { packing: string; gemv: string; gemm: readonly string[]; tables?: readonly string[]; why: string }>
   >;
   readonly kernels: Readonly<Record<string, string>>;
 }
@@ -65,8 +62,7 @@ export function manifestOf(plan: Plan): Manifest {
         {
           packing: m.packing,
           gemv: format(m.gemv),
-          few: m.few.map(format),
-          gemm: format(m.gemm),
+          gemm: m.gemm.map(format),
           ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
           why: m.why,
         },
@@ -96,8 +92,6 @@ const scratchOf = (plan: Plan, m: MatrixPlan) =>
     ? tableScratch(packingOf(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
     : { others: 0, tables: 0, sums: 0, bytes: 0 };
 
-const panelOf = (m: MatrixPlan) => familyOf(m.gemm).product!.panel!(m.gemm);
-
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
   const slots = layerSlots(shape);
@@ -113,11 +107,8 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
     ['BN_BATCH', plan.batch],
-    [
-      'BN_PANEL_BYTES',
-      roundUp(Math.max(...matrices.map((m) => Math.max(panelOf(m).bytes, scratchOf(plan, m).bytes))), 64),
-    ],
-    ['BN_FEW', Math.max(1, ...matrices.map((m) => m.few.length))],
+    ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_TABLE_ROWS', tableRows(plan.cpu)],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
     ['BN_TABLE_LINES', BLOCK_LINES],
@@ -207,10 +198,9 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     };
     const members = [
       `.gemv = bn_${format(m.gemv)}`,
-      ...m.few.map((spec, i) => `.few[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
-      `.gemm = bn_${format(m.gemm)}`,
+      ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}, .panel_tiles = ${panelOf(m).tiles}, .tokens = ${panelOf(m).tokens}`,
+      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
       `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}`,
       `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
     ];

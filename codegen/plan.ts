@@ -11,9 +11,8 @@ import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
+import { gemmSpecs } from './kernels/dot-products.ts';
 import { elementTile } from './kernels/elementwise.ts';
-
-import { batchSpecs } from './kernels/gemv.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
@@ -36,10 +35,9 @@ import type { Advice } from './wisdom.ts';
 export interface MatrixPlan {
   /** Token of the packing. */
   readonly packing: string;
-  /** Kernels over the same bytes: for one token; for a few, by rising number of tokens; for a batch, by dot products or by tables. */
+  /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
-  readonly few: readonly KernelSpec[];
-  readonly gemm: KernelSpec;
+  readonly gemm: readonly KernelSpec[];
   readonly tables?: TablesPlan;
   /** The reason for the choice, for people. */
   readonly why: string;
@@ -80,12 +78,11 @@ function chooseMatrix(
   const advised = advice?.('decode', n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
-    const offered = candidates('decode', cpu, p, n, k);
+    const offered = candidates(cpu, p, n, k);
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
-    const gemm = firstLegal(candidates('prompt', cpu, p, n, k));
-    if (typeof gemv === 'string' || typeof gemm === 'string') {
-      refused.push(typeof gemv === 'string' ? gemv : (gemm as string));
+    if (typeof gemv === 'string') {
+      refused.push(gemv);
       continue;
     }
     const bytes = bytesOf(p, n, k) / (n * k);
@@ -94,8 +91,7 @@ function chooseMatrix(
       best = {
         packing: p.token,
         gemv,
-        few: batchSpecs(cpu.isa, p, n, k),
-        gemm,
+        gemm: gemmSpecs(cpu.isa, p, n, k),
         ...tablesFor(cpu, p, n, k),
         cycles,
         why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
@@ -226,8 +222,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
     ...matrixSlots.flatMap((slot) => {
-      const { gemv, few, gemm, tables } = plan.matrices[slot];
-      return [gemv, ...few, gemm, ...(tables ? kernelsOfTables(tables) : [])];
+      const { gemv, gemm, tables } = plan.matrices[slot];
+      return [gemv, ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
     }),
     ...Object.values(plan.kernels),
   ];

@@ -15,7 +15,6 @@
 enum {
   MOST_SUM = 32767,       /* of |x| over a span of lines: sums are int16 (codegen/kernels/tables.ts) */
   LEAST_ROWS = 512,       /* that share tables: fewer gain less than the tables cost */
-  MOST_FEW = 16,          /* tokens: more are worth a panel */
   CACHED_BYTES = 64 << 10 /* of weights that stay in the second-level cache while several kernels read them */
 };
 
@@ -128,18 +127,18 @@ static void by_tables(bn_state *s, int thread, const part *parts, int count, con
       room -= (p->end - p->first) * tile_rows;
       const int full = rest.first < rest.end || room < tile_rows;
       if (!full) continue;
-      sum_rows(s, piece, pieces, a, tokens, most, s->panels + (size_t)thread * BN_PANEL_BYTES);
+      sum_rows(s, piece, pieces, a, tokens, most, s->tables + (size_t)thread * BN_SCRATCH_BYTES);
       pieces = 0;
       room = BN_TABLE_ROWS;
     }
   }
-  if (pieces) sum_rows(s, piece, pieces, a, tokens, most, s->panels + (size_t)thread * BN_PANEL_BYTES);
+  if (pieces) sum_rows(s, piece, pieces, a, tokens, most, s->tables + (size_t)thread * BN_SCRATCH_BYTES);
 }
 
 /* ---- dot products */
 
-/* Tokens [t, n) of a few, by the kernels for so many; blocks of tiles stay in the cache meanwhile. */
-static void by_few(bn_state *s, const part *p, const quantised *a, long t0) {
+/* Tokens [t0, n), eight and less at once; a block of tiles stays in the cache meanwhile. */
+static void by_dots(bn_state *s, const part *p, const quantised *a, long t0) {
   const bn_matrix *m = &bn_matrices[p->matrix];
   const long block = MAX(1, CACHED_BYTES / m->tile_bytes);
   for (long tile = p->first, end; tile < p->end; tile = end) {
@@ -147,22 +146,13 @@ static void by_few(bn_state *s, const part *p, const quantised *a, long t0) {
     for (long t = t0, tokens; t < s->n; t += tokens) {
       bn_gemv *kernel = m->gemv;
       tokens = 1;
-      for (int i = 0; i < BN_FEW && m->few[i].tokens && tokens < s->n - t; i++) {
-        kernel = m->few[i].kernel;
-        tokens = m->few[i].tokens;
+      for (int i = 0; i < BN_GEMMS && m->gemm[i].tokens && tokens < s->n - t; i++) {
+        kernel = m->gemm[i].kernel;
+        tokens = m->gemm[i].tokens;
       }
       kernel(p->w, a->q + (size_t)t * (size_t)a->stride, a->sum + t, s->y[p->matrix] + t * m->y_stride, tile, end);
     }
   }
-}
-
-/* Tokens [t, n) by panels. */
-static void by_panels(bn_state *s, int thread, const part *p, const quantised *a, long t) {
-  const bn_matrix *m = &bn_matrices[p->matrix];
-  const long tokens = (s->n - t + m->tokens - 1) / m->tokens * m->tokens, tiles = p->end - p->first;
-  m->gemm(p->w + (size_t)p->first * (size_t)m->tile_bytes, a->q + (size_t)t * (size_t)a->stride, a->sum + t,
-          s->y[p->matrix] + t * m->y_stride + p->first * m->tile_rows, s->panels + (size_t)thread * BN_PANEL_BYTES,
-          tokens, tiles / m->panel_tiles * m->panel_tiles, tiles);
 }
 
 void bn_products(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
@@ -184,12 +174,6 @@ void bn_products(bn_state *s, int thread, int layer, int matrix, int count, cons
     const long tables = tabled(s, parts + i, end - i);
     if (tables) by_tables(s, thread, parts + i, end - i, a, tables);
     if (tables >= s->n) continue;
-    for (const part *p = parts + i; p < parts + end; p++) {
-      if (p->first >= p->end) continue;
-      if (s->n - tables <= MOST_FEW)
-        by_few(s, p, a, tables);
-      else
-        by_panels(s, thread, p, a, tables);
-    }
+    for (const part *p = parts + i; p < parts + end; p++) by_dots(s, p, a, tables);
   }
 }

@@ -66,7 +66,7 @@ struct bn_state {
   int32_t *y[BN_SLOTS];               /* products, by matrix */
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
-  uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
+  uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
   /* the k largest logits (head.c) */
   float *last; /* [BN_HIDDEN] hidden state of the token before last_position, in `normed` */
   int last_position;

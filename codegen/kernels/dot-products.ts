@@ -1,6 +1,7 @@
 /**
- * Ternary matrix times one int8 vector, or a few, by byte dot products: the kernel for decoding and small batches. Works with every
- * packing, through `unpack`; weights are unpacked in registers, once for all vectors.
+ * Ternary matrix times one int8 vector (gemv, for decoding), or times 2, 4 or 8 (gemm, for batches), by byte dot products. Works
+ * with every packing, through `unpack`. Weights are unpacked in registers, once for all vectors: with eight of them the work is
+ * 40 dot steps and 21 other operations for a line of five fields, and those find room beside the dot steps.
  *
  *   y[t][r] = sum_k w[r][k] x[t][k] = sum_k (w[r][k] + 1) x[t][k] - sum_k x[t][k]
  *
@@ -21,17 +22,17 @@ import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
 import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
 
-/** Sizes of small batches that kernels are made for. */
+/** Vectors at once. */
 const BATCHES = [2, 4, 8];
 
-/** The kernels for small batches, by rising number of tokens: as many as the ISA has registers for. */
-export const batchSpecs = (isaName: string, p: Packing, n: number, k: number): KernelSpec[] => {
+/** The kernels for several vectors, by rising number: those that the ISA has registers for. */
+export const gemmSpecs = (isaName: string, p: Packing, n: number, k: number): KernelSpec[] => {
   const isa = isaOf(isaName);
   const tables = p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
   // Sums, a line, its codes, an activation, products and a mask.
   const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tables <= isa.registers;
   return BATCHES.filter(fits).map((tokens) => ({
-    op: 'gemv',
+    op: 'gemm',
     act: 'i8',
     weight: p.token,
     out: 'i32',
@@ -43,9 +44,9 @@ export const batchSpecs = (isaName: string, p: Packing, n: number, k: number): K
   }));
 };
 
-export const gemv: KernelFamily = {
-  source: 'gemv.ts',
-  formula: 'y[n] = W[n][k] . x[k], exact int32',
+/** What both families have in common. */
+const dotProducts = {
+  source: 'dot-products.ts',
   needs: [
     'load_bytes',
     'broadcast4',
@@ -57,25 +58,6 @@ export const gemv: KernelFamily = {
     'store_ints',
     'prefetch',
   ],
-
-  product: {
-    phase: 'decode',
-    candidates: (cpu, p, n, k) =>
-      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
-          (lines): KernelSpec => ({
-            op: 'gemv',
-            act: 'i8',
-            weight: p.token,
-            out: 'i32',
-            shape: { n, k },
-            tile: [1, p.rows, lines * p.lineK],
-            isa: cpu.isa,
-            variant,
-          }),
-        ),
-      ),
-  },
 
   record: (b, spec, isa) => {
     const p = packingOf(spec.weight);
@@ -186,24 +168,6 @@ export const gemv: KernelFamily = {
 
   reference: (spec, args) => dotReference(spec, args, spec.tile[0]!),
 
-  samples: (isa) =>
-    packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912]
-        .map(
-          (k, i): KernelSpec => ({
-            op: 'gemv',
-            act: 'i8',
-            weight: p.token,
-            out: 'i32',
-            shape: { n: p.rows * 3 + i - 2, k },
-            tile: [1, p.rows, p.lineK * 4],
-            isa: isa.name,
-            variant: i % 2 ? p.prefetch : 'p8192',
-          }),
-        )
-        .concat(batchSpecs(isa.name, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
-    ),
-
   example: (spec, random, extreme) => {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
@@ -218,6 +182,53 @@ export const gemv: KernelFamily = {
       t1: tilesOf(p, n),
     };
   },
+} satisfies Partial<KernelFamily>;
+
+/** One vector. */
+export const gemv: KernelFamily = {
+  ...dotProducts,
+  formula: 'y[n] = W[n][k] . x[k], exact int32',
+
+  product: {
+    candidates: (cpu, p, n, k) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
+        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
+          (lines): KernelSpec => ({
+            op: 'gemv',
+            act: 'i8',
+            weight: p.token,
+            out: 'i32',
+            shape: { n, k },
+            tile: [1, p.rows, lines * p.lineK],
+            isa: cpu.isa,
+            variant,
+          }),
+        ),
+      ),
+  },
+
+  samples: (isa) =>
+    packingsFor(isa).flatMap((p) =>
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
+        (k, i): KernelSpec => ({
+          op: 'gemv',
+          act: 'i8',
+          weight: p.token,
+          out: 'i32',
+          shape: { n: p.rows * 3 + i - 2, k },
+          tile: [1, p.rows, p.lineK * 4],
+          isa: isa.name,
+          variant: i % 2 ? p.prefetch : 'p8192',
+        }),
+      ),
+    ),
+};
+
+/** Several vectors. */
+export const gemm: KernelFamily = {
+  ...dotProducts,
+  formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
+  samples: (isa) => packingsFor(isa).flatMap((p) => gemmSpecs(isa.name, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
 };
 
 /**
