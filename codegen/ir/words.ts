@@ -346,6 +346,12 @@ export const words = {
       });
     },
   },
+  pin: {
+    args: ['dots'],
+    result: 'dots',
+    doc: 'the same sums; where compilers would add products to each other first, for want of nothing but registers, it stops them',
+    meaning: (_m, acc: V) => acc,
+  },
   dot_flush: {
     args: ['ints', 'dots'],
     result: 'ints',

@@ -30,6 +30,11 @@ static inline float bn_sum(__m256 v) {
   const __m256i even = _mm256_srai_epi32(_mm256_slli_epi32(a, shift), 24);
   return _mm256_blend_epi16(even, _mm256_srai_epi32(_mm256_slli_epi32(b, shift), 8), 0xaa);
 }`,
+  bn_pin: `/* nothing is known of the result */
+static inline __m256i bn_pin(__m256i v) {
+  __asm__("" : "+x"(v));
+  return v;
+}`,
   bn_zip_low: `static inline __m256i bn_zip_low(__m256i a, __m256i b) {
   return _mm256_permute2x128_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b), 0x20);
 }`,
@@ -91,6 +96,7 @@ export const avx2: Isa = {
     ints_as_shorts: (v) => v!,
     dot_zero: () => '_mm256_setzero_si256()',
     dot_next: (acc, u, s) => `_mm256_add_epi16(${acc}, _mm256_maddubs_epi16(${u}, ${s}))`,
+    pin: (acc) => `bn_pin(${acc})`,
     dot_flush: (acc, d) => `_mm256_add_epi32(${acc}, _mm256_madd_epi16(${d}, _mm256_set1_epi16(1)))`,
     splat_int: (x) => `_mm256_set1_epi32(${x})`,
     add_ints: (a, b) => `_mm256_add_epi32(${a}, ${b})`,

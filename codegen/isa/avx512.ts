@@ -106,6 +106,7 @@ export const avx512: Isa = {
     lookup96: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
     dot_zero: () => '_mm512_setzero_si512()',
     dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `_mm512_add_epi32(${acc}, ${d})`,
     splat_int: (x) => `_mm512_set1_epi32(${x})`,
     add_ints: (a, b) => `_mm512_add_epi32(${a}, ${b})`,

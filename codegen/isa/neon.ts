@@ -96,6 +96,7 @@ export const neon: Isa = {
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => 'vdupq_n_s32(0)',
     dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `vaddq_s32(${acc}, ${d})`,
     splat_int: (x) => `vdupq_n_s32(${x})`,
     add_ints: (a, b) => `vaddq_s32(${a}, ${b})`,

@@ -125,6 +125,7 @@ export const scalar: Isa = {
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `${acc} + ${d}`,
     splat_int: (x) => x!,
     add_ints: (a, b) => `${a} + ${b}`,

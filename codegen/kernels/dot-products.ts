@@ -52,6 +52,7 @@ const dotProducts = {
     'broadcast4',
     'dot_zero',
     'dot_next',
+    'pin',
     'dot_flush',
     'splat_int',
     'sub_ints',
@@ -94,6 +95,7 @@ const dotProducts = {
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
     const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
     const vectors = vectorsOf(p, isa);
+    const pinned = tokens > 1 && isa.dot.products === 2;
     const unpack = p.unpacker(b, isa, tokens === 1);
     const sums = range(tokens).flatMap((t) => sumsOf(unpack.scales, vectors, tokens, t));
     // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
@@ -129,6 +131,8 @@ const dotProducts = {
               unpacked.forEach((code, v) => {
                 const sum = chains[g % chains.length]![v]!;
                 b.set(sum, 'dot_next', sum, code, xg);
+                // Sums of pairs are additions: clang would do several products first, and spill.
+                if (pinned) b.set(sum, 'pin', sum);
               });
             });
           });

@@ -104,7 +104,7 @@ export const tableSums: KernelFamily = {
             const from = at(x, times(plus(t, h * L + i), ldx), 4 * q0);
             return b.let(`q${q0}_h${h}_t${i}`, 'bytes_as_ints', b.let(`x${q0}_h${h}_t${i}`, 'load_bytes', from));
           });
-          return transpose(b, `q${q0}_h${h}`, square);
+          return transpose(b, `q${q0}_h${h}`, square, Math.min(L, quarter - q0));
         }) as [Value[], Value[]];
         range(Math.min(L, quarter - q0)).forEach((q) => {
           for (let j = 0; j < 4; j++) {
