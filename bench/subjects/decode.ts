@@ -96,9 +96,9 @@ async function readsOf(combinations: readonly Combination[], readers: Map<string
   const timers = new Map<string, ReadTimer>();
   const reads: Reads[] = [];
   for (const { prepared, engine, bytes } of combinations) {
-    const { cpu, compiler, source } = prepared;
+    const { cpu } = prepared;
     const room = Math.max(...combinations.filter((c) => c.prepared.cpu === cpu).map((c) => totalOf(c.bytes)));
-    const reader = readers.get(cpu.isa) ?? (await startReader(source.shape, cpu, compiler, room, request.signal));
+    const reader = readers.get(cpu.isa) ?? (await startReader(prepared, room, request.signal));
     readers.set(cpu.isa, reader);
     const timer = (amount: number) => {
       const key = `${cpu.isa} ${engine.threads} ${amount}`;
