@@ -21,17 +21,6 @@ const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c', 'pa
 /** What a program is built for, and how. */
 export type Target = Pick<Prepared, 'cpu' | 'compiler' | 'source'>;
 
-/** One repetition of what a program measures. */
-export interface Pass {
-  readonly seconds: number;
-  /** Average over the threads, without waiting for the others: what a profile calls the time of an operation. */
-  readonly work: number;
-}
-
-/** The passes of a line: `SECONDS WORK` of each. */
-export const passesOf = (numbers: readonly number[]): Pass[] =>
-  Array.from({ length: numbers.length / 2 }, (_, i) => ({ seconds: numbers[2 * i]!, work: numbers[2 * i + 1]! }));
-
 /** A running program. */
 export interface Native {
   /** Numbers of its next line; those of a request are its answer. */

@@ -5,8 +5,7 @@
 import type { Engine } from '../runtime/engine.ts';
 import type { Profile } from '../runtime/library.ts';
 import { createSampler } from '../runtime/sampler.ts';
-import type { Pass } from './native.ts';
-import type { Reader } from './read.ts';
+import type { Reader, ReadPass } from './read.ts';
 import { type Measured, median } from './rotation.ts';
 
 /** One to warm up, three that are timed, one that is timed by operation (the clock itself costs a little). */
@@ -56,7 +55,7 @@ export class ReadTimer implements Measured {
   readonly #reader: Reader;
   readonly #threads: number;
   readonly #bytes: number;
-  readonly #passes: Pass[] = [];
+  readonly #passes: ReadPass[] = [];
   /** Bytes ahead that the reader prefetches. */
   distance = 0;
 
