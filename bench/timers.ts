@@ -8,7 +8,7 @@ import type { Profiled } from './profile.ts';
 import type { Reader, ReadPass } from './read.ts';
 import { type Measured, median } from './rotation.ts';
 
-/** One to warm up, three that are timed, one that is timed by operation. */
+/** One to warm up, three that are timed, one that is timed by operation (the clock itself costs a little). */
 export const TOKENS = 5;
 /** One to warm up, two that are timed. */
 const PASSES = 3;
@@ -23,7 +23,7 @@ export class RunTimer implements Measured {
   readonly #position: number;
 
   /**
-   * @param runs of a turn: the first warms up, the last is timed by operation (the clock itself costs a little); a single one is all in one
+   * @param runs of a turn: of several, the first only warms up; the last is timed by operation, and as a whole if there is no other
    * @param run does the i-th, and may return a promise
    */
   constructor(engine: Engine, runs: number, run: (i: number) => unknown) {
@@ -41,7 +41,7 @@ export class RunTimer implements Measured {
       await this.#run(i);
       const ms = performance.now() - started;
       if (last) this.profiled.push({ ms, profile: this.#engine.profile(false) });
-      if (this.#runs === 1 || (i > 0 && !last)) this.ms.push(ms);
+      if (last ? this.#runs <= 2 : i > 0) this.ms.push(ms);
     }
     this.#engine.rewind(this.#position);
   }

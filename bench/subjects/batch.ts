@@ -8,8 +8,8 @@ import { RunTimer, TOKENS, tokenTimer } from '../timers.ts';
 import { formatRates, measureRates } from './rates.ts';
 import type { Request, Subject } from './subject.ts';
 
-/** One to warm up, two that are timed, one that is timed by operation. */
-const EVALUATIONS = 4;
+/** One to warm up, one that is timed. */
+const EVALUATIONS = 2;
 
 /** The most probable token after each of these: the one place that knows how an engine tells. */
 function choose(engine: Engine, tokens: readonly number[]): number[] {
