@@ -35,16 +35,10 @@ function programOf(isa: Isa): Program {
   const { chains, codes, activations, rounds, chunks } = sizesOf(isa);
   const vector = 4 * isa.lanes;
   const b = new Recorder();
-  const bytes = (name: string, element: 'u8' | 'i8', vectors: number, bound?: number) =>
-    b.pointer(name, {
-      element,
-      access: 'in',
-      extent: SWEEPS * vectors * vector,
-      doc: `[sweeps][${vectors} vectors][${vector}]`,
-      ...(bound === undefined ? {} : { bound }),
-    });
-  const w = bytes('codes', 'u8', codes, 2);
-  const x = bytes('activations', 'i8', activations);
+  const operand = (vectors: number) =>
+    ({ access: 'in', extent: SWEEPS * vectors * vector, doc: `[sweeps][${vectors} vectors][${vector}]` }) as const;
+  const w = b.pointer('codes', { element: 'u8', ...operand(codes), bound: 2 });
+  const x = b.pointer('activations', { element: 'i8', ...operand(activations) });
   const y = b.pointer('sums', { element: 'i32', access: 'out', extent: isa.lanes, doc: 'modulo 2^32' });
   const chunkCount = b.long('chunks', 0, chunks, 'flushes of each partial sum');
   const roundCount = b.long('rounds', 0, rounds, 'rounds of sweeps between two flushes');
@@ -89,7 +83,7 @@ export function dotsFor(isa: Isa): { readonly files: ReadonlyMap<string, string>
   };
   const banner = [`Dot steps on registers, for ${isa.name}.`, '', 'Generated from bench/dots.ts.'];
   const header = [
-    `/* Sizes of the loop in dots.c. Generated from bench/dots.ts. */`,
+    '/* The loop of dots.c, and its sizes. Generated from bench/dots.ts. */',
     '#include <stdint.h>',
     ...Object.entries(numbers).map(([name, value]) => `#define DOTS_${name} ${value}`),
     `${printSignature(program)};\n`,
