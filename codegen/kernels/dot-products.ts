@@ -96,7 +96,7 @@ const dotProducts = {
     const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
     const vectors = vectorsOf(p, isa);
     const pinned = tokens > 1 && isa.dot.products === 2;
-    const unpack = p.unpacker(b, isa, tokens === 1);
+    const unpack = p.unpacker(b, isa, tokens === 1 ? 'scaled' : 'codes');
     const sums = range(tokens).flatMap((t) => sumsOf(unpack.scales, vectors, tokens, t));
     // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
     const most = Math.min(

@@ -82,7 +82,7 @@ export const tableOffsets: KernelFamily = {
     });
     const tiles = b.long('tiles', 0, most, 'row tiles');
 
-    const unpack = p.unpacker(b, isa, false);
+    const unpack = p.unpacker(b, isa, 'base3');
     const single = range(p.lineK / 4 - QUAD);
     const powers = single.length ? b.let('powers', 'broadcast4', b.table('powers_of_3', [1, 3, 9, 27])) : undefined;
     b.loop('tile', 0, tiles, 1, (tile) => {

@@ -20,12 +20,13 @@ export const p2: Packing = {
   prefetch: 'p4096',
   needs: ['field', 'shift_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),
-  unpacker: (b, isa, scaled) => {
+  unpacker: (b, isa, form) => {
     // Fields that share a shift stay in place, as multiples of 1, 4, 16, 64: as many as the dot product's codes can be, and as
     // leave 16 steps between flushes. All four with int32 sums of u8 x s8, three with s8 x s8, two with int16 sums.
-    const inPlace = scaled
-      ? [1, 4, 16, 64].filter((scale) => 2 * scale <= isa.dot.codes && stepsBeforeFlush(isa, scale) >= 16).length
-      : 1;
+    const inPlace =
+      form === 'scaled'
+        ? [1, 4, 16, 64].filter((scale) => 2 * scale <= isa.dot.codes && stepsBeforeFlush(isa, scale) >= 16).length
+        : 1;
     const scales = range(4).map((f) => 4 ** (f % inPlace));
     return {
       scales,

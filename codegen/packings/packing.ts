@@ -27,10 +27,10 @@ export interface Packing {
   /** Where weight (row, k) of a line goes: byte `byte` of the line grows by `factor` times its code. */
   readonly place: (row: number, k: number) => { readonly byte: number; readonly factor: number };
   /**
-   * Prepares a kernel to unpack lines, outside its loops. With `scaled`, codes may stay multiplied by the scale of their field,
-   * where that saves work and fits what the ISA's dot product takes; without, every scale is 1.
+   * Prepares a kernel to unpack lines to one form, outside its loops. As `scaled` codes may stay multiplied by the scale of
+   * their field, where that saves work and fits what the ISA's dot product takes; as `codes` every scale is 1.
    */
-  readonly unpacker: (b: Recorder, isa: Isa, scaled: boolean) => Unpacker;
+  readonly unpacker: (b: Recorder, isa: Isa, form: 'scaled' | 'codes' | 'base3') => Unpacker;
 }
 
 /** Expands lines to fields: field g of a line holds the codes of k = 4g .. 4g+3. */

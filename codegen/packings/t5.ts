@@ -43,10 +43,16 @@ export const t5 = (rows: number): Packing => ({
   mostVectors: 2,
   needs: ['load_table64', 'load_table32', 'lookup64', 'lookup96', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: radix[k >> 2]! }),
-  unpacker: (b, isa, scaled) => {
+  unpacker: (b, isa, form) => {
+    const scaled = form === 'scaled';
     const high = b.let('high', 'load_table64', b.table('high_digit', HIGH));
-    const low = b.let('low', 'load_table64', b.table('low_digits', LOW.slice(0, 64)));
-    const low64 = b.let('low64', 'load_table32', b.table('low_digits64', LOW.slice(64)));
+    const tables =
+      form === 'base3'
+        ? []
+        : [
+            b.let('low', 'load_table64', b.table('low_digits', LOW.slice(0, 64))),
+            b.let('low64', 'load_table32', b.table('low_digits64', LOW.slice(64))),
+          ];
     /** How field f is cut out: of d (f = 4) or of the two-bit fields, shifted, masked; and what its codes are multiples of. */
     const cut = (f: number) => {
       const inPlace = f === 4 ? 84 : 4 ** f;
@@ -72,7 +78,7 @@ export const t5 = (rows: number): Packing => ({
       },
       fields: (line, tag) => {
         const { d, r } = digits(line, tag);
-        const t = r.map((x, v) => b.let(`t${tag}_v${v}`, 'lookup96', low, low64, x));
+        const t = r.map((x, v) => b.let(`t${tag}_v${v}`, 'lookup96', ...tables, x));
         return cuts.map(({ scale, shift, mask }, f) => () => {
           if (mask === 255) return d;
           return (f === 4 ? d : t).map((x, v) => ({

@@ -37,21 +37,10 @@ void bn_offsets_none_t5r8x20_u16__k768__1x8x40_neon_r2048(const uint8_t *restric
       84, 84, 84, 84, 84, 84, 84, 84, 84, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168, 168,
       168, 168, 168, 168, 168, 168, 168,
   };
-  static const _Alignas(64) uint8_t low_digits[64] = {
-      0, 1, 2, 4, 5, 6, 8, 9, 10, 16, 17, 18, 20, 21, 22, 24, 25, 26, 32, 33, 34, 36, 37, 38, 40, 41, 42, 64, 65, 66,
-      68, 69, 70, 72, 73, 74, 80, 81, 82, 84, 85, 86, 88, 89, 90, 96, 97, 98, 100, 101, 102, 104, 105, 106, 128,
-      129, 130, 132, 133, 134, 136, 137, 138, 144,
-  };
-  static const _Alignas(64) uint8_t low_digits64[32] = {
-      145, 146, 148, 149, 150, 152, 153, 154, 160, 161, 162, 164, 165, 166, 168, 169, 170, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-      0, 0, 0, 0, 0, 0,
-  };
   static const _Alignas(64) uint8_t powers_of_3[4] = {
       1, 3, 9, 27,
   };
   const int8x16x4_t high = vld1q_s8_x4((const int8_t *)(high_digit));
-  const int8x16x4_t low = vld1q_s8_x4((const int8_t *)(low_digits));
-  const int8x16x2_t low64 = vld1q_s8_x2((const int8_t *)(low_digits64));
   const int8x16_t powers = bn_broadcast4(powers_of_3);
   for (long tile = 0; tile < tiles; tile += 1) {
     const int8x16_t w_l0_v0 = vld1q_s8((const int8_t *)(w + 1248 * tile));
