@@ -30,8 +30,11 @@ int32_t bn_pack_begin(const char *path, int32_t threads) {
   int error = posix_fallocate(fd, 0, bn_file_bytes);
   void *out = MAP_FAILED;
   if (!error) {
-    out = mmap(NULL, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (out == MAP_FAILED) error = errno;
+    out = bn_map_file(fd, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE);
+    if (out == MAP_FAILED)
+      error = errno;
+    else
+      bn_advise_huge(out, (size_t)bn_file_bytes);
   }
   close(fd);
   bn_pool *pool = error ? NULL : bn_pool_create(threads, 0);

@@ -161,7 +161,7 @@ int bn_state_capacity(const bn_state *s) {
   return s->positions;
 }
 size_t bn_state_huge_bytes(const bn_state *s) {
-  return bn_arena_huge_bytes(s->arena);
+  return s->arena ? bn_arena_huge_bytes(s->arena) : bn_model_huge_bytes(s->model);
 }
 int bn_state_has_hidden(const bn_state *s) {
   return s->position > 0 && s->last_position == s->position;
