@@ -29,7 +29,7 @@ typedef struct {
   int64_t offset; /* from the start of the file, a multiple of 64 */
   int64_t bytes;  /* ternary: packed bytes, followed by the float scale in a 64-byte line of its own */
   int kind;
-  int type; /* ternary: index in bn_packings; rows: BN_F32, BN_F16 or BN_BF16; vector: float32; int8: none */
+  int type; /* ternary: index in bn_packings; rows: their encoding (decode.h); vector: float32; int8: none */
 } bn_tensor;
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;

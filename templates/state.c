@@ -55,6 +55,9 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
+#if BN_HEAD_BLOCKS
+  s->head_rows = take(a, (size_t)threads * HEAD_ROWS * PADDED(BN_HIDDEN) * sizeof(float));
+#endif
   s->scores = take(a, BN_VOCABULARY * sizeof(float));
   s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED
