@@ -114,6 +114,8 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
     shape: source.shape,
     parameters: { ternary: count(true), float: count(false) },
     packedBytes: manifest.layout.fileBytes,
+    /** Embedding and head, in the types of the model's file. */
+    rowBytes: manifest.layout.tensors.filter((t) => t.kind === 'rows').reduce((sum, t) => sum + t.bytes, 0),
     /** The int8 rows that screen the head; 0: it has none. */
     screenBytes: manifest.layout.tensors.find((t) => t.kind === 'int8')?.bytes ?? 0,
     cacheBytesPerPosition: positionBytes(source.shape, kvTypes[DEFAULT_KV]),

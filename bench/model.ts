@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { roles } from '../runtime/formats/check.ts';
+import { ModelError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
 import type { FloatType, ModelShape } from '../schemas/types.ts';
 import { LARGE_PRIME, normals, RandomStream, ternaryBytes } from './random.ts';
@@ -75,7 +76,12 @@ interface Tensor extends Part {
 function* tensorsOf(shape: ModelShape): Generator<Tensor> {
   const ternary = new RandomStream(ternaryBytes(LARGE_PRIME, 1));
   const values = normals(LARGE_PRIME, EMBEDDING_DEVIATION, 2);
-  const rows = new RandomStream(floatBytes[shape.embeddingType](values));
+  const type = shape.embeddingType;
+  if (!(type in floatBytes))
+    throw new ModelError(
+      `a random model is a Hugging Face folder, which cannot hold ${type} rows; take f32, f16 or bf16`,
+    );
+  const rows = new RandomStream(floatBytes[type as FloatType](values));
   const bf16 = (name: string, sizes: number[], numbers: Float32Array): Tensor => {
     const bytes = floatBytes.bf16(numbers);
     return { name, dtype: 'BF16', shape: sizes, bytes: bytes.length, content: [bytes] };
@@ -85,8 +91,8 @@ function* tensorsOf(shape: ModelShape): Generator<Tensor> {
     const { cols } = role;
     if (role.kind === 'norm') yield bf16(`${name}.weight`, [cols], new Float32Array(cols).fill(1));
     else if (role.kind === 'table') {
-      const bytes = role.rows * cols * (shape.embeddingType === 'f32' ? 4 : 2);
-      const dtype = shape.embeddingType.toUpperCase();
+      const bytes = role.rows * cols * (type === 'f32' ? 4 : 2);
+      const dtype = type.toUpperCase();
       yield { name: `${name}.weight`, dtype, shape: [role.rows, cols], bytes, content: rows.take(bytes) };
     } else {
       const bytes = (role.rows / 4) * cols;

@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
+import type { RowType } from '../schemas/types.ts';
 import { kernelSource } from './generate.ts';
 import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
@@ -24,6 +25,7 @@ import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
 import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
+import { isBlocks, rowConstant } from './rows.ts';
 
 /** The document that travels with a library (schemas/manifest.schema.json). */
 export interface Manifest {
@@ -40,11 +42,6 @@ export interface Manifest {
 
 /** `attn_q` -> `BN_ATTN_Q` */
 const constant = (slot: string) => `BN_${slot.toUpperCase()}`;
-const floatTypeConstants: Record<string, string> = {
-  f32: '0 /* BN_F32 */',
-  f16: '1 /* BN_F16 */',
-  bf16: '30 /* BN_BF16 */',
-};
 const decimal = (x: number) => `${Number.isInteger(x) ? `${x}.0` : x}f`;
 
 /** The manifest of a plan's library. */
@@ -105,7 +102,6 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_HEAD_SIZE', shape.headSize],
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
-    ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
     ['BN_BATCH', plan.batch],
     ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
@@ -137,6 +133,8 @@ enum {
 ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 };
 #define BN_SUB_NORMS ${shape.subNorms ? 1 : 0}
+#define BN_EMBEDDING_BLOCKS ${isBlocks(shape.embeddingType) ? 1 : 0}
+#define BN_HEAD_BLOCKS ${isBlocks(shape.headType) ? 1 : 0}
 #define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
@@ -170,7 +168,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
   const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
   const typeOf = (t: Layout['tensors'][number]) =>
-    t.kind === 'ternary' ? String(tokens.indexOf(t.type)) : (floatTypeConstants[t.type] ?? '0');
+    t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
   const packingTables = tokens.map((token, i) => {
     const p = packingOf(token);
     const pairs: string[] = [];

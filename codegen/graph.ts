@@ -2,7 +2,7 @@
  * A model's structure: the tensors of one layer in the order in which decoding reads them, and the tensors around the layers.
  * Slot names are GGUF's.
  */
-import type { FloatType, ModelShape } from '../schemas/types.ts';
+import type { ModelShape, RowType } from '../schemas/types.ts';
 import { isScreened } from './kernels/screen.ts';
 
 /** The ternary matrices of a layer. */
@@ -39,10 +39,10 @@ export function layerSlots(shape: ModelShape): readonly Slot[] {
   ];
 }
 
-/** Rows of a float type. */
+/** Rows of the embedding or the head. */
 export interface RowsSlot extends Omit<Slot, 'kind'> {
   readonly kind: 'rows';
-  readonly type: FloatType;
+  readonly type: RowType;
 }
 
 /** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen.ts). */
@@ -56,7 +56,7 @@ export const hasScreen = (shape: ModelShape): boolean => isScreened(shape.vocabu
 
 /** Tensors outside the layers, before them in the file. */
 export function outerSlots(shape: ModelShape): readonly (RowsSlot | ScreenSlot | Slot)[] {
-  const rows = (name: string, type: FloatType) => ({
+  const rows = (name: string, type: RowType) => ({
     name,
     kind: 'rows' as const,
     rows: shape.vocabulary,

@@ -3,14 +3,15 @@
  * threads, so targets with the same packings share one file.
  */
 import { createHash } from 'node:crypto';
-import type { ModelShape } from '../schemas/types.ts';
+import type { ModelShape, RowType } from '../schemas/types.ts';
 import type { MatrixSlot } from './graph.ts';
 import { layerSlots, outerSlots } from './graph.ts';
-import { LANES, roundUp } from './kernels/kernel.ts';
+import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen.ts';
 import { packingOf } from './packings/index.ts';
 import { bytesOf } from './packings/packing.ts';
 import type { Plan } from './plan.ts';
+import { rowBytes } from './rows.ts';
 
 /** Bytes before the first tensor; BN_HEADER_BYTES in templates/internal.h. */
 const HEADER_BYTES = 4096;
@@ -27,7 +28,7 @@ export interface LayoutTensor {
   readonly offset: number;
   /** Bytes of the data; a ternary matrix is followed by its scale in a 64-byte line of its own. */
   readonly bytes: number;
-  /** Packing token, float type of the rows, or f32; i8 for the head's screen. */
+  /** Packing token, type of the rows, or f32; i8 for the head's screen. */
   readonly type: string;
   /** The model's tensor that it is made of, where that is another one. */
   readonly from?: string;
@@ -41,8 +42,6 @@ export interface Layout {
   readonly id: string;
 }
 
-const floatBytes = (type: string) => (type === 'f32' ? 4 : 2);
-
 /** Where everything lies in the packed weights file of a plan's library. */
 export function layoutOf(plan: Plan): Layout {
   const shape: ModelShape = plan.shape;
@@ -52,8 +51,8 @@ export function layoutOf(plan: Plan): Layout {
     tensors.push({ ...tensor, offset: end });
     end = roundUp(end + tensor.bytes, LINE) + (tensor.kind === 'ternary' ? LINE : 0);
   };
-  const float = (name: string, kind: 'rows' | 'vector', rows: number, cols: number, type: string) =>
-    place({ name, kind, rows, cols, type, bytes: rows * roundUp(cols, LANES) * floatBytes(type) });
+  const float = (name: string, kind: 'rows' | 'vector', rows: number, cols: number, type: RowType) =>
+    place({ name, kind, rows, cols, type, bytes: rows * rowBytes(type, cols) });
   for (const slot of outerSlots(shape)) {
     if (slot.kind === 'int8') {
       const { weights, starts, factors } = screenSize(slot.rows, slot.cols);

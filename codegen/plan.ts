@@ -28,6 +28,7 @@ import { format } from './name.ts';
 import { packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf, linesOf } from './packings/packing.ts';
+import { isBlocks, kernelType } from './rows.ts';
 import { candidates, firstLegal, refusal } from './space.ts';
 import type { Advice } from './wisdom.ts';
 
@@ -161,10 +162,12 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
   const group = { g: shape.heads / shape.kvHeads, d: shape.headSize };
   const sub = shape.subNorms ? 'f32' : 'none';
   const headOf = (tile: readonly number[]) =>
-    spec('head', 'f32', shape.headType, 'f32', { n: shape.vocabulary, k: shape.hidden }, tile);
+    spec('head', 'f32', kernelType(shape.headType), 'f32', { n: shape.vocabulary, k: shape.hidden }, tile);
   const head = (tokens: number) => headOf(headTile(isa, tokens));
   return {
-    rows: spec('rows', 'none', shape.embeddingType, 'f32', { k: shape.hidden }, pair),
+    ...(isBlocks(shape.embeddingType)
+      ? {}
+      : { rows: spec('rows', 'none', shape.embeddingType, 'f32', { k: shape.hidden }, pair) }),
     norm_hidden: spec('norm', 'f32', 'f32', 'i8', { k: shape.hidden }, lanes),
     rope: spec('rope', 'i32', 'f32', 'f32', { d: shape.headSize }, lanes),
     narrow: spec('narrow', 'f32', 'none', 'f16', { k: shape.headSize }, pair),

@@ -7,6 +7,7 @@ import { ModelError } from '../schemas/error.ts';
 import { demoModel, packageRoot } from '../schemas/files.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
+import { blockElements } from './rows.ts';
 
 /** Names of the shipped shapes. */
 export const shippedShapes = (): string[] =>
@@ -33,6 +34,11 @@ export function readShape(file: string): ModelShape {
     throw new ModelError(
       `shape '${file}': a tied head has the embedding's type (${shape.embeddingType}), not ${shape.headType}`,
     );
+  for (const type of [shape.embeddingType, shape.headType])
+    if (shape.hidden % blockElements(type))
+      throw new ModelError(
+        `shape '${file}': rows of ${shape.hidden} are no whole ${type} blocks of ${blockElements(type)}; take f32, f16 or bf16`,
+      );
   return shape;
 }
 

@@ -39,7 +39,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   )
   .option(
     '--pages <choice>',
-    'weights are read from the mapped file, from a copy in huge pages, or (auto) from the copy where it pays',
+    'weights are read from the mapped file, from a copy in huge pages, or (auto) from the copy where the file is not in such',
     oneOf(...(Object.keys(pages) as Pages[])),
     'auto' as Pages,
   )
@@ -366,14 +366,17 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
       'size',
       `hidden ${s.hidden}, ${s.layers} layers, ${s.heads} heads / ${s.kvHeads} key-value heads of ${s.headSize}, intermediate ${s.intermediate}`,
     ],
-    ['vocabulary', `${s.vocabulary}, ${s.tiedEmbedding ? 'tied' : 'separate head'}, ${s.embeddingType}`],
+    ['vocabulary', `${s.vocabulary}, ${s.embeddingType}, ${s.tiedEmbedding ? 'tied' : `separate head, ${s.headType}`}`],
     ['activation', `${s.activation}, ${s.subNorms ? 'with' : 'without'} sub-norms`],
     ['context', String(s.context)],
     [
       'parameters',
       `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,
     ],
-    ['packed', megabytes(info.packedBytes)],
+    [
+      'packed',
+      `${megabytes(info.packedBytes)}, mapped into memory; ${megabytes(info.rowBytes)} of them ${s.tiedEmbedding ? 'embedding' : 'embedding and head'}`,
+    ],
     [
       'head',
       info.screenBytes

@@ -21,7 +21,7 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Positions; default: the model's, at most 4096. */
   readonly context?: number;
-  /** Where decoding reads the weights; default: in huge pages where that is worth a copy. */
+  /** Where decoding reads the weights; default: in huge pages, where need be and where it is worth it in a copy. */
   readonly pages?: Pages;
   /** How the next token is found; default `exact`. */
   readonly head?: HeadMode;

@@ -11,7 +11,7 @@ import type { KvBits } from './memory.ts';
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
 
-/** Where decoding reads the weights: in the mapped file, in huge pages if that is worth a copy, or in a copy in any case. */
+/** Where decoding reads the weights: in the mapped file, in a copy in huge pages if the file is not in such itself, or in a copy in any case. */
 export const pages = { mapped: 0, auto: 1, huge: 2 } as const;
 export type Pages = keyof typeof pages;
 

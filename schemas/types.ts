@@ -3,8 +3,14 @@
  * hold the two against each other.
  */
 
-/** A float type in which embedding or head rows are stored. */
+/** A float type in which weights are stored. */
 export type FloatType = 'f32' | 'f16' | 'bf16';
+
+/** Blocks of small whole numbers along a row, each with a scale, as GGUF files have them. */
+export type BlockType = 'q4_0' | 'q8_0' | 'q6_k';
+
+/** A type in which embedding or head rows are stored. */
+export type RowType = FloatType | BlockType;
 
 /** Everything that the generated code depends on, apart from the CPU. Sizes count elements. */
 export interface ModelShape {
@@ -25,9 +31,9 @@ export interface ModelShape {
   readonly subNorms: boolean;
   /** The head uses the embedding's rows. */
   readonly tiedEmbedding: boolean;
-  readonly embeddingType: FloatType;
+  readonly embeddingType: RowType;
   /** Equal to `embeddingType` when tied. */
-  readonly headType: FloatType;
+  readonly headType: RowType;
   readonly normEps: number;
   readonly ropeTheta: number;
 }

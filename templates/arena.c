@@ -1,8 +1,8 @@
 /*
  * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix and of the head's
  * screen, in the order in which it reads them, so that a token is one sequential stream a thread; in huge pages, since
- * the hardware's prefetchers stop at the end of a page and a walk of the page table costs more than a line. Measured in
- * docs/measurements.md.
+ * the hardware's prefetchers stop at the end of a page and a walk of the page table costs more than a line. Where the
+ * file itself is mapped in huge pages, a copy gains nothing. Measured in docs/measurements.md.
  *
  * Contexts of a model with the same number of threads share one copy.
  */
@@ -92,8 +92,10 @@ static void read_line(const char *path, const char *start, char *line, int size)
   if (f) fclose(f);
 }
 
-/* Can the system give huge pages to those who ask, and is there twice the room that a copy needs? */
-static int is_worth_it(void) {
+/* Is the model large and mapped in ordinary pages, can the system give huge ones to those who ask, and is there twice
+ * the room that a copy needs? */
+static int is_worth_it(const bn_model *model) {
+  if (bn_file_bytes < WORTH || bn_model_is_huge(model)) return 0;
   char line[256];
   read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", line, sizeof line);
   if (!strstr(line, "[always]") && !strstr(line, "[madvise]")) return 0;
@@ -129,7 +131,7 @@ static bn_arena *create(const bn_model *model, bn_pool *pool) {
 
 bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages) {
   if (pages == BN_PAGES_MAPPED) return NULL;
-  if (pages == BN_PAGES_AUTO && (bn_file_bytes < WORTH || !is_worth_it())) return NULL;
+  if (pages == BN_PAGES_AUTO && !is_worth_it(model)) return NULL;
   pthread_mutex_lock(&lock);
   bn_arena **first = bn_model_arenas(model), *a = *first;
   while (a && a->threads != bn_pool_threads(pool)) a = a->next;
@@ -165,5 +167,5 @@ const uint8_t *bn_arena_screen(const bn_arena *a, int thread) {
 }
 
 size_t bn_arena_huge_bytes(const bn_arena *a) {
-  return a ? bn_huge_bytes(a->memory, a->bytes) : 0;
+  return bn_huge_bytes(a->memory, a->bytes);
 }

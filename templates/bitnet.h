@@ -11,7 +11,8 @@
 #define BN_API __attribute__((visibility("default")))
 enum { BN_ABI = 2 };
 
-/* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it. */
+/* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
+ * is not in huge pages itself. */
 enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
 
 /* Which logits bn_eval returns: none, of the last token, of every token. */

@@ -77,12 +77,16 @@ static void read_q4_0(const uint8_t *data, int64_t n, float *out) {
   }
 }
 
+/* out = q d. A loop of its own, and `restrict`, let it become vectors; otherwise every store might change the next q.
+ */
+static inline void scale_numbers(const int8_t *restrict q, int n, float d, float *restrict out) {
+  for (int i = 0; i < n; i++) out[i] = d * (float)q[i];
+}
+
 /* f16 d | 32 x i8 q; w = q * d */
 static void read_q8_0(const uint8_t *data, int64_t n, float *out) {
-  for (int64_t i = 0; i < n; i += 32, data += 34, out += 32) {
-    const float d = half_to_float(bn_load16(data));
-    for (int j = 0; j < 32; j++) out[j] = (float)(int8_t)data[2 + j] * d;
-  }
+  for (int64_t i = 0; i < n; i += 32, data += 34, out += 32)
+    scale_numbers((const int8_t *)data + 2, 32, half_to_float(bn_load16(data)), out);
 }
 
 /*
@@ -92,17 +96,15 @@ static void read_q8_0(const uint8_t *data, int64_t n, float *out) {
  * last one rounds.
  */
 static void read_q6_k(const uint8_t *data, int64_t n, float *out) {
-  for (int64_t i = 0; i < n; i += 256, data += 210) {
-    const float d = half_to_float(bn_load16(data + 208));
-    for (int half = 0; half < 2; half++) {
-      const uint8_t *low = data + 64 * half, *high = data + 128 + 32 * half, *scales = data + 192 + 8 * half;
-      for (int k = 0; k < 4; k++, out += 32) {
-        for (int l = 0; l < 32; l++) {
-          const int bits = (low[l + 32 * (k & 1)] >> (4 * (k >> 1)) & 15) | (high[l] >> (2 * k) & 3) << 4;
-          out[l] = d * (float)(int8_t)scales[2 * k + l / 16] * (float)(bits - 32);
-        }
-      }
+  for (int64_t i = 0; i < n; i += 256, data += 210, out += 256) {
+    int8_t q[256];
+    for (int k = 0; k < 8; k++) {
+      const uint8_t *low = data + 64 * (k / 4) + 32 * (k & 1), *high = data + 128 + 32 * (k / 4);
+      for (int l = 0; l < 32; l++)
+        q[32 * k + l] = (int8_t)(((low[l] >> 4 * (k / 2 & 1) & 15) | (high[l] >> 2 * (k & 3) & 3) << 4) - 32);
     }
+    const float d = half_to_float(bn_load16(data + 208));
+    for (int k = 0; k < 16; k++) scale_numbers(q + 16 * k, 16, d * (float)(int8_t)data[192 + k], out + 16 * k);
   }
 }
 

@@ -1,6 +1,7 @@
 /*
  * Decoding of stored tensors: from every encoding that model files use to ternary digits or floats. The packer calls it
- * row by row, from several threads, and writes the layouts that the kernels read; nothing here runs while a model runs.
+ * row by row, from several threads, and writes the layouts that the kernels read; while a model runs, only rows of the
+ * embedding and the head are decoded.
  *
  * All functions are pure: they read the source, write the output, and keep no state. Pointers into the source need no
  * alignment. Hosts are little-endian, as the formats are.

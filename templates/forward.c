@@ -36,12 +36,6 @@ static void fetch(const bn_state *s, int layer, int slot) {
   for (long i = 0; i < length; i += LANES) __builtin_prefetch(vector + i, 0, 2);
 }
 
-static void embed(bn_state *s, long t, long row) {
-  const size_t bytes = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
-  bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * bytes),
-          s->x + (size_t)row * PADDED(BN_HIDDEN));
-}
-
 /* x -> quantised(norm(x)), after the previous sub-layer's sum; by tokens. */
 static void enter(bn_state *s, int thread, int layer, int slot) {
   long t0, t1;
@@ -54,7 +48,7 @@ static void enter(bn_state *s, int thread, int layer, int slot) {
     else if (layer > 0)
       bn_add_residual(s, t, row, layer - 1, BN_FFN_DOWN, &s->inner);
     else
-      embed(s, t, row);
+      bn_embed(s, s->tokens[t], s->x + (size_t)row * PADDED(BN_HIDDEN));
     bn_norm_hidden(s->x + (size_t)row * PADDED(BN_HIDDEN), vector_of(s, layer, slot), BN_NORM_EPS,
                    scratch_of(s, thread), s->hidden.q + (size_t)row * (size_t)s->hidden.stride, &s->hidden.inverse[row],
                    &s->hidden.sum[row]);

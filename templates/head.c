@@ -23,12 +23,12 @@ void bn_leave(bn_state *s, int thread, int first) {
 
 /* Logits of `count` hidden states; by rows of the head. */
 void bn_project(bn_state *s, int thread, int count) {
-  const void *w = bn_tensor_data(s->model, BN_OUTPUT);
   long r0, r1;
   bn_time(BN_TIME_HEAD);
   bn_span((BN_VOCABULARY + HEAD_ROWS - 1) / HEAD_ROWS, thread, bn_pool_threads(s->pool), &r0, &r1);
   for (long r = r0 * HEAD_ROWS; r < r1 * HEAD_ROWS && r < BN_VOCABULARY; r += HEAD_ROWS) {
     const long end = r + HEAD_ROWS < BN_VOCABULARY ? r + HEAD_ROWS : BN_VOCABULARY;
+    const void *w = bn_head_rows(s, thread, r, end);
     int t = 0;
     for (; t + BN_HEAD_TOKENS <= count; t += BN_HEAD_TOKENS)
       bn_head_batch(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
@@ -116,12 +116,11 @@ static void sift(bn_state *s, int thread) {
 
 /* Logits of the rows that passed; by rows of the list. */
 static void rescore(bn_state *s, int thread) {
-  const void *w = bn_tensor_data(s->model, BN_OUTPUT);
   long i0, i1;
   bn_span(atomic_load(&s->passed), thread, bn_pool_threads(s->pool), &i0, &i1);
   for (long i = i0; i < i1; i++) {
     const long r = s->rows_passed[i];
-    bn_head_row(w, s->normed, s->scores, r, r + 1, r + 1);
+    bn_head_row(bn_head_rows(s, thread, r, r + 1), s->normed, s->scores, r, r + 1, r + 1);
   }
 }
 #endif

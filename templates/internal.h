@@ -29,7 +29,7 @@ typedef struct {
   int64_t offset; /* from the start of the file, a multiple of 64 */
   int64_t bytes;  /* ternary: packed bytes, followed by the float scale in a 64-byte line of its own */
   int kind;
-  int type; /* ternary: index in bn_packings; rows: BN_F32, BN_F16 or BN_BF16; vector: float32; int8: none */
+  int type; /* ternary: index in bn_packings; rows: their encoding (decode.h); vector: float32; int8: none */
 } bn_tensor;
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;
@@ -110,11 +110,16 @@ const uint8_t *bn_tensor_data(const bn_model *, int tensor);
 float bn_tensor_scale(const bn_model *, int tensor);
 /* Bytes of a tensor's data, read past the mapping, so that they do not count as this process's memory twice. */
 void bn_tensor_read(const bn_model *, int tensor, size_t first, size_t bytes, uint8_t *out);
+/* What of the mapped screen and layers is in huge pages: how many bytes, and is it nearly all? */
+size_t bn_model_huge_bytes(const bn_model *);
+int bn_model_is_huge(const bn_model *);
 
-/* --- memory in huge pages, where the system grants them; zeroed */
-void *bn_map_huge(size_t bytes); /* NULL when there is not so much */
+/* --- memory in huge pages, where the system grants them */
+void *bn_map_huge(size_t bytes); /* zeroed; NULL when there is not so much */
 void bn_unmap_huge(void *memory, size_t bytes);
-size_t bn_huge_bytes(const void *memory, size_t bytes); /* how many of them are in huge pages */
+void *bn_map_file(int fd, size_t bytes, int protection); /* from its beginning; MAP_FAILED and errno on failure */
+void bn_advise_huge(const void *memory, size_t bytes);   /* before it is touched: it is meant for huge pages */
+size_t bn_huge_bytes(const void *memory, size_t bytes);  /* how many of them are in huge pages */
 
 /* --- a copy of the ternary weights and the screen in huge pages, one stream a thread */
 typedef struct bn_arena bn_arena;

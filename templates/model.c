@@ -56,6 +56,17 @@ struct bn_model {
   int users;        /* contexts that use it, plus one while it is open; 0: free slot */
 };
 
+/* What a token reads whole: the head's screen and the layers. They are the end of the file. */
+#if BN_SCREENED
+enum { FIRST_READ = BN_OUTPUT_SCREEN };
+#else
+enum { FIRST_READ = BN_FIRST_LAYER };
+#endif
+
+static size_t bytes_read(void) {
+  return (size_t)(bn_file_bytes - bn_tensors[FIRST_READ].offset);
+}
+
 enum { MODELS = 64 };
 static bn_model models[MODELS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -89,7 +100,7 @@ int32_t bn_open(const char *path) {
     if (fd >= 0) close(fd);
     return bn_fail("cannot open weights '%s': %s", path, strerror(error));
   }
-  uint8_t *data = s.st_size > 0 ? mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+  uint8_t *data = s.st_size > 0 ? bn_map_file(fd, (size_t)s.st_size, PROT_READ) : MAP_FAILED;
   if (data == MAP_FAILED) {
     close(fd);
     return bn_fail("cannot map weights '%s' (%lld bytes)", path, (long long)s.st_size);
@@ -99,6 +110,7 @@ int32_t bn_open(const char *path) {
     unmap(data, (size_t)s.st_size, fd);
     return bn_fail("cannot use weights '%s': %s", path, reason);
   }
+  bn_advise_huge(data + bn_tensors[FIRST_READ].offset, bytes_read());
   int32_t slot = 0;
   pthread_mutex_lock(&lock);
   while (slot < MODELS && models[slot].users) slot++;
@@ -139,6 +151,14 @@ int32_t bn_close(int32_t model) {
 
 const uint8_t *bn_tensor_data(const bn_model *m, int tensor) {
   return m->data + bn_tensors[tensor].offset;
+}
+
+size_t bn_model_huge_bytes(const bn_model *m) {
+  return bn_huge_bytes(bn_tensor_data(m, FIRST_READ), bytes_read());
+}
+
+int bn_model_is_huge(const bn_model *m) {
+  return bn_model_huge_bytes(m) > bytes_read() / 8 * 7;
 }
 
 bn_arena **bn_model_arenas(bn_model *m) {

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "decode.h"
+#include "decode-internal.h"
 #include "internal.h"
 #include "screen.h"
 
@@ -30,8 +30,11 @@ int32_t bn_pack_begin(const char *path, int32_t threads) {
   int error = posix_fallocate(fd, 0, bn_file_bytes);
   void *out = MAP_FAILED;
   if (!error) {
-    out = mmap(NULL, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (out == MAP_FAILED) error = errno;
+    out = bn_map_file(fd, (size_t)bn_file_bytes, PROT_READ | PROT_WRITE);
+    if (out == MAP_FAILED)
+      error = errno;
+    else
+      bn_advise_huge(out, (size_t)bn_file_bytes);
   }
   close(fd);
   bn_pool *pool = error ? NULL : bn_pool_create(threads, 0);
@@ -98,10 +101,6 @@ static void pack_tiles(void *argument, int thread, int threads) {
   }
 }
 
-static size_t element_bytes(int type) {
-  return type == BN_F32 ? 4 : 2;
-}
-
 static int type_of(const bn_tensor *t) {
   return t->kind == BN_VECTOR ? BN_F32 : t->type;
 }
@@ -109,13 +108,15 @@ static int type_of(const bn_tensor *t) {
 static void pack_rows(void *argument, int thread, int threads) {
   work *w = argument;
   const int type = type_of(w->tensor);
-  const size_t cols = (size_t)w->source.cols, stride = (cols + 15) / 16 * 16 * element_bytes(type);
+  const bn_block block = bn_decode_block(type);
+  const int64_t cols = w->source.cols, bytes = cols / block.elements * block.bytes,
+                stride = (cols + 15) / 16 * 16 / block.elements * block.bytes;
   long r0, r1;
   bn_span(w->source.rows, thread, threads, &r0, &r1);
   for (long r = r0; r < r1; r++) {
-    uint8_t *out = w->out + (size_t)r * stride;
+    uint8_t *out = w->out + r * stride;
     if (w->source.encoding == type)
-      memcpy(out, w->source.data + (size_t)r * cols * element_bytes(type), cols * element_bytes(type));
+      memcpy(out, w->source.data + r * bytes, (size_t)bytes);
     else if (bn_decode_floats(&w->source, r, (float *)(void *)out))
       atomic_store(&w->result, BN_DECODE_ENCODING);
   }
@@ -168,9 +169,8 @@ static int32_t pack(work *w, double scale, double factor) {
     memcpy(w->out + w->tensor->bytes, &final, sizeof final);
   } else {
     /* Rows of the right type are copied, not decoded, so nothing else looks at their size. */
-    const int type = type_of(w->tensor);
-    if (w->source.encoding == type && w->source.bytes != w->source.rows * w->source.cols * (int64_t)element_bytes(type))
-      return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(BN_DECODE_SIZE));
+    const int checked = bn_decode_check(&w->source);
+    if (checked) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(checked));
     bn_pool_run(packing.pool, pack_rows, w);
   }
   const int result = atomic_load(&w->result);

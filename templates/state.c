@@ -55,6 +55,9 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->tables = take(a, (size_t)threads * BN_SCRATCH_BYTES);
+#if BN_HEAD_BLOCKS
+  s->head_rows = take(a, (size_t)threads * HEAD_ROWS * PADDED(BN_HIDDEN) * sizeof(float));
+#endif
   s->scores = take(a, BN_VOCABULARY * sizeof(float));
   s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED
@@ -161,7 +164,7 @@ int bn_state_capacity(const bn_state *s) {
   return s->positions;
 }
 size_t bn_state_huge_bytes(const bn_state *s) {
-  return bn_arena_huge_bytes(s->arena);
+  return s->arena ? bn_arena_huge_bytes(s->arena) : bn_model_huge_bytes(s->model);
 }
 int bn_state_has_hidden(const bn_state *s) {
   return s->position > 0 && s->last_position == s->position;

@@ -67,6 +67,9 @@ struct bn_state {
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
+#if BN_HEAD_BLOCKS
+  float *head_rows; /* [threads][HEAD_ROWS][PADDED(BN_HIDDEN)] decoded */
+#endif
   /* the k largest logits (head.c) */
   float *last; /* [BN_HIDDEN] hidden state of the token before last_position, in `normed` */
   int last_position;
@@ -116,6 +119,12 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
   bn_residual(s->y[matrix] + (size_t)t * (size_t)bn_matrices[matrix].y_stride,
               a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
+
+/* Row `token` of the embedding as x[PADDED(BN_HIDDEN)]. */
+void bn_embed(const bn_state *, int32_t token, float *x);
+/* Where row 0 of the head would lie, for kernels that read rows [r0, r1), at most HEAD_ROWS of them; until the thread's
+ * next call. */
+const void *bn_head_rows(const bn_state *, int thread, long r0, long r1);
 
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */
 /* The products of `count` matrices, from `matrix` on, with the same input. */

@@ -61,7 +61,7 @@ describe('bitnet-run', () => {
       assert.equal(stderr, '');
       const { timings, compiler, ...rest } = JSON.parse(stdout);
       assert.match(compiler, /^(clang|gcc) [\d.]+$/);
-      assert.equal(typeof rest.seed, 'number');
+      for (const key of ['seed', 'huge_pages_mb']) assert.equal(typeof rest[key], 'number', key);
       assert.deepEqual(rest, {
         model: 'demo',
         target: nativeProfile().isa,
@@ -74,7 +74,7 @@ describe('bitnet-run', () => {
         context: 256,
         kv: 'i8',
         head: 'exact',
-        huge_pages_mb: 0,
+        huge_pages_mb: rest.huge_pages_mb,
       });
       assert.deepEqual(Object.keys(timings).sort(), [
         'generation_ms',

@@ -88,7 +88,7 @@ describe('GGUF', () => {
 
   it('takes an untied head', () => {
     const { shape } = openModel(small({}, plus({ name: 'output.weight', dims: [32, 16], type: 8, bytes: 16 * 34 })));
-    assert.deepEqual([shape.tiedEmbedding, shape.embeddingType, shape.headType], [false, 'f16', 'f32']);
+    assert.deepEqual([shape.tiedEmbedding, shape.embeddingType, shape.headType], [false, 'f16', 'q8_0']);
   });
 
   it('takes the vocabulary from the embedding if no key tells', () => {

@@ -13,24 +13,28 @@ const sanitizers = {
 for (const [name, flags] of Object.entries(sanitizers))
   describe(`sanitizers: the k largest logits, ${name}`, () => {
     const cache = useCache();
-    it('rows that pass by the few and all together, 1, 2 and 3 threads', async function () {
-      const { command } = await findCompiler('any');
-      const probe = await execa(command[0]!, [...command.slice(1), ...flags, '-x', 'c', '-', '-o', '/dev/null'], {
-        input: 'int main(void) { return 0; }',
-        reject: false,
+    for (const [type, k] of [
+      ['bf16', 50],
+      ['q6_k', 256],
+    ] as const)
+      it(`${type} rows that pass by the few and all together, 1, 2 and 3 threads`, async function () {
+        const { command } = await findCompiler('any');
+        const probe = await execa(command[0]!, [...command.slice(1), ...flags, '-x', 'c', '-', '-o', '/dev/null'], {
+          input: 'int main(void) { return 0; }',
+          reject: false,
+        });
+        if (probe.failed) return this.skip();
+        const n = 8203;
+        const extra = [...flags, '-g', '-O1', '-DBN_DEBUG'];
+        const program = await headProgram(cache(), headShape(n, k, type), bestTarget, { flags: extra });
+        const { normal, huge } = stateKinds(k);
+        const states = matrix(6, k, (t, i) => (t < 3 ? normal! : huge!)(t, i));
+        for (const kind of ['normal', 'equal rows', 'zero rows', 'sizes from 1e-20 to 1e16'])
+          for (const threads of [1, 2, 3]) {
+            const rows = matrix(n, k, rowKinds(n, k)[kind]!);
+            const env = { TSAN_OPTIONS: 'exitcode=99', ASAN_OPTIONS: 'detect_leaks=0' };
+            const answers = await runHead(program, rows, states, { ks: [1, 40, 1000], threads, env });
+            assert.equal(answers[0]!.screened, 3, kind);
+          }
       });
-      if (probe.failed) return this.skip();
-      const [n, k] = [8203, 50];
-      const extra = [...flags, '-g', '-O1', '-DBN_DEBUG'];
-      const program = await headProgram(cache(), headShape(n, k, 'bf16'), bestTarget, { flags: extra });
-      const { normal, huge } = stateKinds(k);
-      const states = matrix(6, k, (t, i) => (t < 3 ? normal! : huge!)(t, i));
-      for (const kind of ['normal', 'equal rows', 'zero rows', 'sizes from 1e-20 to 1e16'])
-        for (const threads of [1, 2, 3]) {
-          const rows = matrix(n, k, rowKinds(n, k)[kind]!);
-          const env = { TSAN_OPTIONS: 'exitcode=99', ASAN_OPTIONS: 'detect_leaks=0' };
-          const answers = await runHead(program, rows, states, { ks: [1, 40, 1000], threads, env });
-          assert.equal(answers[0]!.screened, 3, kind);
-        }
-    });
   });

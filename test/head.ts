@@ -8,13 +8,13 @@ import { emit } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
 import { planOf } from '../codegen/plan.ts';
 import { encodings } from '../runtime/formats/source.ts';
-import type { FloatType, ModelShape } from '../schemas/types.ts';
-import { encodeFloats } from './encode.ts';
+import type { ModelShape, RowType } from '../schemas/types.ts';
 import { randomOf } from './kernel-inputs.ts';
+import { rowEncoders } from './write-gguf.ts';
 import { smallShape } from './write-model.ts';
 
 /** A model that is little more than a head of this size. */
-export const headShape = (vocabulary: number, hidden: number, type: FloatType): ModelShape =>
+export const headShape = (vocabulary: number, hidden: number, type: RowType): ModelShape =>
   smallShape({
     hidden,
     vocabulary,
@@ -82,7 +82,7 @@ export async function runHead(
 ): Promise<Answer[]> {
   const { folder, shape, runner } = program;
   const at = (name: string) => path.join(folder, name);
-  writeFileSync(at('rows'), encodeFloats(shape.headType, rows).bytes);
+  writeFileSync(at('rows'), rowEncoders[shape.headType](rows).bytes);
   writeFileSync(at('states'), states);
   const encoding = encodings[shape.headType];
   const numbers = [options.rounds ?? 0, options.threads, ...options.ks].map(String);

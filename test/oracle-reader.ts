@@ -7,7 +7,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { gguf } from '@huggingface/gguf';
-import type { FloatType, ModelShape } from '../schemas/types.ts';
+import type { FloatType, ModelShape, RowType } from '../schemas/types.ts';
 import { matrixSizes, type OracleLayer, type OracleMatrix, type OracleModel, type Projection } from './oracle.ts';
 import {
   asTernary,
@@ -187,11 +187,6 @@ export function readHuggingFace(folder: string): OracleModel {
   };
 }
 
-/** Type of the rows after decoding: block formats become f32, which holds their values exactly. */
-export function rowType(type: GgmlType): FloatType {
-  return type === 'f16' || type === 'bf16' ? type : 'f32';
-}
-
 /** Reads a GGUF file. */
 export async function readGguf(file: string): Promise<OracleModel> {
   const { metadata, tensorInfos, tensorDataOffset } = await gguf(file, { allowLocalFile: true });
@@ -219,7 +214,7 @@ export async function readGguf(file: string): Promise<OracleModel> {
   const number = (key: string, otherwise?: number): number => Number(values[`${arch}.${key}`] ?? otherwise);
   const heads = number('attention.head_count');
   const hidden = number('embedding_length');
-  const embeddingType = rowType(tensors.get('token_embd.weight')!.type);
+  const embeddingType = tensors.get('token_embd.weight')!.type as RowType;
   const output = tensors.get('output.weight');
   const relu2 = arch === 'bitnet' ? values['bitnet.hidden_activation'] === 'relu2' : arch.startsWith('bitnet-');
   const shape: ModelShape = {
@@ -236,7 +231,7 @@ export async function readGguf(file: string): Promise<OracleModel> {
     subNorms: tensors.has('blk.0.attn_sub_norm.weight'),
     tiedEmbedding: !output,
     embeddingType,
-    headType: output ? rowType(output.type) : embeddingType,
+    headType: output ? (output.type as RowType) : embeddingType,
     normEps: number('attention.layer_norm_rms_epsilon'),
     ropeTheta: number('rope.freq_base'),
   };

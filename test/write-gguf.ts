@@ -6,7 +6,7 @@
  * the key listing of microsoft/bitnet-b1.58-2B-4T-gguf.
  */
 import { writeFileSync } from 'node:fs';
-import type { FloatType } from '../schemas/types.ts';
+import type { FloatType, RowType } from '../schemas/types.ts';
 import {
   type Encoded,
   encodeFloats,
@@ -23,7 +23,7 @@ import { mapMatrices, specialTokens, tinyVocabulary } from './write-model.ts';
 
 export type GgufArch = 'bitnet-b1.58' | 'bitnet-25' | 'bitnet' | 'llama';
 export type GgufWeights = 'i2_s' | 'tq1_0' | 'tq2_0' | FloatType;
-export type GgufRows = FloatType | 'q8_0' | 'q6_k' | 'q4_0';
+export type GgufRows = RowType;
 
 export interface GgufOptions {
   readonly arch: GgufArch;
@@ -74,7 +74,7 @@ const projectionNames = {
   down: 'ffn_down',
 } as const;
 
-const rowEncoders: Record<GgufRows, (values: ArrayLike<number>) => Encoded> = {
+export const rowEncoders: Record<GgufRows, (values: ArrayLike<number>) => Encoded> = {
   f32: (values) => encodeFloats('f32', values),
   f16: (values) => encodeFloats('f16', values),
   bf16: (values) => encodeFloats('bf16', values),
@@ -82,9 +82,6 @@ const rowEncoders: Record<GgufRows, (values: ArrayLike<number>) => Encoded> = {
   q6_k: encodeQ6K,
   q4_0: encodeQ40,
 };
-
-/** The float type that holds a row type's values. */
-const rowType = (type: GgufRows): FloatType => (type === 'f16' || type === 'bf16' ? type : 'f32');
 
 /** Bytes of a ternary matrix and the scale that they hold. */
 function encodeMatrix(type: GgufWeights, trits: Int8Array, scale: number): { bytes: Uint8Array; scale: number } {
@@ -113,7 +110,7 @@ export function permuteRows(trits: Int8Array, cols: number, headSize: number): I
 /**
  * Writes `model` as a GGUF file.
  * @returns the model that the file really holds: scales and norms rounded to their types, embedding and head as their
- *   encoding dequantises them (`embeddingType` f32 for block formats). normEps and ropeTheta stay as they are, although
+ *   encoding dequantises them. normEps and ropeTheta stay as they are, although
  *   the file holds them as float32: readers may give back the shortest decimal number, and the difference is 1e-8.
  */
 export function writeGguf(file: string, model: OracleModel, options: GgufOptions): OracleModel {
@@ -166,7 +163,7 @@ export function writeGguf(file: string, model: OracleModel, options: GgufOptions
   const head = model.head ? { head: putRows('output.weight', headType, model.head) } : {};
 
   writeFileSync(file, container(metadata(model, options), tensors, options.alignment ?? 32));
-  const held = { ...shape, embeddingType: rowType(embeddingType), headType: rowType(headType) };
+  const held = { ...shape, embeddingType, headType };
   return { shape: held, embedding, ...head, outputNorm, layers };
 }
 

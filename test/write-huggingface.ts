@@ -60,7 +60,7 @@ const projectionNames: Record<Projection, string> = {
 export function writeHuggingFace(folder: string, model: OracleModel, options: HuggingFaceOptions): OracleModel {
   const { shape } = model;
   const floatWeights = options.weights.startsWith('packed') ? undefined : (options.weights.split('-')[1] as FloatType);
-  const embeddingType = options.embedding ?? shape.embeddingType;
+  const embeddingType = options.embedding ?? (shape.embeddingType as FloatType);
   const normType = options.norms ?? floatWeights ?? 'bf16';
   const old = (options.names ?? (shape.activation === 'silu' ? 'old' : 'new')) === 'old';
   const random = generator(options.seed ?? 1);
@@ -166,7 +166,7 @@ function configuration(shape: ModelShape, options: HuggingFaceOptions): Record<s
   // 1bitLLM's masters and weights that are final carry no quantization_config.
   const kind = options.weights.startsWith('masters') ? 'masters' : options.weights;
   const plain = kind.startsWith('ternary') || (kind === 'masters' && family.architectures[0] === 'BitnetForCausalLM');
-  const torchType = { bf16: 'bfloat16', f16: 'float16', f32: 'float32' }[shape.embeddingType];
+  const torchType = { bf16: 'bfloat16', f16: 'float16', f32: 'float32' }[shape.embeddingType as FloatType];
   return {
     ...family,
     bos_token_id: bos,

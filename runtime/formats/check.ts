@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { ModelError } from '../../schemas/error.ts';
-import type { FloatType, ModelShape } from '../../schemas/types.ts';
+import type { FloatType, ModelShape, RowType } from '../../schemas/types.ts';
 import { readFloats, withModelFile } from './file.ts';
 import type { Encoding, ModelSource, SourceTensor } from './source.ts';
 
@@ -22,9 +22,11 @@ export interface Role {
   readonly cols: number;
 }
 
+const tableTypes: readonly Encoding[] = ['f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q4_0'] satisfies RowType[];
+
 const permitted: Record<RoleKind, readonly Encoding[]> = {
   ternary: ['hf-u8', 'i2_s', 'tq1_0', 'tq2_0', 'f32', 'f16', 'bf16'],
-  table: ['f32', 'f16', 'bf16', 'q8_0', 'q6_k', 'q4_0'],
+  table: tableTypes,
   norm: ['f32', 'f16', 'bf16'],
 };
 
@@ -142,9 +144,9 @@ export function checkModel(source: ModelSource): void {
   }
 }
 
-/** The type in which packed embedding rows are kept: as stored, or f32 for quantised tables, which are dequantised. */
-export function tableType(encoding: Encoding): FloatType {
-  return encoding === 'f32' || encoding === 'f16' || encoding === 'bf16' ? encoding : 'f32';
+/** The type of embedding or head rows, which are packed as they are; f32 for encodings that checkModel will refuse. */
+export function tableType(encoding: Encoding): RowType {
+  return tableTypes.includes(encoding) ? (encoding as RowType) : 'f32';
 }
 
 /**
@@ -169,7 +171,7 @@ export function named(base: string, shape: Omit<ModelShape, 'name'>): ModelShape
  * @param tensor stored as f32, f16 or bf16
  */
 export function looksTernary(tensor: SourceTensor): boolean {
-  const type = tableType(tensor.encoding);
+  const type = tensor.encoding as FloatType;
   const count = Math.min(4096, tensor.rows * tensor.cols);
   const values = withModelFile(tensor.file, (file) => readFloats(file, tensor.offset, count, type));
   let least = Number.POSITIVE_INFINITY;
