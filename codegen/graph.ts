@@ -3,7 +3,7 @@
  * Slot names are GGUF's.
  */
 import type { FloatType, ModelShape } from '../schemas/types.ts';
-import { isScreened } from './kernels/screen.ts';
+import { isScreened } from './kernels/screen-rows.ts';
 
 /** The ternary matrices of a layer. */
 export const matrixSlots = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'] as const;
@@ -45,7 +45,7 @@ export interface RowsSlot extends Omit<Slot, 'kind'> {
   readonly type: FloatType;
 }
 
-/** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen.ts). */
+/** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen-rows.ts). */
 export interface ScreenSlot extends Omit<Slot, 'kind'> {
   readonly kind: 'int8';
   readonly from: string;
