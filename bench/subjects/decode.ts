@@ -44,6 +44,7 @@ function rowOf({ prepared, engine, context, bytes, timer }: Combination, reads: 
     threads: engine.threads,
     kv: cacheName(engine.kv),
     context,
+    head: engine.head,
     ms_per_token: ms,
     tok_s: 1000 / ms,
     bytes_per_token: total,
@@ -71,7 +72,7 @@ interface Reads {
 const tokensOf = (count: number, vocabulary: number): number[] =>
   Array.from(randomWords(count, 3), (word) => word % vocabulary);
 
-/** An engine for each number of threads, cache type and context; the caches are empty. */
+/** An engine for each number of threads, cache type, context and kind of head; the caches are empty. */
 function* combine(prepared: Prepared, request: Request): Generator<Combination> {
   const { source, library, model, manifest } = prepared;
   const threadCounts = request.threads ?? [
@@ -79,16 +80,18 @@ function* combine(prepared: Prepared, request: Request): Generator<Combination> 
   ];
   for (const threads of threadCounts)
     for (const kv of request.kv ?? [undefined])
-      for (const context of request.contexts ?? (request.quick ? [128] : [128, 2048])) {
-        const engine = new Engine(source, library, model, {
-          threads,
-          context: context + TOKENS,
-          shared: true,
-          ...(kv ? { kv: kvTypes[kv as KvType] } : {}),
-        });
-        const bytes = tokenBytes(manifest.layout.tensors, source.shape, engine.kv, context);
-        yield { prepared, engine, context, bytes, timer: new TokenTimer(engine, context, 0) };
-      }
+      for (const context of request.contexts ?? (request.quick ? [128] : [128, 2048]))
+        for (const head of request.heads ?? ['exact']) {
+          const engine = new Engine(source, library, model, {
+            threads,
+            context: context + TOKENS,
+            head,
+            shared: true,
+            ...(kv ? { kv: kvTypes[kv as KvType] } : {}),
+          });
+          const bytes = tokenBytes(manifest.layout.tensors, source.shape, engine.kv, context, head);
+          yield { prepared, engine, context, bytes, timer: new TokenTimer(engine, context, 0) };
+        }
 }
 
 /** Starts a reader for each target, and a read of all bytes and of the ternary bytes for each combination; equal ones once. */

@@ -16,9 +16,11 @@ const LINE = 64;
 /** Floats of a row, each in a line of 16 rows: s, A, N. */
 export const FACTORS = 3;
 
-/** How the two widths differ for the kernel. */
+/**
+ * How the two widths differ for the kernel. shifts: where the codes of a byte begin; act: digits of the state, unsigned or signed;
+ * codes: the largest on the unsigned side of a dot step.
+ */
 export const widths = {
-  /** `shifts`: where the codes of a byte begin; `act`: signed or unsigned digits of the state; `codes`: the largest unsigned code. */
   i8: { shifts: [0], act: 'u7', codes: 127 },
   u4: { shifts: [0, 4], act: 'i7', codes: 15 },
 } as const;

@@ -50,13 +50,13 @@
  *
  *   A = (max(6 ||d|| / sqrt(k), largest |d_i|) + (g(m + 4) + u) ||w|| + 32 u s ||q||) (1 + 2^-20)
  *
- * The largest single error is there for states that are concentrated in few elements: with clipped elements as large as 16 sigma
- * came up, where three elements of a state were 300 times the others. The step of q balances both: clipping at 7 steps errs by at
- * most peak - 7 step, rounding by step / sqrt(12) on average, so 6 / sqrt(12) step = peak - 7 step makes step = peak / 8.73. d counts the
- * errors of the 8-bit rows, of which the 4-bit ones are made; the roundings of part 3 and 4 are counted in full.
- * A large logit is lost only if its own upper bound fails, as templates/head.c compares it with logits, not with bounds: at most
- * k e^-18 of all answers, 6e-7 for k = 40, *under the assumption*; nothing is proved for a given model. Counted in
- * docs/measurements.md.
+ * The largest single error is there for states that are concentrated in few elements: without it a bound failed by 16 sigma where
+ * three elements of a state were 300 times the others and a row was clipped there. The step of q balances both: clipping at 7
+ * steps errs by up to peak - 7 step, rounding by step / sqrt(12) in root mean square, and 6 step / sqrt(12) = peak - 7 step makes
+ * step = peak / 8.73. d counts the errors of the 8-bit rows, of which the 4-bit ones are made, too; the roundings of parts 3 and 4
+ * are counted in full. A large logit is missed only if its own upper bound fails, as templates/head.c compares it with logits, not
+ * with bounds: in at most k e^-18 of all answers, 6e-7 for k = 40, *under the assumption*. Nothing is proved for a given model;
+ * docs/measurements.md has counts.
  *
  * Tile: 1 token x 16 rows of a line x k of one unrolled step; variant pN: prefetch N bytes ahead.
  */
