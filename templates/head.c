@@ -78,7 +78,8 @@ static float logit_of(const bn_state *s, int32_t r) {
 /* ---- steps of the screen: each is run by all threads */
 
 #if BN_SCREENED
-/* The 8-bit rows need half the bytes of 16-bit rows, and some rows for each of the k pass (docs/measurements.md). */
+/* The 8-bit rows need half the bytes of 16-bit rows, and about 5 rows for each of the k pass; of 4-bit rows 19
+ * (docs/measurements.md). */
 enum { MOST_SCREENED = BN_VOCABULARY / 32 };
 
 /* Bounds of the rows, and the thread's k largest lower bounds; by row tiles. */

@@ -74,9 +74,10 @@ describe('bench', () => {
     const [model, ...others] = models();
     assert.deepEqual(others, []);
     assert.deepEqual(readdirSync(cli.cache('bench', model!)).sort(), ['config.json', 'model.safetensors']);
-    const { decode } = await cli.json('bench', args);
+    const { decode } = await cli.json('bench', [...args, '--head', 'exact,fast']);
     assert.deepEqual(models(), [model]);
-    assert.equal(decode[0].bytes.head, 301 * 256 * 2);
+    assert.deepEqual([decode[0].head, decode[1].head], ['exact', 'fast']);
+    for (const row of decode) assert.equal(row.bytes.head, 301 * 256 * 2);
   });
 
   it('--peers without the package says so, and measures the rest', async () => {
