@@ -9,6 +9,7 @@ import { adviceHere, ensureBuilt } from './codegen/build.ts';
 import { CLANG_ADVICE, isSlower } from './codegen/compile.ts';
 import { missingFeatures, profileOf } from './codegen/cpu.ts';
 import { manifestOf } from './codegen/emit.ts';
+import { fastBytes } from './codegen/graph.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
@@ -118,6 +119,8 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
     rowBytes: manifest.layout.tensors.filter((t) => t.kind === 'rows').reduce((sum, t) => sum + t.bytes, 0),
     /** The int8 rows that screen the head; 0: it has none. */
     screenBytes: manifest.layout.tensors.find((t) => t.kind === 'int8')?.bytes ?? 0,
+    /** The 4-bit rows that a context with the fast head makes in memory; 0: there is no screen. */
+    fastBytes: fastBytes(source.shape),
     cacheBytesPerPosition: positionBytes(source.shape, kvTypes[DEFAULT_KV]),
     target: manifest.cpu.isa,
     matrices: manifest.matrices,

@@ -1,4 +1,6 @@
 /** What one decoded token must read from memory, by the layout of the packed weights file. */
+import { fastBytes } from '../codegen/graph.ts';
+import type { HeadMode } from '../runtime/engine.ts';
 import { positionBytes } from '../runtime/memory.ts';
 import type { ModelShape } from '../schemas/types.ts';
 
@@ -8,7 +10,7 @@ type CacheBits = Parameters<typeof positionBytes>[1];
 export interface TokenBytes {
   /** Ternary matrices, padding included. */
   readonly ternary: number;
-  /** The head's rows, or its screen where there is one; the few rows that a screen lets pass are not counted. */
+  /** The head's rows, or its screen where there is one, of 4 bits for the fast head; the few rows that a screen lets pass are not counted. */
   readonly head: number;
   /** Keys and values of all positions of the context. */
   readonly kv: number;
@@ -28,13 +30,20 @@ const cacheBytes = (shape: ModelShape, kv: CacheBits): number =>
   positionBytes(shape, kv) - positionBytes({ ...shape, layers: 0 }, kv);
 
 /** @param tensors of the layout @param context positions that are filled */
-export function tokenBytes(tensors: readonly Tensor[], shape: ModelShape, kv: CacheBits, context: number): TokenBytes {
+export function tokenBytes(
+  tensors: readonly Tensor[],
+  shape: ModelShape,
+  kv: CacheBits,
+  context: number,
+  head: HeadMode,
+): TokenBytes {
   const sum = (kind: string) => tensors.filter((t) => t.kind === kind).reduce((all, t) => all + t.bytes, 0);
   const named = (name: string) => tensors.find((t) => t.name === name);
   const embedding = named('token_embd')!;
+  const screen = head === 'full' ? undefined : named('output_screen');
   return {
     ternary: sum('ternary'),
-    head: (named('output_screen') ?? named('output') ?? embedding).bytes,
+    head: head === 'fast' && screen ? fastBytes(shape) : (screen ?? named('output') ?? embedding).bytes,
     kv: cacheBytes(shape, kv) * context,
     other: embedding.bytes / embedding.rows + sum('vector'),
   };

@@ -5,6 +5,7 @@ import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { packings } from '../codegen/packings/index.ts';
 import { shapeOf } from '../codegen/shape.ts';
+import { type HeadMode, headModes } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { kvTypes } from '../runtime/memory.ts';
 import { createProgress } from '../runtime/progress.ts';
@@ -45,6 +46,7 @@ const program = createProgram('bench', 'Measures generated libraries on random m
     `key-value cache types: ${Object.keys(kvTypes).join(',')} (default: the engine's)`,
     listOf(oneOf(...Object.keys(kvTypes))),
   )
+  .option('--head <modes>', `kinds of head (default: exact): ${headModes.join(',')}`, listOf(oneOf(...headModes)))
   .option(
     '--context <n,...>',
     'positions filled before the token or the batch (default: decode 128,2048, batch 128)',
@@ -75,6 +77,7 @@ ${Object.entries<Subject>(subjects)
 Examples:
   npm run -s bench -- decode                          all targets, 1 thread and all cores, context 128 and 2048
   npm run -s bench -- decode --quick --json
+  npm run -s bench -- decode --quick --head exact,fast
   npm run -s bench -- decode --layers 4 --threads 2   a quick look at a part of the model
   npm run -s bench -- decode --shape llama3-8b-158 --context 128 --seconds 90
   npm run -s bench -- decode --quick --peers          in alternation with llama.cpp
@@ -92,6 +95,7 @@ interface Options {
   packing?: string[];
   threads?: number[];
   kv?: string[];
+  head?: HeadMode[];
   context?: number[];
   n?: number[];
   seconds?: number;
@@ -127,6 +131,7 @@ program.action(async (asked: string[], o: Options) => {
           ...(o.packing ? { packings: o.packing } : {}),
           ...(o.threads ? { threads: o.threads } : {}),
           ...(o.kv ? { kv: o.kv } : {}),
+          ...(o.head ? { heads: o.head } : {}),
           ...(o.context ? { contexts: o.context } : {}),
           ...(o.n ? { sizes: o.n } : {}),
           ...(o.seconds === undefined ? {} : { seconds: o.seconds }),

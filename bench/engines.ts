@@ -1,4 +1,4 @@
-/** Engines to be measured: one for each target, packing, number of threads, cache type and context, on one model. */
+/** Engines to be measured: one for each target, packing, number of threads, cache type, context and kind of head, on one model. */
 import { Engine } from '../runtime/engine.ts';
 import { type KvType, kvTypes } from '../runtime/memory.ts';
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
@@ -48,9 +48,12 @@ export async function withEngines<T>(
       const { source, library, model } = prepared;
       for (const threads of threadCounts)
         for (const kv of request.kv ?? [undefined])
-          for (const context of contexts) {
+          for (const [context, head] of contexts.flatMap((c) =>
+            (request.heads ?? ['exact']).map((h) => [c, h] as const),
+          )) {
             const engine = new Engine(source, library, model, {
               threads,
+              head,
               context: context + room,
               shared: true,
               ...(kv ? { kv: kvTypes[kv as KvType] } : {}),

@@ -13,7 +13,7 @@ import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
-import { screenSize } from './kernels/screen.ts';
+import { screenSize } from './kernels/screen-rows.ts';
 import { BLOCK_LINES, entryBytes, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
@@ -72,14 +72,20 @@ export function manifestOf(plan: Plan): Manifest {
 /** Most logits that bn_top finds: bounds its buffers. */
 const MOST_TOP = 1024;
 
-/** Bytes of one row of codes, and where starts and factors begin in the screen's tensor. */
+/**
+ * Of the 8-bit rows: bytes of one row of codes, and where starts and factors begin in the screen's tensor; of the 4-bit rows: bytes
+ * of a row of codes and of a tile.
+ */
 function screenNumbers(shape: Plan['shape']): [string, number][] {
   const { tiles, lines, weights, starts } = screenSize(shape.vocabulary, shape.hidden);
+  const fast = screenSize(shape.vocabulary, shape.hidden, 'u4');
   return [
     ['BN_SCREEN_TILES', tiles],
     ['BN_SCREEN_STRIDE', 4 * lines],
     ['BN_SCREEN_STARTS', weights],
     ['BN_SCREEN_FACTORS', weights + starts],
+    ['BN_FAST_STRIDE', fast.lineK * fast.lines],
+    ['BN_FAST_TILE', fast.weights / tiles],
   ];
 }
 

@@ -3,7 +3,7 @@
  * Slot names are GGUF's.
  */
 import type { ModelShape, RowType } from '../schemas/types.ts';
-import { isScreened } from './kernels/screen.ts';
+import { isScreened, screenSize } from './kernels/screen-rows.ts';
 
 /** The ternary matrices of a layer. */
 export const matrixSlots = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'] as const;
@@ -45,7 +45,7 @@ export interface RowsSlot extends Omit<Slot, 'kind'> {
   readonly type: RowType;
 }
 
-/** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen.ts). */
+/** The head's screen: an int8 copy of the rows of tensor `from` (kernels/screen-rows.ts). */
 export interface ScreenSlot extends Omit<Slot, 'kind'> {
   readonly kind: 'int8';
   readonly from: string;
@@ -53,6 +53,12 @@ export interface ScreenSlot extends Omit<Slot, 'kind'> {
 
 /** Does the model's head have a screen? */
 export const hasScreen = (shape: ModelShape): boolean => isScreened(shape.vocabulary, shape.hidden);
+
+/** Bytes of the 4-bit rows that the fast head reads instead of the screen, made in memory; 0 without a screen. */
+export function fastBytes(shape: ModelShape): number {
+  const { weights, factors } = screenSize(shape.vocabulary, shape.hidden, 'u4');
+  return hasScreen(shape) ? weights + factors : 0;
+}
 
 /** Tensors outside the layers, before them in the file. */
 export function outerSlots(shape: ModelShape): readonly (RowsSlot | ScreenSlot | Slot)[] {

@@ -7,7 +7,7 @@ import type { ModelShape, RowType } from '../schemas/types.ts';
 import type { MatrixSlot } from './graph.ts';
 import { layerSlots, outerSlots } from './graph.ts';
 import { roundUp } from './kernels/kernel.ts';
-import { screenSize } from './kernels/screen.ts';
+import { screenSize } from './kernels/screen-rows.ts';
 import { packingOf } from './packings/index.ts';
 import { bytesOf } from './packings/packing.ts';
 import type { Plan } from './plan.ts';

@@ -17,7 +17,7 @@ import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
-import { screenSpec } from './kernels/screen.ts';
+import { screenSpec } from './kernels/screen-rows.ts';
 import { offsetsSpec } from './kernels/table-offsets.ts';
 import { resultsSpec } from './kernels/table-results.ts';
 import { sumsSpec } from './kernels/table-sums.ts';
@@ -187,7 +187,11 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     head_one: head(1),
     head_batch: head(HEAD_TOKENS),
     ...(hasScreen(shape)
-      ? { head_row: headOf([1, 1, 2 * LANES]), screen: screenSpec(shape.vocabulary, shape.hidden, isaName) }
+      ? {
+          head_row: headOf([1, 1, 2 * LANES]),
+          screen: screenSpec(shape.vocabulary, shape.hidden, isaName, 'i8'),
+          screen_fast: screenSpec(shape.vocabulary, shape.hidden, isaName, 'u4'),
+        }
       : {}),
   };
 }

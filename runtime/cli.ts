@@ -8,7 +8,7 @@ import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from 
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
-import type { Generation, HeadMode } from './engine.ts';
+import { type Generation, type HeadMode, headModes } from './engine.ts';
 import { type Pages, pages } from './library.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
@@ -33,8 +33,8 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--greedy', 'always the most probable token')
   .option(
     '--head <mode>',
-    'exact: only the logits that matter, same tokens; full: all',
-    oneOf('exact', 'full'),
+    'exact: only the logits that matter, same tokens; fast: 4-bit rows tell which may matter, by a bound of 6 sigma that is likely, not certain; full: all',
+    oneOf(...headModes),
     'exact' as HeadMode,
   )
   .option(
@@ -380,7 +380,7 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
     [
       'head',
       info.screenBytes
-        ? `exact: screened by int8 rows, ${megabytes(info.screenBytes)} of the packed weights (--head full: all logits)`
+        ? `exact: screened by int8 rows, ${megabytes(info.screenBytes)} of the packed weights (--head fast: by 4-bit rows made in memory, ${megabytes(info.fastBytes)}, without certainty; --head full: all logits)`
         : 'full: too small, or too wide, to gain from a screen',
     ],
     [

@@ -15,6 +15,10 @@ export const want = { none: 0, last: 1, all: 2 } as const;
 export const pages = { mapped: 0, auto: 1, huge: 2 } as const;
 export type Pages = keyof typeof pages;
 
+/** How the largest logits are found: all that matter, or those that a screen of half the bytes, which may be wrong, lets through. */
+export const heads = { exact: 0, fast: 1 } as const;
+export type TopMode = keyof typeof heads;
+
 /** What the time of an evaluation is spent on, in the order of `bn_profile`. */
 export const operations = ['ternary', 'head', 'attention', 'rest', 'wait'] as const;
 /** Seconds by operation. */
@@ -60,9 +64,18 @@ export class Library {
    * @param kv bits of a cache element
    * @param spin may waiting threads burn CPU time for a moment
    * @param from where the weights are read
+   * @param head how `top` finds the largest logits
    */
-  context(model: number, positions: number, threads: number, kv: KvBits, spin: boolean, from: Pages = 'auto'): number {
-    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0, pages[from]);
+  context(
+    model: number,
+    positions: number,
+    threads: number,
+    kv: KvBits,
+    spin: boolean,
+    from: Pages = 'auto',
+    head: TopMode = 'exact',
+  ): number {
+    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0, pages[from], heads[head]);
   }
 
   /** Megabytes of weights that a context reads from huge pages. */

@@ -2,26 +2,29 @@
  * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix and of the head's
  * screen, in the order in which it reads them, so that a token is one sequential stream a thread; in huge pages, since
  * the hardware's prefetchers stop at the end of a page and a walk of the page table costs more than a line. Where the
- * file itself is mapped in huge pages, a copy gains nothing. Measured in docs/measurements.md.
+ * file itself is mapped in huge pages, a copy gains nothing. Measured in docs/measurements.md. For the fast head, 4-bit
+ * rows are made of the screen and take its place; they are all there is where the weights themselves are not copied.
  *
- * Contexts of a model with the same number of threads share one copy.
+ * Contexts of a model with the same number of threads, and the same wishes, share one copy.
  */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "internal.h"
+#include "screen.h"
 
 /* Groups of rows that element-wise steps can go on with; LANES of codegen/kernels/kernel.ts. */
 enum { GROUP_ROWS = 16, WORTH = 64 << 20 };
 
-/* Pointers of one thread. */
-enum { SCREEN = BN_LAYERS * BN_SLOTS, POINTERS };
+/* Pointers of one thread: matrices, the screen, and the factors of 4-bit rows. */
+enum { SCREEN = BN_LAYERS * BN_SLOTS, FACTORS, POINTERS };
 
 struct bn_arena {
   bn_arena *next; /* of the same model, for another number of threads */
   int threads, users;
-  uint8_t *memory; /* [threads] parts, one after the other */
+  int copied, fast; /* has the weights; has 4-bit rows */
+  uint8_t *memory;  /* [threads] parts, one after the other */
   size_t bytes;
   const uint8_t **weights; /* [threads][POINTERS] where tile 0 of a matrix, or of the screen, would lie */
 };
@@ -49,24 +52,56 @@ static size_t copy_tiles(const bn_model *model, int tensor, size_t tile, long t0
   return bytes;
 }
 
-/* One thread's part of the copy; with to = NULL only its size. */
-static size_t copy_part(const bn_model *model, uint8_t *to, const uint8_t **weights, int thread, int threads) {
+#if BN_SCREENED
+/* Makes 4-bit rows of tiles [t0, t1) of the screen, their factors behind them, or with to = NULL counts them. -> bytes,
+ * with those of an 8-bit tile to work on */
+static size_t narrow_tiles(const bn_model *model, long t0, long t1, uint8_t *to, const uint8_t **weights) {
+  enum { TILE = BN_SCREEN_STARTS / BN_SCREEN_TILES, ROWS = 16, FLOATS = 3 * ROWS };
+  const size_t tiles = (size_t)(t1 - t0), lines = tiles * BN_FAST_TILE, all = lines + tiles * FLOATS * sizeof(float);
+  if (!to) return all + TILE;
+  const float *f8 = (const float *)(const void *)(bn_tensor_data(model, BN_OUTPUT_SCREEN) + BN_SCREEN_FACTORS);
+  float *f4 = (float *)(void *)(to + lines);
+  for (long tile = t0; tile < t1; tile++, f4 += FLOATS) {
+    const float *f = f8 + tile * FLOATS;
+    bn_tensor_read(model, BN_OUTPUT_SCREEN, (size_t)tile * TILE, TILE, to + all);
+    for (long r = 0; r < ROWS; r++) {
+      const bn_screened_row row =
+          bn_narrow_row((const int8_t *)to + all + 4 * r, (bn_screened_row){f[r], f[ROWS + r], f[2 * ROWS + r], 0},
+                        BN_HIDDEN, to + (tile - t0) * BN_FAST_TILE + 4 * r);
+      f4[r] = row.scale, f4[ROWS + r] = row.error, f4[2 * ROWS + r] = row.norm;
+    }
+  }
+  weights[SCREEN] = (const uint8_t *)((uintptr_t)to - (size_t)t0 * BN_FAST_TILE);
+  weights[FACTORS] = (const uint8_t *)((uintptr_t)(to + lines) - (size_t)t0 * FLOATS * sizeof(float));
+  return all + TILE;
+}
+#endif
+
+/* One thread's part of the copy; with to = NULL only its size. Matrices that are not copied stay in the mapped file. */
+static size_t copy_part(const bn_model *model, const bn_arena *a, uint8_t *to, int thread) {
+  const uint8_t **weights = a->weights + (size_t)thread * POINTERS;
   size_t used = 0;
   for (int layer = 0; layer < BN_LAYERS; layer++)
     for (int slot = 0; slot < BN_SLOTS; slot++) {
       const bn_matrix *m = &bn_matrices[slot];
       if (!m->tiles) continue;
       const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
+      const uint8_t **at = weights + layer * BN_SLOTS + slot;
       long t0, t1;
-      bn_tiles(m, thread, threads, &t0, &t1);
-      used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
-                         to ? to + used : NULL, to ? weights + layer * BN_SLOTS + slot : NULL);
+      bn_tiles(m, thread, a->threads, &t0, &t1);
+      if (a->copied)
+        used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
+                           to ? to + used : NULL, at);
+      else if (to)
+        *at = bn_tensor_data(model, tensor);
     }
 #if BN_SCREENED
   long t0, t1;
-  bn_span(BN_SCREEN_TILES, thread, threads, &t0, &t1);
-  used += copy_tiles(model, BN_OUTPUT_SCREEN, BN_SCREEN_STARTS / BN_SCREEN_TILES, t0, t1, to ? to + used : NULL,
-                     to ? weights + SCREEN : NULL);
+  bn_span(BN_SCREEN_TILES, thread, a->threads, &t0, &t1);
+  uint8_t *rows = to ? to + used : NULL;
+  used += a->fast
+              ? narrow_tiles(model, t0, t1, rows, weights)
+              : copy_tiles(model, BN_OUTPUT_SCREEN, BN_SCREEN_STARTS / BN_SCREEN_TILES, t0, t1, rows, weights + SCREEN);
 #endif
   return (used + 63) / 64 * 64;
 }
@@ -78,9 +113,10 @@ typedef struct {
 
 static void copy(void *argument, int thread, int threads) {
   const copying *c = argument;
+  (void)threads;
   size_t before = 0;
-  for (int t = 0; t < thread; t++) before += copy_part(c->model, NULL, NULL, t, threads);
-  copy_part(c->model, c->arena->memory + before, c->arena->weights + (size_t)thread * POINTERS, thread, threads);
+  for (int t = 0; t < thread; t++) before += copy_part(c->model, c->arena, NULL, t);
+  copy_part(c->model, c->arena, c->arena->memory + before, thread);
 }
 
 /* The first line of a file of the system that begins with `start`; empty when there is none. */
@@ -110,15 +146,14 @@ static int is_worth_it(const bn_model *model) {
   return available / 2 > (unsigned long long)bn_file_bytes;
 }
 
-static bn_arena *create(const bn_model *model, bn_pool *pool) {
+static bn_arena *create(const bn_model *model, bn_pool *pool, int copied, int fast) {
   const int threads = bn_pool_threads(pool);
-  size_t bytes = 0;
-  for (int t = 0; t < threads; t++) bytes += copy_part(model, NULL, NULL, t, threads);
   bn_arena *a = calloc(1, sizeof *a);
   if (!a) return NULL;
-  *a = (bn_arena){.threads = threads, .bytes = bytes};
+  *a = (bn_arena){.threads = threads, .copied = copied, .fast = fast};
   a->weights = calloc((size_t)threads * POINTERS, sizeof *a->weights);
-  a->memory = a->weights ? bn_map_huge(bytes) : NULL;
+  for (int t = 0; a->weights && t < threads; t++) a->bytes += copy_part(model, a, NULL, t);
+  a->memory = a->weights ? bn_map_huge(a->bytes) : NULL;
   if (!a->memory) {
     free(a->weights);
     free(a);
@@ -129,13 +164,13 @@ static bn_arena *create(const bn_model *model, bn_pool *pool) {
   return a;
 }
 
-bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages) {
-  if (pages == BN_PAGES_MAPPED) return NULL;
-  if (pages == BN_PAGES_AUTO && !is_worth_it(model)) return NULL;
+bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages, int fast) {
+  const int copied = pages == BN_PAGES_HUGE || (pages == BN_PAGES_AUTO && is_worth_it(model));
+  if (!copied && !fast) return NULL;
   pthread_mutex_lock(&lock);
   bn_arena **first = bn_model_arenas(model), *a = *first;
-  while (a && a->threads != bn_pool_threads(pool)) a = a->next;
-  if (!a && (a = create(model, pool))) {
+  while (a && (a->threads != bn_pool_threads(pool) || a->copied != copied || a->fast != fast)) a = a->next;
+  if (!a && (a = create(model, pool, copied, fast))) {
     a->next = *first;
     *first = a;
   }
@@ -164,6 +199,10 @@ const uint8_t *bn_arena_weights(const bn_arena *a, int thread, int layer, int sl
 
 const uint8_t *bn_arena_screen(const bn_arena *a, int thread) {
   return a->weights[(size_t)thread * POINTERS + SCREEN];
+}
+
+const float *bn_arena_factors(const bn_arena *a, int thread) {
+  return (const float *)(const void *)a->weights[(size_t)thread * POINTERS + FACTORS];
 }
 
 size_t bn_arena_huge_bytes(const bn_arena *a) {

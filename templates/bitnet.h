@@ -9,11 +9,14 @@
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 2 };
+enum { BN_ABI = 3 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
  * is not in huge pages itself. */
 enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
+
+/* How bn_top finds the largest logits: certainly, or with a screen of half the bytes that may, seldom, miss some. */
+enum { BN_HEAD_EXACT = 0, BN_HEAD_FAST = 1 };
 
 /* Which logits bn_eval returns: none, of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
@@ -37,9 +40,10 @@ BN_API int32_t bn_close(int32_t model);
 /*
  * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 8, 16 or 32 bits an
  * element), work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning.
- * pages: where the weights are read. -> context
+ * pages: where the weights are read; head: how bn_top works. -> context
  */
-BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages);
+BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages,
+                          int32_t head);
 /* Megabytes of weights that the context reads from huge pages. */
 BN_API int32_t bn_huge_pages(int32_t context);
 /* Frees it and ends its threads. -> 0 */
@@ -51,8 +55,9 @@ BN_API int32_t bn_release(int32_t context);
 BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits);
 /*
  * Evaluates n >= 0 tokens as bn_eval does, then finds the k tokens with the largest logits of the last one: the largest
- * first, equal logits by rising token, the same bits as bn_eval's. ids, logits: [k]; k: 1 to the vocabulary, at most
- * 1024. n = 0: of the token evaluated last. -> the number of positions now filled
+ * first, equal logits by rising token, the same bits as bn_eval's; with BN_HEAD_FAST a larger one may be missing. ids,
+ * logits: [k]; k: 1 to the vocabulary, at most 1024. n = 0: of the token evaluated last. -> the number of positions now
+ * filled
  */
 BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits);
 /* Forgets all positions from `position` on. -> position */

@@ -6,15 +6,17 @@ enum { CONTEXTS = 64 };
 static bn_state *contexts[CONTEXTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages) {
+int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages,
+                   int32_t head) {
   if (positions < 1 || positions > 1 << 20)
     return bn_fail("context of %d positions: must be 1 to %d", positions, 1 << 20);
   if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
   if (pages < BN_PAGES_MAPPED || pages > BN_PAGES_HUGE) return bn_fail("unknown choice of pages %d", pages);
+  if (head < BN_HEAD_EXACT || head > BN_HEAD_FAST) return bn_fail("unknown choice of head %d", head);
   if (kv != 8 && kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 8, 16 or 32", kv);
   bn_model *m = bn_model_acquire(model);
   if (!m) return -1;
-  bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages);
+  bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages, head);
   if (!state) {
     bn_model_release(m);
     return -1;

@@ -1,7 +1,7 @@
 /*
  * The library as a program, for machines where Node cannot load it (emulators) and for sanitizers:
  *
- *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=8] [chunk=all] [top=0] [pages=0]
+ *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=8] [chunk=all] [top=0] [pages=0] [head=0]
  *
  * TOKENS holds int32 token ids; LOGITS receives float32 [tokens][vocabulary]; the text is evaluated in chunks of
  * `chunk` tokens. With top = k > 0, LOGITS receives the k largest logits of each chunk's last token instead, as k
@@ -32,7 +32,7 @@ static int write_top(int32_t context, const int32_t *tokens, int n, int chunk, i
 }
 
 int main(int argc, char **argv) {
-  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk] [top] [pages]");
+  if (argc < 4) return complain("usage: driver WEIGHTS TOKENS LOGITS [threads] [kv] [chunk] [top] [pages] [head]");
   const int threads = argc > 4 ? atoi(argv[4]) : 1, kv = argc > 5 ? atoi(argv[5]) : 8;
   FILE *in = fopen(argv[2], "rb");
   if (!in) return complain("cannot open the tokens");
@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
   const int pages = argc > 8 ? atoi(argv[8]) : BN_PAGES_MAPPED;
   const int32_t model = bn_open(argv[1]);
   if (model < 0) return complain(bn_error());
-  const int32_t context = bn_context(model, n, threads, kv, 0, pages);
+  const int32_t context = bn_context(model, n, threads, kv, 0, pages, argc > 9 ? atoi(argv[9]) : BN_HEAD_EXACT);
   if (context < 0) return complain(bn_error());
   const int top = argc > 7 ? atoi(argv[7]) : 0;
   if (top) {

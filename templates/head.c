@@ -1,10 +1,11 @@
 /*
  * The last steps: final norm, logits, and the k largest logits.
  *
- * The k largest, exactly: a screen (codegen/kernels/screen.ts) gives every row r bounds lower_r <= y_r <= upper_r from
- * int8 rows. T, the k-th largest lower bound, is not above the k-th largest logit, as k logits reach it. So a row with
- * upper_r < T is not among the k, and the head's own kernel computes the others from the file's rows: same bits, same
- * order.
+ * The k largest: a screen (codegen/kernels/screen.ts) gives every row r bounds lower_r <= y_r <= upper_r. The head's
+ * own kernel computes the logits of the k rows with the largest lower bounds, from the file's rows. T, the smallest of
+ * them, is not above the k-th largest logit, as k logits reach it. So a row with upper_r < T is not among the k, and
+ * the head computes the others too: same bits, same order. With 8-bit rows, the bounds are certain, and so is the
+ * result; with the 4-bit rows of the fast head, both are very likely.
  */
 #include <string.h>
 #include "state.h"
@@ -68,10 +69,17 @@ static int keep(bn_candidate *heap, int size, int k, bn_candidate c) {
   return size + 1;
 }
 
+/* The logit of row r; NaN counts as the smallest. */
+static float logit_of(const bn_state *s, int32_t r) {
+  const float y = s->scores[r];
+  return y == y ? y : -__builtin_inff();
+}
+
 /* ---- steps of the screen: each is run by all threads */
 
 #if BN_SCREENED
-/* The int8 rows need half the bytes of 16-bit rows, and about 14 rows for each of the k pass (docs/measurements.md). */
+/* The 8-bit rows need half the bytes of 16-bit rows, and about 5 rows for each of the k pass; of 4-bit rows 19
+ * (docs/measurements.md). */
 enum { MOST_SCREENED = BN_VOCABULARY / 32 };
 
 /* Bounds of the rows, and the thread's k largest lower bounds; by row tiles. */
@@ -85,8 +93,14 @@ static void screen(bn_state *s, int thread) {
   bn_time(BN_TIME_HEAD);
   bn_span(BN_SCREEN_TILES, thread, bn_pool_threads(s->pool), &t0, &t1);
   const uint8_t *lines = s->arena ? bn_arena_screen(s->arena, thread) : w;
-  bn_screen((const int8_t *)lines, s->codes, starts, factors, s->state.step, s->state.norm, s->state.residual, s->lower,
-            s->upper, s->peaks, t0, t1);
+  const bn_screened_state *h = &s->state;
+  if (s->fast)
+    bn_screen_fast(lines, (const int8_t *)s->codes, -8 * h->sums[0], -8 * h->sums[1],
+                   bn_arena_factors(s->arena, thread), h->step, h->norm, h->residual, s->lower, s->upper, s->peaks, t0,
+                   t1);
+  else
+    bn_screen((const int8_t *)lines, s->codes, starts, factors, h->step, h->norm, h->residual, s->lower, s->upper,
+              s->peaks, t0, t1);
   for (long tile = t0; tile < t1; tile++) {
     if (size == s->k && !(s->peaks[2 * tile] > best[0].value)) continue;
     for (int32_t r = (int32_t)tile * LANES; r < (int32_t)(tile + 1) * LANES && r < BN_VOCABULARY; r++)
@@ -95,11 +109,22 @@ static void screen(bn_state *s, int thread) {
   s->kept[thread] = size;
 }
 
-/* T: joins the threads' lower bounds; the rows of all threads together are at least k. */
+/* Lists the k rows with the largest lower bounds; the rows of all threads together are at least k. */
 static void join(bn_state *s) {
   for (int t = 1; t < bn_pool_threads(s->pool); t++)
     for (int i = 0; i < s->kept[t]; i++) s->kept[0] = keep(s->best, s->kept[0], s->k, s->best[t * BN_MOST_TOP + i]);
-  s->threshold = s->best[0].value;
+  for (int i = 0; i < s->k; i++) s->rows_passed[i] = s->best[i].id;
+  atomic_store(&s->passed, s->k);
+}
+
+/* T, from the logits of these rows; not above their upper bounds, which may fail in the fast head, so that they pass.
+ */
+static void set_threshold(bn_state *s) {
+  s->threshold = __builtin_inff();
+  for (int i = 0; i < s->k; i++) {
+    const int32_t r = s->rows_passed[i];
+    s->threshold = MIN(s->threshold, MIN(logit_of(s, r), s->upper[r]));
+  }
   atomic_store(&s->passed, 0);
 }
 
@@ -114,7 +139,7 @@ static void sift(bn_state *s, int thread) {
   }
 }
 
-/* Logits of the rows that passed; by rows of the list. */
+/* Logits of the rows in the list; by rows of the list. */
 static void rescore(bn_state *s, int thread) {
   long i0, i1;
   bn_span(atomic_load(&s->passed), thread, bn_pool_threads(s->pool), &i0, &i1);
@@ -134,6 +159,10 @@ static void score(void *argument, int thread, int threads) {
     bn_pool_barrier(s->pool);
     if (thread == 0) join(s);
     bn_pool_barrier(s->pool);
+    rescore(s, thread);
+    bn_pool_barrier(s->pool);
+    if (thread == 0) set_threshold(s);
+    bn_pool_barrier(s->pool);
     sift(s, thread);
     bn_pool_barrier(s->pool);
     rescore(s, thread);
@@ -143,10 +172,8 @@ static void score(void *argument, int thread, int threads) {
   bn_project(s, thread, 1);
 }
 
-/* Offers row r and its logit; NaN counts as the smallest. */
 static int offer(bn_state *s, int size, int32_t r) {
-  const float y = s->scores[r];
-  return keep(s->best, size, s->k, (bn_candidate){y == y ? y : -__builtin_inff(), r});
+  return keep(s->best, size, s->k, (bn_candidate){logit_of(s, r), r});
 }
 
 void bn_largest(bn_state *s, int k, int32_t *ids, float *logits) {
@@ -155,7 +182,8 @@ void bn_largest(bn_state *s, int k, int32_t *ids, float *logits) {
   s->logits = s->scores;
   s->k = k;
 #if BN_SCREENED
-  s->screened = k <= MOST_SCREENED && bn_screen_state(s->last, BN_HIDDEN, s->codes, BN_SCREEN_STRIDE, &s->state);
+  s->screened = k <= MOST_SCREENED && bn_screen_state(s->last, BN_HIDDEN, s->fast ? 0 : 64, s->codes,
+                                                      s->fast ? BN_FAST_STRIDE : BN_SCREEN_STRIDE, &s->state);
 #endif
   bn_pool_run(s->pool, score, s);
   int size = 0;

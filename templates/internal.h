@@ -121,21 +121,24 @@ void *bn_map_file(int fd, size_t bytes, int protection); /* from its beginning; 
 void bn_advise_huge(const void *memory, size_t bytes);   /* before it is touched: it is meant for huge pages */
 size_t bn_huge_bytes(const void *memory, size_t bytes);  /* how many of them are in huge pages */
 
-/* --- a copy of the ternary weights and the screen in huge pages, one stream a thread */
+/* --- a copy of the ternary weights and the screen in huge pages, one stream a thread; the fast head's 4-bit rows */
 typedef struct bn_arena bn_arena;
-bn_arena **bn_model_arenas(bn_model *);                       /* the first of a list */
-bn_arena *bn_arena_acquire(bn_model *, bn_pool *, int pages); /* NULL: the mapped file is to be read */
+bn_arena **bn_model_arenas(bn_model *); /* the first of a list */
+/* fast: with 4-bit rows, and without a copy of the weights if pages say so. NULL: the mapped file is to be read */
+bn_arena *bn_arena_acquire(bn_model *, bn_pool *, int pages, int fast);
 void bn_arena_release(bn_model *, bn_arena *);
 /* Where tile 0 of a matrix would lie; only the thread's own tiles are there. */
 const uint8_t *bn_arena_weights(const bn_arena *, int thread, int layer, int slot);
 const uint8_t *bn_arena_screen(const bn_arena *, int thread);
-size_t bn_arena_huge_bytes(const bn_arena *); /* that the system has granted */
+const float *bn_arena_factors(const bn_arena *, int thread); /* of 4-bit rows */
+size_t bn_arena_huge_bytes(const bn_arena *);                /* that the system has granted */
 /* Row tiles of a matrix that a thread computes, [*t0, *t1): whole groups of 16 rows. */
 void bn_tiles(const bn_matrix *, int thread, int threads, long *t0, long *t1);
 
 /* --- forward pass */
 typedef struct bn_state bn_state;
-bn_state *bn_state_create(bn_model *, int positions, int threads, int kv, int spin, int pages); /* NULL: error */
+bn_state *bn_state_create(bn_model *, int positions, int threads, int kv, int spin, int pages,
+                          int head); /* NULL: error */
 void bn_state_destroy(bn_state *);
 int bn_state_position(const bn_state *);
 void bn_state_rewind(bn_state *, int position);
@@ -144,7 +147,8 @@ size_t bn_state_huge_bytes(const bn_state *);
 int bn_state_has_hidden(const bn_state *);                /* is the last token's hidden state there? */
 int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
-/* The k <= BN_MOST_TOP largest logits of that hidden state, the largest first, equal ones by rising id. */
+/* The k <= BN_MOST_TOP largest logits of that hidden state, the largest first, equal ones by rising id; with the fast
+ * head very likely the largest. */
 void bn_largest(bn_state *, int k, int32_t *ids, float *logits);
 
 #endif

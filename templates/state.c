@@ -61,7 +61,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->scores = take(a, BN_VOCABULARY * sizeof(float));
   s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED
-  s->codes = take(a, 2 * BN_SCREEN_STRIDE);
+  s->codes = take(a, 2 * (s->fast ? BN_FAST_STRIDE : BN_SCREEN_STRIDE));
   s->lower = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
   s->upper = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
   s->peaks = take(a, BN_SCREEN_TILES * 2 * sizeof(float));
@@ -111,7 +111,7 @@ static void sincos_of(double x, float *sine, float *cosine) {
   }
 }
 
-bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages) {
+bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages, int head) {
   bn_state *s = calloc(1, sizeof *s);
   if (!s) {
     bn_fail("out of memory");
@@ -119,6 +119,7 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
   }
   s->positions = positions;
   s->kv = kv;
+  s->fast = BN_SCREENED && head == BN_HEAD_FAST;
   arena sizes = {NULL, 0};
   lay_out(s, &sizes, threads);
   s->bytes = sizes.used;
@@ -140,11 +141,16 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
     bn_fail("cannot start %d threads", threads);
     return NULL;
   }
+  s->arena = bn_arena_acquire(model, s->pool, pages, s->fast);
+  if (s->fast && !s->arena) {
+    bn_state_destroy(s);
+    bn_fail("out of memory: the fast head needs half a byte for each of its weights; use the exact one");
+    return NULL;
+  }
   s->model = model;
   for (int layer = 0; layer < BN_LAYERS; layer++)
     for (int slot = 0; slot < BN_SLOTS; slot++)
       if (bn_matrices[slot].tiles) s->scales[layer][slot] = bn_tensor_scale(model, tensor_of(layer, slot));
-  s->arena = bn_arena_acquire(model, s->pool, pages);
   return s;
 }
 

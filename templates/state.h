@@ -25,6 +25,7 @@ enum {
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
 #define PADDED(n) (GROUPS(n) * LANES)
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
   /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
@@ -50,6 +51,7 @@ struct bn_state {
   bn_model *model;
   bn_pool *pool;
   bn_arena *arena; /* NULL: weights are read from the mapped file */
+  int fast;        /* the head is screened by 4-bit rows, which the arena has */
   float scales[BN_LAYERS][BN_SLOTS];
   int positions, position, kv;
   /* the batch being evaluated */
@@ -75,10 +77,10 @@ struct bn_state {
   int last_position;
   int k, screened;
   bn_screened_state state;
-  float threshold;      /* k-th largest lower bound */
+  float threshold;      /* a logit that k rows reach */
   atomic_int passed;    /* rows whose upper bound reaches it */
   int32_t *rows_passed; /* [BN_VOCABULARY] */
-  uint8_t *codes;       /* [2][BN_SCREEN_STRIDE] of the hidden state */
+  uint8_t *codes;       /* [2][BN_SCREEN_STRIDE], or [2][BN_FAST_STRIDE], of the hidden state */
   float *lower, *upper; /* [BN_SCREEN_TILES * LANES] bounds */
   float *peaks;         /* [BN_SCREEN_TILES][2] largest lower and upper bound of a tile */
   float *scores;        /* [BN_VOCABULARY] logits, of the rows that passed or of all */

@@ -103,9 +103,10 @@ describe('bench', () => {
     const [model, ...others] = models();
     assert.deepEqual(others, []);
     assert.deepEqual(readdirSync(cli.cache('bench', model!)).sort(), ['config.json', 'model.safetensors']);
-    const { decode } = await cli.json('bench', args);
+    const { decode } = await cli.json('bench', [...args, '--head', 'exact,fast']);
     assert.deepEqual(models(), [model]);
-    assert.equal(decode[0].bytes.head, 301 * 256 * 2);
+    assert.deepEqual([decode[0].head, decode[1].head], ['exact', 'fast']);
+    for (const row of decode) assert.equal(row.bytes.head, 301 * 256 * 2);
   });
 
   it('prefill and batch --json: both subjects in one object, whose numbers fit together', async () => {

@@ -1,6 +1,7 @@
 /**
  * The k largest logits, by screen and rescoring, are exactly those of the full head: rows, order and bits; for rows and hidden
- * states of every kind, types of rows, numbers of threads and instruction sets.
+ * states of every kind, types of rows, numbers of threads and instruction sets. The fast head gives no other logits, and how often
+ * it gives other rows is counted.
  */
 import { strict as assert } from 'node:assert';
 import type { FloatType } from '../schemas/types.ts';
@@ -50,6 +51,32 @@ describe('head: the k largest logits', () => {
             for (const { screened } of answers.slice(0, 3)) assert.equal(screened, screenedOf(k, count), name);
           }
         });
+    });
+
+  for (const target of targets)
+    it(`fast, ${target}: the full head's logits, and its rows as likely as stated`, async function () {
+      const [n, k] = [8203, 250];
+      const best = target === nativeTargets[0];
+      const runner = await runnerFor(this, target);
+      const program = await headProgram(cache(), headShape(n, k, 'bf16'), target, { runner });
+      const run = (kind: string, states: string, count: number, threads: number) =>
+        runHead(program, matrix(n, k, rowKinds(n, k)[kind]!), statesOf(k, count, [states]), {
+          ks: [1, 40],
+          threads,
+          head: 'fast',
+        });
+      const count = best ? 1000 : 10;
+      for (const { k: largest, screened, passed, wrong, outside } of await run('normal', 'normal', count, 2)) {
+        assert.equal(screened, count);
+        // A bound fails less often than e^-18; an answer is wrong only if one of its rows' bounds fails.
+        assert.ok(outside <= Math.ceil(2 * Math.exp(-18) * n * count), `${outside} logits outside their bounds`);
+        assert.equal(wrong, 0, `k = ${largest}`);
+        assert.ok(passed < (largest === 1 ? 60 : 500), `k = ${largest}: ${passed} rows passed`);
+      }
+      for (const [i, kind] of ['normal', 'duplicates', 'zero rows', 'integers', 'all zero'].entries())
+        for (const states of ['three outliers', 'one element', 'small', 'huge'])
+          for (const { wrong } of await run(kind, states, best ? 50 : 2, 1 + i))
+            assert.equal(wrong, 0, `${kind} rows, ${states} states`);
     });
 
   it('k = 1000 of 32,771 rows', async () => {

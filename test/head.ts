@@ -8,6 +8,7 @@ import { emit } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
 import { planOf } from '../codegen/plan.ts';
 import { encodings } from '../runtime/formats/source.ts';
+import { heads, type TopMode } from '../runtime/library.ts';
 import type { ModelShape, RowType } from '../schemas/types.ts';
 import { randomOf } from './kernel-inputs.ts';
 import { rowEncoders } from './write-gguf.ts';
@@ -63,12 +64,15 @@ export interface Answer {
   readonly screened: number;
   readonly passed: number;
   readonly most: number;
+  /** States with wrong rows, and logits outside their bounds; 0 but for the fast head. */
+  readonly wrong: number;
+  readonly outside: number;
   /** Milliseconds of the full head and of bn_largest, where rounds were asked for. */
   readonly full: number | undefined;
   readonly largest: number | undefined;
 }
 
-/** Runs the program; it fails when one answer is not exactly the full head's. */
+/** Runs the program; it fails when one answer is not exactly the full head's: of the fast head, a row with another logit. */
 export async function runHead(
   program: HeadProgram,
   rows: ArrayLike<number>,
@@ -76,6 +80,7 @@ export async function runHead(
   options: {
     readonly ks: readonly number[];
     readonly threads: number;
+    readonly head?: TopMode;
     readonly rounds?: number;
     readonly env?: NodeJS.ProcessEnv;
   },
@@ -85,7 +90,7 @@ export async function runHead(
   writeFileSync(at('rows'), rowEncoders[shape.headType](rows).bytes);
   writeFileSync(at('states'), states);
   const encoding = encodings[shape.headType];
-  const numbers = [options.rounds ?? 0, options.threads, ...options.ks].map(String);
+  const numbers = [options.rounds ?? 0, options.threads, heads[options.head ?? 'exact'], ...options.ks].map(String);
   const [command, ...args] = [
     ...runner,
     program.file,
@@ -97,8 +102,8 @@ export async function runHead(
   ];
   const { stdout } = await execa(command!, args, options.env ? { env: options.env } : {});
   return stdout.split('\n').map((line) => {
-    const [k, screened, passed, most, full, largest] = line.split(' ').map(Number) as number[];
-    return { k, screened, passed, most, full, largest } as Answer;
+    const [k, screened, passed, most, wrong, outside, full, largest] = line.split(' ').map(Number) as number[];
+    return { k, screened, passed, most, wrong, outside, full, largest } as Answer;
   });
 }
 

@@ -253,6 +253,8 @@ export interface DriverOptions {
   readonly chunk?: number;
   /** 0 mapped file, 2 copy in huge pages. */
   readonly pages?: 0 | 2;
+  /** 0 exact, 1 fast. */
+  readonly head?: 0 | 1;
   /** Instead of all logits this many of the largest of each call: [calls][2][top], ids (as int32) and logits. */
   readonly top?: number;
   readonly env?: Readonly<Record<string, string>>;
@@ -264,14 +266,14 @@ export async function drive(
   runner: readonly string[],
   weights: string,
   tokens: readonly number[],
-  { threads = 1, kv = 8, chunk = 0, top = 0, pages = 0, env = {} }: DriverOptions = {},
+  { threads = 1, kv = 8, chunk = 0, top = 0, pages = 0, head = 0, env = {} }: DriverOptions = {},
 ): Promise<Float32Array> {
   const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-driver-'));
   try {
     const input = path.join(folder, 'tokens');
     const output = path.join(folder, 'logits');
     writeFileSync(input, Int32Array.from(tokens));
-    const numbers = [threads, kv, chunk, top, pages].map(String);
+    const numbers = [threads, kv, chunk, top, pages, head].map(String);
     const [command, ...args] = [...runner, built.driver, weights, input, output, ...numbers];
     const result = await execa(command!, args, { reject: false, env });
     assert.equal(result.exitCode, 0, `driver ended with ${result.exitCode ?? result.signal}: ${result.stderr}`);

@@ -110,7 +110,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.equal(call.bn_open!('/nowhere'), -1);
       assert.match(call.bn_error!() as string, /^cannot open weights '\/nowhere': No such file/);
       const number = call.bn_open!(weights) as number;
-      const context = call.bn_context!(number, 2, 1, 16, 0, 2) as number;
+      const context = call.bn_context!(number, 2, 1, 16, 0, 2, 0) as number;
       assert.ok(number >= 0 && context >= 0);
       assert.ok((call.bn_huge_pages!(context) as number) >= 0);
       assert.equal(call.bn_eval!(context, Int32Array.of(3, 4), 2, want.last, logits), 2);

@@ -6,12 +6,16 @@ import { formatTable, percent } from '../table.ts';
 import type { DecodeRow } from './decode.ts';
 
 const subjectOf = (row: DecodeRow) => [row.target, row.packing, String(row.threads), row.kv, String(row.context)];
-const headers = ['target', 'packing', 'threads', 'kv', 'context'];
+const subjects = ['target', 'packing', 'threads', 'kv', 'context'];
 
 /** Speed and roof, then the share of each operation. */
 export function formatDecode(rows: readonly DecodeRow[]): string {
+  // The kind of head only where others than the usual one were asked for.
+  const heads = rows.some((row) => row.head !== 'exact');
+  const headers = heads ? [...subjects, 'mode of head'] : subjects;
+  const labels = (row: DecodeRow) => [...subjectOf(row), ...(heads ? [row.head] : [])];
   const speed = rows.map((row) => [
-    ...subjectOf(row),
+    ...labels(row),
     row.ms_per_token.toFixed(2),
     row.tok_s.toFixed(1),
     (row.bytes_per_token / 1e6).toFixed(0),
@@ -21,7 +25,7 @@ export function formatDecode(rows: readonly DecodeRow[]): string {
     percent(row.ternary_roof_fraction),
   ]);
   const shares = rows.map((row) => ({
-    cells: subjectOf(row),
+    cells: labels(row),
     parts: { ...row.profile, total: row.profile.token },
   }));
   const speedHeaders = ['ms/token', 'tok/s', 'MB/token', 'GB/s', 'read ms', 'of roof', 'ternary of roof'];

@@ -29,6 +29,7 @@ function rowOf(combination: Combination, read: Reads) {
   return {
     ...about(combination),
     context,
+    head: combination.engine.head,
     ms_per_token: ms,
     tok_s: 1000 / ms,
     bytes_per_token: total,
@@ -79,7 +80,7 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
     const combinations = engines.map((ready): Combination => {
       const { prepared, engine, context } = ready;
       const { tensors } = prepared.manifest.layout;
-      const bytes = tokenBytes(tensors, request.shape, engine.kv, context);
+      const bytes = tokenBytes(tensors, request.shape, engine.kv, context, engine.head);
       return { ...ready, bytes, timer: tokenTimer(engine) };
     });
     const { timers, reads } = await readsOf(combinations, readers, request);

@@ -1,4 +1,5 @@
 /** What a subject of measurement is: `npm run bench -- SUBJECT` runs it. One file each; subjects/index.ts registers them. */
+import type { HeadMode } from '../../runtime/engine.ts';
 import type { ModelShape } from '../../schemas/types.ts';
 
 /** What the command line asks for; a subject takes what concerns it. Absent lists: the subject's own choice. */
@@ -11,6 +12,7 @@ export interface Request {
   readonly kv?: readonly string[];
   /** Tokens of a prompt, or of a batch. */
   readonly sizes?: readonly number[];
+  readonly heads?: readonly HeadMode[];
   /** Time for measuring, seconds; building, packing and filling caches come on top. */
   readonly seconds?: number;
   readonly quick: boolean;

@@ -1,18 +1,22 @@
 /**
- * The screen of the head: for every row a lower and an upper bound of the logit that kernels/head.ts would compute, from an
- * int8 copy of the rows, which is half the bytes of float16 rows. Only rows whose upper bound reaches the k-th largest lower
- * bound can be among the k largest logits; templates/head.c computes those with the head itself, so the result is exact.
+ * The screen of the head: for every row a lower and an upper bound of the logit that kernels/head.ts would compute, from a
+ * narrow copy of the rows: of 8 bits, half the bytes of float16 rows, or of 4 bits. Only rows whose upper bound reaches what k
+ * logits are known to reach can be among the k largest; templates/head.c computes those with the head itself. So the result of
+ * 8-bit rows is exact, that of 4-bit rows where the bounds hold, which is likely but not certain.
  *
- * Rows (templates/screen.c, at pack time):   w = s q + d,             q in [-127, 127]
+ * Rows (templates/screen.c):                 w = s q + d
  * Hidden state (there too, at each token):   h = f (127 c1 + c2) + e, c1 and c2 in [-63, 63]
  *
- * c1 and c2 are the digits of one whole number in balanced radix 127. The dot words take unsigned codes up to 127, so the
- * codes are c + 64, in [1, 127], and -64 sum(q) is where the sums start. AVX2-like pairs: 2 * 127 * 127 = 32,258 <= 32,767,
- * flushed at each step. int32: |sum| <= k 127 * 127 < 2^31 for k <= 2^17 = 131,072. Both planes use the same weight bytes.
+ * c1 and c2 are the digits of one whole number in balanced radix 127. Both planes use the same weight bytes.
  *
  *   I1 = q . c1,  I2 = q . c2,  centre = s (f (127 I1 + I2)),  radius = A H + N E,  bounds = centre -+ radius
  *
- * H >= ||h||, E >= ||e||, N >= s ||q|| and A as below; all norms are Euclidean. The radius has four parts, u = 2^-24:
+ * H >= ||h||, E >= ||e||; all norms are Euclidean.
+ *
+ * 8 bits: q in [-127, 127]. The dot words take unsigned codes up to 127, so the state's codes are c + 64, in [1, 127], and
+ * -64 sum(q) is where the sums start. AVX2-like pairs: 2 * 127 * 127 = 32,258 <= 32,767, flushed at each step.
+ * int32: |sum| <= k 127 * 127 < 2^31 for k <= 2^17 = 131,072.
+ * N >= s ||q|| and A as below make the bounds rigorous. The radius has four parts, u = 2^-24:
  *
  * 1. Weights:     |w . h - s q . h| = |d . h| <= ||d|| H
  * 2. Activation:  |s q . e| <= s ||q|| E. (max|q| ||e||_1 would do too, but ||q|| is about 127 sqrt(k) / 3.5 for normally
@@ -34,62 +38,53 @@
  * conversion to float (u) and the three roundings of the radius and its use (3 u): 2^-20 = 16 u. Nothing overflows or
  * underflows, since the largest elements lie in [2^-40, 2^40]. A row outside has A = infinity, and always passes.
  *
+ * 4 bits: q in [-7, 7], stored as q + 8, the unsigned side; c1 and c2 are signed, and -8 sum(c) is where the sums start.
+ * AVX2-like pairs: 8 steps of 2 * 15 * 127 = 3,810 make 30,480 <= 32,767. int32: |sum| <= k 15 * 127 < 2^28.
+ * An error norm is too much to allow for: ||d|| is about ||w|| / 8 here, as large as the largest logit. But d . h is a sum of
+ * many errors that have nothing to do with h, and is seldom much longer than ||d|| H / sqrt(k). What is assumed random: the
+ * direction that the rest of h, across w, has as seen from d. s is chosen to make d orthogonal to w (s = ||w||^2 / w . q), so
+ * that the part of h along w, which all large logits have in common, meets no error. (An idea of RaBitQ: Gao and Long, SIGMOD
+ * 2024, section 3.) The cosine of a random direction in n dimensions has deviation sigma = 1 / sqrt(n), and exceeds t sigma with a
+ * probability below e^(-t^2 / 2): its even moments 1 * 3 * ... (2 i - 1) / (n (n + 2) ... (n + 2 i - 2)) are below those of the
+ * normal distribution. 6 sigma: e^-18 = 1.5e-8 for each bound. N = 6 s ||q|| / sqrt(k) in the same way, and
+ *
+ *   A = (max(6 ||d|| / sqrt(k), largest |d_i|) + (g(m + 4) + u) ||w|| + 32 u s ||q||) (1 + 2^-20)
+ *
+ * The largest single error is there for states that are concentrated in few elements: without it a bound failed by 16 sigma where
+ * three elements of a state were 300 times the others and a row was clipped there. The step of q balances both: clipping at 7
+ * steps errs by up to peak - 7 step, rounding by step / sqrt(12) in root mean square, and 6 step / sqrt(12) = peak - 7 step makes
+ * step = peak / 8.73. d counts the errors of the 8-bit rows, of which the 4-bit ones are made, too; the roundings of parts 3 and 4
+ * are counted in full. A large logit is missed only if its own upper bound fails, as templates/head.c compares it with logits, not
+ * with bounds: in at most k e^-18 of all answers, 6e-7 for k = 40, *under the assumption*. Nothing is proved for a given model;
+ * docs/measurements.md has counts.
+ *
  * Tile: 1 token x 16 rows of a line x k of one unrolled step; variant pN: prefetch N bytes ahead.
  */
 import { mapGroup, reduceGroup, storeGroup } from '../ir/lanes.ts';
 import type { Value } from '../ir/record.ts';
-import { at, times } from '../ir/record.ts';
+import { at, plus, times } from '../ir/record.ts';
 import { fmaf } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
-import type { KernelSpec } from '../name.ts';
 import type { KernelFamily } from './kernel.ts';
 import { groupOf, LANES, range } from './kernel.ts';
+import { FACTORS, placeOf, type ScreenWidth, screenSize, screenSpec, widths } from './screen-rows.ts';
 
-/** Largest code: c + 64 for c in [-63, 63]. */
-const CODES = 127;
 /** Value of a step of the first plane, in steps of the second. */
 const RADIX = 127;
-/** Floats of a row, each in a line of 16 rows: s, A, N. */
-const FACTORS = 3;
-const LINE = 64;
 
-/** Row tiles, lines of a tile (16 rows x 4 k), and bytes of lines, starts and factors, which follow each other in the file. */
-export function screenSize(n: number, k: number) {
-  const tiles = Math.ceil(n / LANES);
-  const lines = Math.ceil(k / 4);
-  return { tiles, lines, weights: tiles * lines * LINE, starts: tiles * LINE, factors: tiles * FACTORS * LINE };
-}
-
-/** Largest k whose sums stay in int32. */
-const MOST_K = 2 ** 17;
-/** Rows from which on a screen pays: a smaller head stays in a core's second-level cache, where half the bytes gain little. */
-const LEAST_ROWS = 8192;
-/** Does a head of this size have a screen? */
-export const isScreened = (n: number, k: number): boolean => n >= LEAST_ROWS && k <= MOST_K;
-
-/** Lines of one unrolled step. */
-const UNROLL = 4;
-
-/** The kernel for a head of n rows. */
-export const screenSpec = (n: number, k: number, isa: string): KernelSpec => ({
-  op: 'screen',
-  act: 'u7',
-  weight: 'i8',
-  out: 'f32',
-  shape: { n, k },
-  tile: [1, LANES, 4 * UNROLL],
-  isa,
-  variant: 'p4096',
-});
-
-/** Dot steps between flushes: (2^31 - 1) / (4 * 127 * 127) = 33,285 where sums are int32, one where they are int16. */
-const stepsBeforeFlush = (isa: Isa): number => Math.floor(isa.dot.limit / (isa.dot.products * CODES * 127));
+/**
+ * Dot steps between flushes. Where sums are int32, (2^31 - 1) / (4 * 127 * 127) = 33,285 or more; where they are int16, one with
+ * codes up to 127, and 8 with codes up to 15.
+ */
+const stepsBeforeFlush = (isa: Isa, codes: number): number =>
+  Math.floor(isa.dot.limit / (isa.dot.products * codes * 127));
 
 export const screen: KernelFamily = {
   source: 'screen.ts',
-  formula: 'lower[n] <= head(h)[n] <= upper[n], by int8 rows',
+  formula: 'lower[n] <= head(h)[n] <= upper[n], by rows of 8 bits; by rows of 4 bits very likely',
   needs: [
     'load_bytes',
+    'field',
     'broadcast4',
     'dot_zero',
     'dot_next',
@@ -112,24 +107,32 @@ export const screen: KernelFamily = {
 
   record: (b, spec, isa) => {
     const { n, k } = spec.shape as { n: number; k: number };
-    const { tiles, lines, weights } = screenSize(n, k);
+    const width = spec.weight as ScreenWidth;
+    const { shifts, codes: largest } = widths[width];
+    const { tiles, lineK, lines, weights } = screenSize(n, k, width);
     const rows = tiles * LANES;
-    const unroll = spec.tile[2]! / 4;
+    const stride = lineK * lines;
+    const unroll = spec.tile[2]! / lineK;
     const ahead = Number(spec.variant!.slice(1));
+    const layout = `[${tiles} row tiles][${lines} lines][16 rows]`;
+    // 8 bits: the state's codes are unsigned and the sums start differently for each row; 4 bits: the rows', and for each plane.
+    const eight = width === 'i8';
     const w = b.pointer('w', {
-      element: 'i8',
+      element: eight ? 'i8' : 'u8',
       access: 'in',
       extent: weights,
-      doc: `q [${tiles} row tiles][${lines} lines][16 rows][4 k], zero beyond ${k}`,
+      doc: eight ? `q ${layout}[4 k], zero beyond ${k}` : `q + 8 ${layout}[4 k, 4 k in the high halves]`,
     });
     const codes = b.pointer('codes', {
-      element: 'u8',
+      element: eight ? 'u8' : 'i8',
       access: 'in',
-      extent: 2 * 4 * lines,
-      bound: CODES,
-      doc: `c1 + 64 and c2 + 64 [2][${4 * lines}]`,
+      extent: 2 * stride,
+      ...(eight ? { bound: largest } : {}),
+      doc: eight ? `c1 + 64 and c2 + 64 [2][${stride}]` : `c1 and c2 [2][${stride}], zero beyond ${k}`,
     });
-    const starts = b.pointer('starts', { element: 'i32', access: 'in', extent: rows, doc: `-64 sum(q) [${rows}]` });
+    const starts = eight
+      ? b.pointer('starts', { element: 'i32', access: 'in', extent: rows, doc: `-64 sum(q) [${rows}]` })
+      : ([b.scalar('int', 'start1', '-8 sum(c1)'), b.scalar('int', 'start2', '-8 sum(c2)')] as const);
     const factors = b.pointer('factors', {
       element: 'f32',
       access: 'in',
@@ -155,7 +158,8 @@ export const screen: KernelFamily = {
     const vectors = range(groupOf(isa));
     // Enough independent sums to hide the latency of a dot step, as in gemv.ts; there are two planes.
     const chains = Math.max(1, Math.floor(2 / vectors.length));
-    const held = stepsBeforeFlush(isa) >= lines;
+    const steps = stepsBeforeFlush(isa, largest);
+    const held = steps >= lines * shifts.length;
     const partial = (tag: string) =>
       range(chains).map((c) =>
         range(2).map((p) => vectors.map((v) => b.variable(`dots${tag}_c${c}_p${p}_v${v}`, 'dot_zero'))),
@@ -163,8 +167,13 @@ export const screen: KernelFamily = {
 
     b.loop('tile', t0, t1, 1, (tile) => {
       const row = times(tile, LANES);
-      const none = b.let('none', 'integer', 0);
-      const acc = range(2).map((p) => vectors.map((v) => b.variable(`acc_p${p}_v${v}`, 'splat_int', none)));
+      const acc = range(2).map((p) =>
+        vectors.map((v) => {
+          const name = `acc_p${p}_v${v}`;
+          if ('base' in starts) return b.variable(name, 'load_ints', at(starts, row, v * isa.lanes));
+          return b.variable(name, 'splat_int', starts[p]!);
+        }),
+      );
       const flush = (dots: Value[][][]) => {
         for (const chain of dots)
           chain.forEach((plane, p) => {
@@ -174,22 +183,33 @@ export const screen: KernelFamily = {
           });
       };
       const whole = held ? partial('') : undefined;
-      b.unrolled('i', lines, unroll, (line, u, rest) => {
-        const tag = `${rest}_l${u}`;
-        const address = at(w, times(tile, lines * LINE), times(line, LINE));
-        if (ahead) b.do('prefetch', at(address, ahead), 0);
-        const dots = whole ?? partial(tag);
-        const planes = range(2).map((p) =>
-          b.let(`c${tag}_p${p}`, 'broadcast4', at(codes, p * 4 * lines, times(line, 4))),
-        );
-        for (const v of vectors) {
-          const q = b.let(`q${tag}_v${v}`, 'load_bytes', at(address, v * 4 * isa.lanes));
-          planes.forEach((code, p) => {
-            const sum = dots[whole ? u % chains : 0]![p]![v]!;
-            b.set(sum, 'dot_next', sum, code, q);
-          });
+      const linesBeforeFlush = Math.floor(steps / shifts.length);
+      b.chunks('i', lines, unroll, (first, count, rest) => {
+        let dots = whole ?? [];
+        for (const u of range(count)) {
+          const tag = `${rest}_l${u}`;
+          const line = plus(first, u);
+          const address = at(w, times(tile, lines * 4 * LANES), times(line, 4 * LANES));
+          if (ahead) b.do('prefetch', at(address, ahead), 0);
+          if (!whole && u % linesBeforeFlush === 0) dots = partial(tag);
+          const chain = dots[u % dots.length]!;
+          const planes = shifts.map((_, g) =>
+            range(2).map((p) =>
+              b.let(`c${tag}_g${g}_p${p}`, 'broadcast4', at(codes, p * stride, times(line, lineK), 4 * g)),
+            ),
+          );
+          for (const v of vectors) {
+            const bytes = b.let(`q${tag}_v${v}`, 'load_bytes', at(address, v * 4 * isa.lanes));
+            shifts.forEach((shift, g) => {
+              const q = eight ? bytes : b.let(`q${tag}_g${g}_v${v}`, 'field', bytes, shift, largest);
+              planes[g]!.forEach((code, p) => {
+                const sum = chain[p]![v]!;
+                b.set(sum, 'dot_next', sum, ...(eight ? [code, q] : [q, code]));
+              });
+            });
+          }
+          if (!whole && ((u + 1) % linesBeforeFlush === 0 || u + 1 === count)) flush(dots);
         }
-        if (!whole) flush(dots.slice(0, 1));
       });
       if (whole) flush(whole);
 
@@ -197,12 +217,9 @@ export const screen: KernelFamily = {
         vectors.map((v) =>
           b.let(`${name}_v${v}`, 'load_floats', at(factors, times(row, FACTORS), line * LANES, v * isa.lanes)),
         );
-      const start = vectors.map((v) => b.let(`start_v${v}`, 'load_ints', at(starts, row, v * isa.lanes)));
-      const [i1, i2] = acc.map((plane, p) =>
-        mapGroup(b, `f_p${p}`, 'to_floats', mapGroup(b, `i_p${p}`, 'add_ints', plane, start)),
-      ) as [Value[], Value[]];
-      const steps = mapGroup(b, 'steps', 'fma', i1, b.let('radix', 'constant', RADIX), i2);
-      const value = mapGroup(b, 'value', 'mul', steps, b.let('step', 'splat', f));
+      const [i1, i2] = acc.map((plane, p) => mapGroup(b, `f_p${p}`, 'to_floats', plane)) as [Value[], Value[]];
+      const digits = mapGroup(b, 'digits', 'fma', i1, b.let('radix', 'constant', RADIX), i2);
+      const value = mapGroup(b, 'value', 'mul', digits, b.let('step', 'splat', f));
       const centre = mapGroup(b, 'centre', 'mul', value, load('s', 0));
       const far = mapGroup(b, 'far', 'mul', load('n', 2), b.let('e', 'splat', residual));
       const radius = mapGroup(b, 'radius', 'fma', load('a', 1), b.let('h', 'splat', norm), far);
@@ -222,21 +239,25 @@ export const screen: KernelFamily = {
   reference: (spec, args) => {
     const float = Math.fround;
     const { n, k } = spec.shape as { n: number; k: number };
-    const { tiles, lines } = screenSize(n, k);
+    const width = spec.weight as ScreenWidth;
+    const { tiles, lineK, lines } = screenSize(n, k, width);
     const { w, codes, starts, factors, lower, upper, peaks } = args as unknown as Record<string, Float32Array>;
     const [f, norm, residual] = [args.f, args.norm, args.residual].map((x) => float(x as number)) as [
       number,
       number,
       number,
     ];
+    const weight = (row: number, i: number) => {
+      const { byte, shift } = placeOf(width, lines, row, i);
+      return width === 'i8' ? w![byte]! : (w![byte]! >> shift) & 15;
+    };
     for (let tile = 0; tile < tiles; tile++) {
       const largest = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
       for (let r = 0; r < LANES; r++) {
         const row = tile * LANES + r;
         const [i1, i2] = [0, 1].map((p) => {
-          let sum = starts![row]!;
-          for (let i = 0; i < 4 * lines; i++)
-            sum += w![((tile * lines + (i >> 2)) * LANES + r) * 4 + (i & 3)]! * codes![p * 4 * lines + i]!;
+          let sum = starts?.[row] ?? (args[`start${p + 1}`] as number);
+          for (let i = 0; i < lineK * lines; i++) sum += weight(row, i) * codes![p * lineK * lines + i]!;
           return float(sum);
         }) as [number, number];
         const [s, a, far] = range(FACTORS).map((j) => factors![(tile * FACTORS + j) * LANES + r]!) as [
@@ -264,25 +285,36 @@ export const screen: KernelFamily = {
         [40, 100],
         [48, 2560],
       ] as const
-    ).map(([n, k]) => screenSpec(n, k, isa.name)),
+    ).flatMap(([n, k]) => (['i8', 'u4'] as const).map((width) => screenSpec(n, k, isa.name, width))),
 
-  // Extreme: all codes 127 against all q = 127 or -127, the largest sums; and rows without a finite bound.
+  // Extreme: the largest sums, all codes 127 against all q = 127 or -127, or all 15 against 63 and -63; and rows without a finite bound.
   example: (spec, random, extreme) => {
     const { n, k } = spec.shape as { n: number; k: number };
-    const { tiles, lines, weights } = screenSize(n, k);
-    const w = new Int8Array(weights);
+    const width = spec.weight as ScreenWidth;
+    const eight = width === 'i8';
+    const { tiles, lineK, lines, weights } = screenSize(n, k, width);
+    const stride = lineK * lines;
+    const w = eight ? new Int8Array(weights) : new Uint8Array(weights);
     const starts = new Int32Array(tiles * LANES);
     for (let row = 0; row < n; row++)
       for (let i = 0; i < k; i++) {
-        const q = extreme ? (row % 2 ? -127 : 127) : random.integer(-127, 127);
-        w[((Math.floor(row / LANES) * lines + (i >> 2)) * LANES + (row % LANES)) * 4 + (i & 3)] = q;
+        const { byte, shift } = placeOf(width, lines, row, i);
+        const most = eight ? 127 : 7;
+        const q = extreme ? (row % 2 ? -most : most) : random.integer(-most, most);
+        w[byte]! += eight ? q : (extreme ? 15 : q + 8) << shift;
         starts[row]! -= 64 * q;
       }
+    const codes = eight
+      ? Uint8Array.from(range(2 * stride), () => (extreme ? 127 : random.integer(1, 127)))
+      : Int8Array.from(range(2 * stride), (i) =>
+          i % stride >= k ? 0 : extreme ? (i < stride ? 63 : -63) : random.integer(-63, 63),
+        );
+    const sum = (p: number) => (codes as Int8Array).subarray(p * stride, (p + 1) * stride).reduce((a, c) => a + c, 0);
     const size = () => Math.abs(random.normal());
     return {
       w,
-      codes: Uint8Array.from(range(8 * lines), () => (extreme ? CODES : random.integer(1, CODES))),
-      starts,
+      codes,
+      ...(eight ? { starts } : { start1: -8 * sum(0), start2: -8 * sum(1) }),
       factors: Float32Array.from(range(FACTORS * tiles * LANES), (i) =>
         extreme && Math.floor(i / LANES) % FACTORS === 1 && i % 5 === 0 ? Number.POSITIVE_INFINITY : size(),
       ),
