@@ -145,8 +145,17 @@ export class Engine {
     if (token !== undefined) this.#token[0] = token;
     const [ids, logits] = [this.#topIds, this.#topLogits];
     const n = token === undefined ? 0 : 1;
-    this.#position = this.#library.top(this.#context, this.#token, n, count, ids, logits);
+    this.#position = this.#library.top(this.#context, this.#token, n, count, want.last, ids, logits);
     return { ids, logits, count };
+  }
+
+  /** Evaluates tokens. @param count as for `top` @returns the largest logits of each */
+  topAll(tokens: readonly number[], count: number): Candidates[] {
+    const [n, all] = [tokens.length, tokens.length * count];
+    const [ids, logits] = [new Int32Array(all), new Float32Array(all)];
+    this.#position = this.#library.top(this.#context, Int32Array.from(tokens), n, count, want.all, ids, logits);
+    const row = (i: number) => [i * count, (i + 1) * count] as const;
+    return tokens.map((_, i) => ({ ids: ids.subarray(...row(i)), logits: logits.subarray(...row(i)), count }));
   }
 
   /** How many of the largest logits decide the next token; 0: all must be there. */

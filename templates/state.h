@@ -68,7 +68,7 @@ struct bn_state {
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
   /* the k largest logits (head.c) */
-  float *last; /* [BN_HIDDEN] hidden state of the token before last_position, in `normed` */
+  const float *last; /* [BN_HIDDEN] hidden state, in `normed`: of the token before last_position, or being scored */
   int last_position;
   int k, screened;
   bn_screened_state state;
@@ -121,6 +121,6 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);
-void bn_project(bn_state *, int thread, int count);
+void bn_project(bn_state *, int thread, const float *states, int count);
 
 #endif

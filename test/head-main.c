@@ -57,7 +57,8 @@ static void check_bounds(const bn_state *s) {
 
 static void project(void *argument, int thread, int threads) {
   (void)threads;
-  bn_project(argument, thread, 1);
+  const bn_state *s = argument;
+  bn_project(argument, thread, s->normed, 1);
 }
 
 static double now(void) {
@@ -113,7 +114,7 @@ int main(int argc, char **argv) {
       s->last = s->normed;
       run_full(s);
       memset(s->scores, 0xff, sizeof full); /* NaN: a row that was not computed is no answer */
-      bn_largest(s, k, ids, logits);
+      bn_largest(s, 1, k, ids, logits);
       check(k);
       if (!s->screened) continue;
       check_bounds(s);
@@ -128,7 +129,7 @@ int main(int argc, char **argv) {
         memcpy(s->normed, h + i % states * BN_HIDDEN, BN_HIDDEN * sizeof *h);
         times[0][i] = run_full(s);
         const double start = now();
-        bn_largest(s, k, ids, logits);
+        bn_largest(s, 1, k, ids, logits);
         times[1][i] = now() - start;
       }
       printf(" %.3f %.3f", median(times[0], rounds), median(times[1], rounds));
