@@ -3,10 +3,13 @@
  * (index.ts, cli.ts) build the library and the packed weights beforehand.
  */
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
+import { DraftLength } from './draft-length.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, type Pages, type Profile, want } from './library.ts';
+import type { LookupOptions } from './lookup.ts';
 import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
+import { type LookupStatistics, Speculation } from './speculation.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -40,6 +43,8 @@ export interface GenerateOptions {
   readonly sampler: Sampler;
   /** Texts that end the generation; they are not part of the result. */
   readonly stop?: readonly string[];
+  /** Guess tokens from repetitions in the text and verify them together: the same tokens, sooner where the text copies itself. */
+  readonly lookup?: boolean | LookupOptions;
   readonly signal?: AbortSignal;
   /** Receives printable text as it is generated. */
   readonly onText?: (text: string) => void;
@@ -51,6 +56,8 @@ export interface Generation {
   readonly text: string;
   readonly tokens: readonly number[];
   readonly stopReason: StopReason;
+  /** What the guesses came to, if `lookup` was asked for. */
+  readonly lookup?: Readonly<LookupStatistics>;
   /** Milliseconds for the prompt and for the generated tokens. */
   readonly promptMs: number;
   readonly generationMs: number;
@@ -60,6 +67,9 @@ export interface Generation {
 const PROMPT_CHUNK = 256;
 /** Most logits of one bn_top, if the vocabulary is as large. */
 const MOST_TOP = 1024;
+
+/** Draws the token after an evaluated position, given the tokens up to it; valid until the next evaluation. */
+export type Draw = (history: readonly number[]) => number;
 
 export class Engine {
   readonly source: ModelSource;
@@ -75,6 +85,7 @@ export class Engine {
   readonly #head: HeadMode;
   readonly #topIds: Int32Array;
   readonly #topLogits: Float32Array;
+  readonly #draftLength = new DraftLength();
   #position = 0;
 
   /** @param model a model that `library` opened; the engine closes it unless it is shared @throws LibraryError when memory does not suffice */
@@ -171,6 +182,21 @@ export class Engine {
     return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
   }
 
+  /** Evaluates the last token of `history` and a draft of what follows, in one foreign call. @returns a draw after each of them */
+  drawAll(sampler: Sampler, history: readonly number[], draft: readonly number[]): Draw[] {
+    const tokens = [history.at(-1)!, ...draft];
+    const text = [...history];
+    const counts = [undefined, ...draft].map((guess) => {
+      if (guess !== undefined) text.push(guess);
+      return this.#needed(sampler, text);
+    });
+    if (!counts.includes(0))
+      return this.topAll(tokens, Math.max(...counts)).map((top) => (past) => sampler.sampleTop(top, past));
+    const logits = this.evaluate(tokens, draft.length > 0);
+    const vocabulary = this.#logits.length;
+    return tokens.map((_, i) => (past) => sampler.sample(logits.subarray(i * vocabulary, (i + 1) * vocabulary), past));
+  }
+
   /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
   async prompt(
     tokens: readonly number[],
@@ -213,22 +239,31 @@ export class Engine {
       text += piece;
       if (piece) options.onText?.(piece);
     };
+    const { sampler, lookup } = options;
+    const speculation = lookup
+      ? new Speculation(this, this.#draftLength, lookup === true ? {} : lookup, prompt)
+      : undefined;
     const started = performance.now();
     let evaluated = started;
     try {
-      const { sampler } = options;
       await this.#read(prompt, this.#needed(sampler, history) ? want.none : want.last, options);
       evaluated = performance.now();
+      // Tokens that can still be evaluated.
+      const room = this.context - this.#position;
       while (tokens.length < options.count) {
         if (options.signal?.aborted) {
           stopReason = 'interrupt';
           break;
         }
-        if (tokens.length && this.#position === this.context) {
+        if (tokens.length > room) {
           stopReason = 'context';
           break;
         }
-        const token = this.draw(sampler, history, tokens.at(-1));
+        const most = Math.min(options.count, room + 1) - tokens.length;
+        const token =
+          speculation && tokens.length
+            ? speculation.draw(sampler, history, most)
+            : this.draw(sampler, history, tokens.at(-1));
         if (eos.has(token)) {
           stopReason = 'eos';
           break;
@@ -250,9 +285,18 @@ export class Engine {
       if (!options.signal?.aborted) throw error;
       evaluated = performance.now();
       stopReason = 'interrupt';
+    } finally {
+      speculation?.settle();
     }
     if (stopReason !== 'stop') emit(stream.end());
-    return { text, tokens, stopReason, promptMs: evaluated - started, generationMs: performance.now() - evaluated };
+    return {
+      text,
+      tokens,
+      stopReason,
+      ...(speculation ? { lookup: speculation.statistics } : {}),
+      promptMs: evaluated - started,
+      generationMs: performance.now() - evaluated,
+    };
   }
 
   /** Seconds by operation since the last call. @param on go on taking the time, or stop */
