@@ -11,13 +11,14 @@
  * 2.0 / 2.75 = 0.7, and nothing is drafted. Right guesses raise p and wrong ones lower it, whether they were drafted or not, so
  * drafts grow, shrink and pause with the text.
  *
- * Times are exponential means over about four evaluations of this process; an outlier counts as twice the mean at most. An
- * unmeasured size costs 1 + (size - 1) / 4 (two Zen 4 cores, 2B4T).
+ * Times are means over about the last four evaluations of this process. Before its first one, a size is taken to cost
+ * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every single token it is forgotten a little, so that one slow
+ * minute does not rule a size out for good. No draft is made before four single tokens were timed.
  *
  * Chances and times can mislead, so an account bounds what wrong drafts may cost. It is in tokens of plain decoding: it begins at 1,
- * a token that is drawn brings 1.02, an evaluation takes its cost, and only a size with 1 + account >= cost is allowed: one that can
- * be paid even if every guess is wrong, which leaves 1.02. So T tokens take at most 1.02 T + 1 times the time of one,
- * as far as the costs are known.
+ * a token that is drawn brings 1.02, an evaluation takes its cost, and only a size with cost <= 1 + account is allowed: one that can
+ * be paid even if every guess is wrong. So T tokens take at most 1.02 T + 1 times the time of one, and once more what a size takes
+ * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
  */
 
 /** Tokens of an evaluation that are considered. */
@@ -25,20 +26,48 @@ const sizes = [2, 4, 8, 16, 32] as const;
 /** Share of the time that may be lost. */
 const ALLOWANCE = 0.02;
 
-const moveTowards = (mean: number, sample: number): number => mean + (Math.min(sample, 2 * mean) - mean) / 4;
+/** Samples of a mean, after which older ones fade. */
+const SAMPLES = 4;
+
+/** What a size is taken to cost until it is measured. */
+const expectedCost = (size: number): number => 1 + (size - 1) / 4;
+
+/** A mean over all samples, and then over about the last four. */
+class Mean {
+  value: number;
+  samples: number;
+
+  /** @param value counts as one sample */
+  constructor(value?: number) {
+    this.value = value ?? 0;
+    this.samples = value === undefined ? 0 : 1;
+  }
+
+  add(sample: number): void {
+    this.samples = Math.min(this.samples + 1, SAMPLES);
+    this.value += (sample - this.value) / this.samples;
+  }
+}
 
 export class DraftLength {
-  /** Milliseconds of one token; 0: not measured yet. */
-  #single = 0;
+  /** Milliseconds of one token. */
+  readonly #single = new Mean();
   /** Costs by size, in tokens. */
-  readonly #costs = new Map<number, number>(sizes.map((size) => [size, 1 + (size - 1) / 4]));
+  readonly #costs = new Map(sizes.map((size) => [size as number, new Mean(expectedCost(size))]));
   #account = 1;
 
   /** An evaluation of 1 token, or of as many as `choose` told and one. */
   evaluated(size: number, ms: number): void {
-    if (size === 1) this.#single = this.#single ? moveTowards(this.#single, ms) : ms;
-    else this.#costs.set(size, moveTowards(this.cost(size), ms / this.#single));
-    this.#account -= this.cost(size);
+    if (size === 1) {
+      this.#single.add(ms);
+      for (const [of, cost] of this.#costs) cost.value += (expectedCost(of) - cost.value) / 1024;
+      this.#account -= 1;
+      return;
+    }
+    // More than twice the time of as many single ones is a disturbance.
+    const cost = Math.min(ms / this.#single.value, 2 * size);
+    this.#costs.get(size)!.add(cost);
+    this.#account -= cost;
   }
 
   /** A token was drawn. */
@@ -48,21 +77,22 @@ export class DraftLength {
 
   /** Time of an evaluation of `size` tokens over that of one. */
   cost(size: number): number {
-    return this.#costs.get(size) ?? 1;
+    return this.#costs.get(size)!.value;
   }
 
   /** @param most tokens that may be evaluated @param chance of guess i if those before it are right @returns tokens to draft */
   choose(most: number, chance: (i: number) => number): number {
-    if (!this.#single || chance(0) === 0) return 0;
+    if (this.#single.samples < SAMPLES || chance(0) === 0) return 0;
     let [best, speed] = [1, 1];
     let [verified, gain, all] = [1, 1, 1];
     for (const size of sizes) {
-      if (size > most || this.cost(size) > 1 + this.#account) break;
+      if (size > most) break;
       for (; verified < size; verified++) {
         all *= chance(verified - 1);
         gain += all;
       }
-      if (gain / this.cost(size) > speed) [best, speed] = [size, gain / this.cost(size)];
+      const cost = this.cost(size);
+      if (cost <= 1 + this.#account && gain / cost > speed) [best, speed] = [size, gain / cost];
     }
     return best - 1;
   }

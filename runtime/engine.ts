@@ -81,10 +81,10 @@ export class Engine {
   readonly #context: number;
   readonly #shared: boolean;
   readonly #logits: Float32Array;
-  readonly #token = new Int32Array(1);
+  #tokens = new Int32Array(1);
   readonly #head: HeadMode;
-  readonly #topIds: Int32Array;
-  readonly #topLogits: Float32Array;
+  #topIds: Int32Array;
+  #topLogits: Float32Array;
   readonly #draftLength = new DraftLength();
   #position = 0;
 
@@ -130,8 +130,8 @@ export class Engine {
 
   /** Evaluates one token. @returns its logits [vocabulary], valid until the next call */
   step(token: number): Float32Array {
-    this.#token[0] = token;
-    this.#position = this.#library.evaluate(this.#context, this.#token, 1, want.last, this.#logits);
+    this.#tokens[0] = token;
+    this.#position = this.#library.evaluate(this.#context, this.#tokens, 1, want.last, this.#logits);
     return this.#logits;
   }
 
@@ -153,18 +153,22 @@ export class Engine {
    * @param count at most 1024 and the vocabulary @returns valid until the next call
    */
   top(count: number, token?: number): Candidates {
-    if (token !== undefined) this.#token[0] = token;
+    if (token !== undefined) this.#tokens[0] = token;
     const [ids, logits] = [this.#topIds, this.#topLogits];
     const n = token === undefined ? 0 : 1;
-    this.#position = this.#library.top(this.#context, this.#token, n, count, want.last, ids, logits);
+    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.last, ids, logits);
     return { ids, logits, count };
   }
 
-  /** Evaluates tokens. @param count as for `top` @returns the largest logits of each */
+  /** Evaluates tokens. @param count as for `top` @returns the largest logits of each, valid until the next call */
   topAll(tokens: readonly number[], count: number): Candidates[] {
     const [n, all] = [tokens.length, tokens.length * count];
-    const [ids, logits] = [new Int32Array(all), new Float32Array(all)];
-    this.#position = this.#library.top(this.#context, Int32Array.from(tokens), n, count, want.all, ids, logits);
+    // Buffers are kept, since the first call with a new one is slow (0.1 ms).
+    if (this.#tokens.length < n) this.#tokens = new Int32Array(n);
+    if (this.#topIds.length < all) [this.#topIds, this.#topLogits] = [new Int32Array(all), new Float32Array(all)];
+    this.#tokens.set(tokens);
+    const [ids, logits] = [this.#topIds, this.#topLogits];
+    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.all, ids, logits);
     const row = (i: number) => [i * count, (i + 1) * count] as const;
     return tokens.map((_, i) => ({ ids: ids.subarray(...row(i)), logits: logits.subarray(...row(i)), count }));
   }
@@ -172,27 +176,33 @@ export class Engine {
   /** How many of the largest logits decide the next token; 0: all must be there. */
   #needed(sampler: Sampler, history: readonly number[]): number {
     const count = this.#head === 'exact' ? sampler.candidates(this.#logits.length, history) : 0;
-    return count <= this.#topIds.length ? count : 0;
+    return count <= MOST_TOP ? count : 0;
+  }
+
+  /** Evaluates `token`, unless it is absent. @returns how the token after it is drawn */
+  #evaluateOne(sampler: Sampler, history: readonly number[], token?: number): Draw {
+    const count = this.#needed(sampler, history);
+    if (count) {
+      const top = this.top(count, token);
+      return (past) => sampler.sampleTop(top, past);
+    }
+    const logits = token === undefined ? this.#logits : this.step(token);
+    return (past) => sampler.sample(logits, past);
   }
 
   /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. One foreign call. */
   draw(sampler: Sampler, history: readonly number[], token?: number): number {
-    const count = this.#needed(sampler, history);
-    if (count) return sampler.sampleTop(this.top(count, token), history);
-    return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
+    return this.#evaluateOne(sampler, history, token)(history);
   }
 
   /** Evaluates the last token of `history` and a draft of what follows, in one foreign call. @returns a draw after each of them */
   drawAll(sampler: Sampler, history: readonly number[], draft: readonly number[]): Draw[] {
     const tokens = [history.at(-1)!, ...draft];
-    const text = [...history];
-    const counts = [undefined, ...draft].map((guess) => {
-      if (guess !== undefined) text.push(guess);
-      return this.#needed(sampler, text);
-    });
+    if (!draft.length) return [this.#evaluateOne(sampler, history, tokens[0])];
+    const counts = tokens.map((_, i) => this.#needed(sampler, [...history, ...draft.slice(0, i)]));
     if (!counts.includes(0))
       return this.topAll(tokens, Math.max(...counts)).map((top) => (past) => sampler.sampleTop(top, past));
-    const logits = this.evaluate(tokens, draft.length > 0);
+    const logits = this.evaluate(tokens, true);
     const vocabulary = this.#logits.length;
     return tokens.map((_, i) => (past) => sampler.sample(logits.subarray(i * vocabulary, (i + 1) * vocabulary), past));
   }

@@ -25,15 +25,13 @@ export interface LookupOptions {
 
 /** Agreements of this length or more are one class. */
 const MOST_AGREEMENT = 16;
-/** Entries of the table; 256 KB. Text of 20,000 tokens fills it with its 3 kinds of n-grams; newer ones replace older ones. */
-const TABLE = 1 << 16;
 
 export class Lookup {
   readonly #shortest: number;
   readonly #longest: number;
   readonly #text: number[] = [];
   /** Position after the last n-gram with this hash; 0: none. */
-  readonly #table = new Int32Array(TABLE);
+  readonly #table: Int32Array;
   /** Hashes of the last n tokens, [n]. */
   readonly #hashes: Int32Array;
   /** Position of the guessed next token; 0: there is no match. */
@@ -42,8 +40,8 @@ export class Lookup {
   /** Share of right guesses by length of the agreement. */
   readonly #hits = Float64Array.from({ length: MOST_AGREEMENT + 1 }, (_, length) => length / (length + 2));
 
-  /** @throws UsageError for an option out of range */
-  constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}) {
+  /** @param tokens that the text may come to: an n-gram replaces an older one more often beyond @throws UsageError for an option out of range */
+  constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}, tokens = 4096) {
     if (
       !(
         Number.isInteger(shortest) &&
@@ -58,6 +56,8 @@ export class Lookup {
       );
     this.#shortest = shortest;
     this.#longest = longest;
+    // A power of two, and at least one entry for each n-gram of the text.
+    this.#table = new Int32Array(2 << Math.log2(tokens * (longest - shortest + 1)));
     this.#hashes = new Int32Array(longest + 1);
   }
 
@@ -96,7 +96,7 @@ export class Lookup {
     for (let n = 1; n <= Math.min(this.#longest, this.#text.length); n++) {
       hash = Math.imul(hash ^ this.#text[this.#text.length - n]!, 0x9e3779b1);
       hash ^= hash >>> 15;
-      this.#hashes[n] = hash & (TABLE - 1);
+      this.#hashes[n] = hash & (this.#table.length - 1);
     }
   }
 

@@ -37,7 +37,7 @@ export class Speculation {
   constructor(engine: Engine, length: DraftLength, options: LookupOptions, text: readonly number[]) {
     this.#engine = engine;
     this.#length = length;
-    this.#lookup = new Lookup(options);
+    this.#lookup = new Lookup(options, engine.context);
     for (const token of text) this.#lookup.push(token);
   }
 
