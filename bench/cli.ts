@@ -32,7 +32,7 @@ const program = createProgram('bench', 'Measures generated libraries on random m
   )
   .option(
     '--packing <names>',
-    `packings: ${Object.keys(packings).join(',')} (default: all)`,
+    `packings: ${Object.keys(packings).join(',')} (default: decode all, else what the plan takes)`,
     listOf(oneOf(...Object.keys(packings))),
   )
   .option(
@@ -45,10 +45,23 @@ const program = createProgram('bench', 'Measures generated libraries on random m
     `key-value cache types: ${Object.keys(kvTypes).join(',')} (default: the engine's)`,
     listOf(oneOf(...Object.keys(kvTypes))),
   )
-  .option('--context <n,...>', 'positions filled before the token (default: 128,2048)', listOf(wholeNumber(1, 1 << 20)))
-  .option('--seconds <s>', 'time for measuring, shared by all (default: 40, with --quick 20)', realNumber(0, 3600))
-  .option('--quick', 'context 128, at most 2 threads: below a minute once built and packed')
-  .option('--peers [folder]', 'also llama.cpp, where node-llama-cpp is installed (default: here)')
+  .option(
+    '--context <n,...>',
+    'positions filled before the token or the batch (default: decode 128,2048, batch 128)',
+    listOf(wholeNumber(1, 1 << 20)),
+  )
+  .option(
+    '--n <n,...>',
+    'tokens of a prompt or of a batch (default: prefill 32,128,512,2048, batch 1,2,4,8,16)',
+    listOf(wholeNumber(1, 1 << 20)),
+  )
+  .option(
+    '--seconds <s>',
+    'time for measuring a subject, shared by all its rows (default: 40, with --quick 20 to 30)',
+    realNumber(0, 3600),
+  )
+  .option('--quick', 'context 128, prompts of 128 and 512, at most 2 threads: below a minute once built and packed')
+  .option('--peers [folder]', 'decode also llama.cpp, where node-llama-cpp is installed (default: here)')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--json', 'print one JSON object instead of tables')
   .addHelpText(
@@ -65,6 +78,8 @@ Examples:
   npm run -s bench -- decode --layers 4 --threads 2   a quick look at a part of the model
   npm run -s bench -- decode --shape llama3-8b-158 --context 128 --seconds 90
   npm run -s bench -- decode --quick --peers          in alternation with llama.cpp
+  npm run -s bench -- prefill --n 2048,8192 --threads 2
+  npm run -s bench -- decode prefill batch --quick --json
 
 Random models are kept in $XDG_CACHE_HOME/bitnet-gen (bitnet-run --cache clear removes them).
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
@@ -78,6 +93,7 @@ interface Options {
   threads?: number[];
   kv?: string[];
   context?: number[];
+  n?: number[];
   seconds?: number;
   quick?: boolean;
   peers?: string | true;
@@ -112,6 +128,7 @@ program.action(async (asked: string[], o: Options) => {
           ...(o.threads ? { threads: o.threads } : {}),
           ...(o.kv ? { kv: o.kv } : {}),
           ...(o.context ? { contexts: o.context } : {}),
+          ...(o.n ? { sizes: o.n } : {}),
           ...(o.seconds === undefined ? {} : { seconds: o.seconds }),
           ...(o.peers ? { peers: o.peers === true ? '' : o.peers } : {}),
           ...(o.cc ? { cc: o.cc } : {}),

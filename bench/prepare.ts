@@ -20,7 +20,7 @@ import type { Request } from './subjects/subject.ts';
 /** A library with a model in it; whoever prepared it closes the model. */
 export interface Prepared {
   readonly cpu: CpuProfile;
-  /** Key in the registry of packings. */
+  /** Key in the registry of packings; keys, where the plan took several. */
   readonly packing: string;
   readonly compiler: Compiler;
   readonly manifest: Manifest;
@@ -43,29 +43,39 @@ function profiles(targets: readonly string[] | undefined): CpuProfile[] {
 /** Keys of the packings that a CPU's instructions can decode. */
 const usablePackings = (cpu: CpuProfile): string[] =>
   Object.entries<Packing>(packings)
-    .filter(([, p]) => packingsFor(isaOf(cpu.isa)).includes(p) && candidates('decode', cpu, p, 1, 1).length > 0)
+    .filter(([, p]) => packingsFor(isaOf(cpu.isa)).includes(p) && candidates(cpu, p, 1, 1).length > 0)
     .map(([key]) => key);
+
+/** The packings that are measured unless some are asked for: every one that a CPU can decode, or what its plan takes. */
+export type Packings = 'all' | 'planned';
+
+/** The registry's keys for the packings of a library's matrices. */
+const packingsIn = (manifest: Manifest): string =>
+  Object.entries<Packing>(packings)
+    .filter(([, p]) => Object.values(manifest.matrices).some(({ packing }) => packing === p.token))
+    .map(([key]) => key)
+    .join('+');
 
 /**
  * Builds and opens what is to be compared; closes nothing.
  * @param notes gets the combinations that are not possible, and why
  * @throws BitnetError; AbortError
  */
-export async function* prepare(request: Request, notes: string[]): AsyncGenerator<Prepared> {
+export async function* prepare(request: Request, wanted: Packings, notes: string[]): AsyncGenerator<Prepared> {
   const { signal, onProgress } = request;
   const cpus = profiles(request.targets);
   const folder = await randomModel(request.shape, (...at) => onProgress('writing a random model, MB', ...at), signal);
   const source = openModel(folder);
   for (const cpu of cpus)
-    for (const packing of request.packings ?? usablePackings(cpu)) {
+    for (const packing of request.packings ?? (wanted === 'all' ? usablePackings(cpu) : [undefined])) {
       const build = await ensureBuilt(source.shape, cpu, {
-        packing: (packings as Readonly<Record<string, Packing>>)[packing]!.token,
+        packing: packing && (packings as Readonly<Record<string, Packing>>)[packing]!.token,
         onProgress: (...at) => onProgress('compiling', ...at),
         signal,
         ...(request.cc ? { cc: request.cc } : {}),
       }).catch((error) => {
         if (!(error instanceof PlanError)) throw error;
-        notes.push(`${cpu.isa} ${packing} left out: ${error.message}`);
+        notes.push(`${packing ? `${cpu.isa} ${packing}` : cpu.isa} left out: ${error.message}`);
       });
       if (!build) continue;
       const library = await openLibrary(build.library);
@@ -73,6 +83,7 @@ export async function* prepare(request: Request, notes: string[]): AsyncGenerato
         onProgress: (...at) => onProgress('packing weights', ...at),
         signal,
       });
-      yield { cpu, packing, compiler: build.compiler, manifest: build.manifest, source, library, model };
+      const { compiler, manifest } = build;
+      yield { cpu, packing: packingsIn(manifest), compiler, manifest, source, library, model };
     }
 }

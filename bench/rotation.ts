@@ -8,8 +8,14 @@ export interface Measured {
   turn(): Promise<void>;
 }
 
-/** Rounds that are made however long they take. */
-const LEAST_ROUNDS = 3;
+/** How long a rotation goes on. */
+export interface Pace {
+  readonly seconds: number;
+  /** Rounds that are made however long they take; default: 3. */
+  readonly least?: number;
+  /** Turns differ a lot in length: after the least rounds, whatever had more than an equal share of the time sits out. */
+  readonly even?: boolean;
+}
 
 /**
  * Gives everything its turn, round after round, until the time is over; each round begins one further.
@@ -17,16 +23,21 @@ const LEAST_ROUNDS = 3;
  */
 export async function rotate(
   all: readonly Measured[],
-  seconds: number,
+  { seconds, least = 3, even = false }: Pace,
   onProgress: (done: number, total: number) => void,
   signal: AbortSignal,
 ): Promise<number> {
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
+  const spent = new Map(all.map((each) => [each, 0]));
   let round = 0;
-  for (; round < LEAST_ROUNDS || elapsed() < seconds; round++)
+  for (; round < least || elapsed() < seconds; round++)
     for (let i = 0; i < all.length; i++) {
-      await all[(i + round) % all.length]!.turn();
+      const each = all[(i + round) % all.length]!;
+      const begun = elapsed();
+      if (even && round >= least && spent.get(each)! * all.length > begun) continue;
+      await each.turn();
+      spent.set(each, spent.get(each)! + elapsed() - begun);
       onProgress(Math.min(Math.round(elapsed()), seconds), seconds);
       // Lets Ctrl-C through.
       await new Promise((resolve) => setImmediate(resolve));

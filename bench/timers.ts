@@ -1,10 +1,10 @@
 /**
- * What the rotation gives its turns to: decoding with one engine, and a plain read. A turn is several tokens or passes in a row,
- * since threads that have just slept are slow: the first one of a turn only warms up.
+ * What the rotation gives its turns to: an engine at work, and a plain read. A turn is several tokens or passes in a row, since
+ * threads that have just slept are slow: the first one of a turn only warms up.
  */
 import type { Engine } from '../runtime/engine.ts';
-import type { Profile } from '../runtime/library.ts';
 import { createSampler } from '../runtime/sampler.ts';
+import type { Profiled } from './profile.ts';
 import type { Reader, ReadPass } from './read.ts';
 import { type Measured, median } from './rotation.ts';
 
@@ -13,41 +13,47 @@ export const TOKENS = 5;
 /** One to warm up, two that are timed. */
 const PASSES = 3;
 
-/** A profiled token: its milliseconds as the caller sees them, and its seconds by operation. */
-export interface ProfiledToken {
-  readonly ms: number;
-  readonly profile: Profile;
-}
-
-/** Decodes greedily, as generation does, from the same position over and over. */
-export class TokenTimer implements Measured {
+/** Has an engine do something several times in a row, each turn from the same position. */
+export class RunTimer implements Measured {
   readonly ms: number[] = [];
-  readonly profiled: ProfiledToken[] = [];
+  readonly profiled: Profiled[] = [];
   readonly #engine: Engine;
+  readonly #runs: number;
+  readonly #run: (i: number) => unknown;
   readonly #position: number;
-  readonly #first: number;
-  readonly #sampler = createSampler({ temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0 });
 
-  /** @param position where decoding begins, up to which the cache is to be filled @param first the token to begin with */
-  constructor(engine: Engine, position: number, first: number) {
+  /**
+   * @param runs of a turn: of several, the first only warms up; the last is timed by operation, and as a whole if there is no other
+   * @param run does the i-th, and may return a promise
+   */
+  constructor(engine: Engine, runs: number, run: (i: number) => unknown) {
     this.#engine = engine;
-    this.#position = position;
-    this.#first = first;
+    this.#run = run;
+    this.#runs = runs;
+    this.#position = engine.position;
   }
 
   async turn(): Promise<void> {
-    let token = this.#first;
-    for (let i = 0; i < TOKENS; i++) {
-      const last = i === TOKENS - 1;
+    for (let i = 0; i < this.#runs; i++) {
+      const last = i === this.#runs - 1;
       if (last) this.#engine.profile(true);
       const started = performance.now();
-      token = this.#engine.draw(this.#sampler, [], token);
+      await this.#run(i);
       const ms = performance.now() - started;
       if (last) this.profiled.push({ ms, profile: this.#engine.profile(false) });
-      else if (i > 0) this.ms.push(ms);
+      if (last ? this.#runs <= 2 : i > 0) this.ms.push(ms);
     }
     this.#engine.rewind(this.#position);
   }
+}
+
+/** Greedy decoding, as generation does it, from the engine's position. */
+export function tokenTimer(engine: Engine): RunTimer {
+  const sampler = createSampler({ temperature: 0, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 0 });
+  let token = 0;
+  return new RunTimer(engine, TOKENS, (i) => {
+    token = engine.draw(sampler, [], i === 0 ? 0 : token);
+  });
 }
 
 /** Reads as many bytes by as many threads. */

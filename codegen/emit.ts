@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
-import { familyOf, kernelSource } from './generate.ts';
+import { kernelSource } from './generate.ts';
 import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
@@ -13,15 +13,16 @@ import { isaOf } from './isa/index.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen.ts';
+import { BLOCK_LINES, entryBytes, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingOf } from './packings/index.ts';
-import { tilesOf } from './packings/packing.ts';
+import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
-import { kernelsOf } from './plan.ts';
+import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
 
 /** The document that travels with a library (schemas/manifest.schema.json). */
@@ -31,7 +32,9 @@ export interface Manifest {
   readonly cpu: Plan['cpu'];
   readonly batch: number;
   readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
-  readonly matrices: Readonly<Record<string, { packing: string; gemv: string; gemm: string; why: string }>>;
+  readonly matrices: Readonly<
+    Record<string, { packing: string; gemv: string; gemm: readonly string[]; tables?: readonly string[]; why: string }>
+  >;
   readonly kernels: Readonly<Record<string, string>>;
 }
 
@@ -56,7 +59,13 @@ export function manifestOf(plan: Plan): Manifest {
     matrices: Object.fromEntries(
       Object.entries(plan.matrices).map(([slot, m]) => [
         slot,
-        { packing: m.packing, gemv: format(m.gemv), gemm: format(m.gemm), why: m.why },
+        {
+          packing: m.packing,
+          gemv: format(m.gemv),
+          gemm: m.gemm.map(format),
+          ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
+          why: m.why,
+        },
       ]),
     ),
     kernels: Object.fromEntries(Object.entries(plan.kernels).map(([role, spec]) => [role, format(spec)])),
@@ -77,7 +86,11 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
   ];
 }
 
-const panelOf = (m: MatrixPlan) => familyOf(m.gemm).product!.panel!(m.gemm);
+/** Where a thread's offsets, tables and sums lie; nothing without tables. */
+const scratchOf = (plan: Plan, m: MatrixPlan) =>
+  m.tables
+    ? tableScratch(packingOf(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
+    : { others: 0, tables: 0, sums: 0, bytes: 0 };
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
@@ -94,7 +107,12 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_EMBEDDING_BYTES', shape.embeddingType === 'f32' ? 4 : 2],
     ['BN_BATCH', plan.batch],
-    ['BN_PANEL_BYTES', roundUp(Math.max(...matrices.map((m) => panelOf(m).bytes)), 64)],
+    ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
+    ['BN_TABLE_ROWS', tableRows(plan.cpu)],
+    ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
+    ['BN_TABLE_LINES', BLOCK_LINES],
+    ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
     ['BN_ATTENTION_SPAN', SPAN],
     ['BN_ATTENTION_PART', partSize(shape.heads / shape.kvHeads, shape.headSize)],
     ['BN_ATTENTION_SCRATCH', attentionScratch(shape.heads / shape.kvHeads)],
@@ -171,9 +189,22 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
     const p = packingOf(m.packing);
-    return `    [${constant(slot)}] = {.gemv = bn_${format(m.gemv)},
-                      .gemm = bn_${format(m.gemm)},
-                      .tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .panel_tiles = ${panelOf(m).tiles}, .tokens = ${panelOf(m).tokens}, .x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}},`;
+    const { others, tables, sums } = scratchOf(plan, m);
+    const steps = m.tables && {
+      offsets: m.tables.offsets,
+      sums: m.tables.sums,
+      results: m.tables.results,
+      ...(m.tables.last ? { last_offsets: m.tables.last.offsets, last_sums: m.tables.last.sums } : {}),
+    };
+    const members = [
+      `.gemv = bn_${format(m.gemv)}`,
+      ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
+      ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
+      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
+      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}`,
+      `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
+    ];
+    return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
   });
   const { layout: _, ...described } = manifest;
   return `/* Tables of ${plan.shape.name} on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */

@@ -11,30 +11,44 @@ import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
+import { gemmSpecs } from './kernels/dot-products.ts';
 import { elementTile } from './kernels/elementwise.ts';
-import { MAX_TOKENS } from './kernels/gemm.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen.ts';
+import { offsetsSpec } from './kernels/table-offsets.ts';
+import { resultsSpec } from './kernels/table-results.ts';
+import { sumsSpec } from './kernels/table-sums.ts';
+import { BLOCK_LINES } from './kernels/tables.ts';
+import { productStride, tablePackings } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
-import { bytesOf } from './packings/packing.ts';
-import { candidates, firstLegal } from './space.ts';
+import { bytesOf, linesOf } from './packings/packing.ts';
+import { candidates, firstLegal, refusal } from './space.ts';
 import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
   /** Token of the packing. */
   readonly packing: string;
-  /** Decode and prompt kernels, over the same bytes. */
+  /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
-  readonly gemm: KernelSpec;
+  readonly gemm: readonly KernelSpec[];
+  readonly tables?: TablesPlan;
   /** The reason for the choice, for people. */
   readonly why: string;
+}
+
+/** The steps of products by tables; `last` for a line that is left over by blocks of lines. */
+export interface TablesPlan {
+  readonly offsets: KernelSpec;
+  readonly sums: KernelSpec;
+  readonly results: KernelSpec;
+  readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
 
 export interface Plan {
@@ -47,6 +61,8 @@ export interface Plan {
   readonly kernels: Readonly<Record<string, KernelSpec>>;
 }
 
+/** Tokens of a prompt that pass through the layers at once: four vectors of 32 tokens for products by tables. */
+const BATCH = 128;
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
@@ -62,12 +78,11 @@ function chooseMatrix(
   const advised = advice?.('decode', n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
-    const offered = candidates('decode', cpu, p, n, k);
+    const offered = candidates(cpu, p, n, k);
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
-    const gemm = firstLegal(candidates('prompt', cpu, p, n, k));
-    if (typeof gemv === 'string' || typeof gemm === 'string') {
-      refused.push(typeof gemv === 'string' ? gemv : (gemm as string));
+    if (typeof gemv === 'string') {
+      refused.push(gemv);
       continue;
     }
     const bytes = bytesOf(p, n, k) / (n * k);
@@ -76,7 +91,8 @@ function chooseMatrix(
       best = {
         packing: p.token,
         gemv,
-        gemm,
+        gemm: gemmSpecs(cpu.isa, p, n, k),
+        ...tablesFor(cpu, p, n, k),
         cycles,
         why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
       };
@@ -93,6 +109,33 @@ function chooseMatrix(
   const { cycles: _, ...plan } = best;
   return plan;
 }
+
+/** Rows that products by tables take at once: their sums for a whole batch fill half of the second-level cache. */
+export const tableRows = (cpu: CpuProfile): number =>
+  Math.max(256, Math.min(2048, Math.floor(cpu.cache.l2 / 2 / (2 * BATCH) / 256) * 256));
+
+/** An ISA with vectors sums by tables; a vector of one lane gains nothing. */
+function tablesFor(cpu: CpuProfile, p: Packing, n: number, k: number): { tables?: TablesPlan } {
+  const isa = isaOf(cpu.isa);
+  if (isa.lanes === 1 || !tablePackings(isa).includes(p)) return {};
+  const rows = tableRows(cpu);
+  const steps = (lines: number) => ({
+    offsets: offsetsSpec(p, isa.name, k, lines, rows),
+    sums: sumsSpec(p, isa.name, k, lines, rows),
+  });
+  const tables = {
+    ...steps(BLOCK_LINES),
+    results: resultsSpec(isa.name, productStride(p, n), rows),
+    ...(linesOf(p, k) % BLOCK_LINES ? { last: steps(1) } : {}),
+  };
+  return kernelsOfTables(tables).some(refusal) ? {} : { tables };
+}
+
+/** Every kernel of products by tables. */
+export const kernelsOfTables = ({ last, ...steps }: TablesPlan): KernelSpec[] => [
+  ...Object.values(steps),
+  ...(last ? Object.values(last) : []),
+];
 
 function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
   const isa = isaOf(isaName);
@@ -169,7 +212,7 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
   return Object.freeze({
     shape,
     cpu,
-    batch: Math.min(MAX_TOKENS, 64),
+    batch: BATCH,
     matrices: matrices as Record<MatrixSlot, MatrixPlan>,
     kernels: floatKernels(shape, cpu.isa),
   });
@@ -178,7 +221,10 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 /** Every kernel of a plan, each once, by name. */
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
-    ...matrixSlots.flatMap((s) => [plan.matrices[s].gemv, plan.matrices[s].gemm]),
+    ...matrixSlots.flatMap((slot) => {
+      const { gemv, gemm, tables } = plan.matrices[slot];
+      return [gemv, ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
+    }),
     ...Object.values(plan.kernels),
   ];
   return new Map(all.map((spec) => [format(spec), spec]));

@@ -6,14 +6,14 @@ import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { neededFeatures, programOf } from './generate.ts';
 import { kernels } from './kernels/index.ts';
-import type { KernelFamily, Product } from './kernels/kernel.ts';
+import type { KernelFamily } from './kernels/kernel.ts';
 import type { KernelSpec } from './name.ts';
 import type { Packing } from './packings/packing.ts';
 
-/** All specs for y[n] = W[n][k] . x in one phase, over one packing, that this CPU's features allow. */
-export function candidates(phase: Product['phase'], cpu: CpuProfile, p: Packing, n: number, k: number): KernelSpec[] {
+/** All specs for y[n] = W[n][k] . x over one packing, that this CPU's features allow. */
+export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): KernelSpec[] {
   return Object.values<KernelFamily>(kernels)
-    .flatMap(({ product }) => (product?.phase === phase ? product.candidates(cpu, p, n, k) : []))
+    .flatMap(({ product }) => product?.candidates(cpu, p, n, k) ?? [])
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
 }
 

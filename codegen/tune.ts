@@ -119,7 +119,7 @@ async function measure(
 /** The legal decode kernels of a matrix, by packing. */
 function legal(cpu: CpuProfile, n: number, k: number): { p: Packing; specs: KernelSpec[] }[] {
   return packingsFor(isaOf(cpu.isa))
-    .map((p) => ({ p, specs: candidates('decode', cpu, p, n, k).filter((spec) => !refusal(spec)) }))
+    .map((p) => ({ p, specs: candidates(cpu, p, n, k).filter((spec) => !refusal(spec)) }))
     .filter(({ specs }) => specs.length > 0);
 }
 

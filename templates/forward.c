@@ -36,24 +36,6 @@ static void fetch(const bn_state *s, int layer, int slot) {
   for (long i = 0; i < length; i += LANES) __builtin_prefetch(vector + i, 0, 2);
 }
 
-/* y = W q for one matrix of a layer, by row tiles. */
-static void product(bn_state *s, int thread, int layer, int matrix, const quantised *a) {
-  const bn_matrix *m = &bn_matrices[matrix];
-  const uint8_t *w =
-      s->arena ? bn_arena_weights(s->arena, thread, layer, matrix) : bn_tensor_data(s->model, tensor_of(layer, matrix));
-  long t0, t1;
-  bn_time(BN_TIME_TERNARY);
-  bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
-  if (t0 >= t1) return;
-  if (s->n == 1) {
-    m->gemv(w, a->q + (size_t)thread * (size_t)a->stride, a->sum[thread], s->y[matrix], t0, t1);
-  } else {
-    const long tokens = (s->n + m->tokens - 1) / m->tokens * m->tokens,
-               whole = t0 + (t1 - t0) / m->panel_tiles * m->panel_tiles;
-    m->gemm(w, a->q, a->sum, s->y[matrix], s->panels + (size_t)thread * BN_PANEL_BYTES, tokens, t0, whole, t1);
-  }
-}
-
 static void embed(bn_state *s, long t, long row) {
   const size_t bytes = PADDED(BN_HIDDEN) * BN_EMBEDDING_BYTES;
   bn_rows((const void *)(bn_tensor_data(s->model, BN_TOKEN_EMBD) + (size_t)s->tokens[t] * bytes),
@@ -121,8 +103,7 @@ static void expand(bn_state *s, int thread, int layer) {
 #if BN_SUB_NORMS
   fetch(s, layer, BN_FFN_SUB_NORM);
 #endif
-  product(s, thread, layer, BN_FFN_GATE, &s->hidden);
-  product(s, thread, layer, BN_FFN_UP, &s->hidden);
+  bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
   float *scratch = scratch_of(s, thread);
   long t0, t1;
   bn_time(BN_TIME_REST);
@@ -152,9 +133,7 @@ static void evaluate(void *argument, int thread, int threads) {
 #if BN_SUB_NORMS
     fetch(s, layer, BN_ATTN_SUB_NORM);
 #endif
-    product(s, thread, layer, BN_ATTN_Q, &s->hidden);
-    product(s, thread, layer, BN_ATTN_K, &s->hidden);
-    product(s, thread, layer, BN_ATTN_V, &s->hidden);
+    bn_products(s, thread, layer, BN_ATTN_Q, 3, &s->hidden); /* and k and v, which follow */
     bn_pool_barrier(s->pool);
     bn_rotate(s, thread, layer);
     bn_pool_barrier(s->pool);
@@ -163,13 +142,13 @@ static void evaluate(void *argument, int thread, int threads) {
     mix(s, thread, layer);
     meet(s);
     fetch(s, layer, BN_FFN_NORM);
-    product(s, thread, layer, BN_ATTN_OUTPUT, &s->mixed);
+    bn_products(s, thread, layer, BN_ATTN_OUTPUT, 1, &s->mixed);
     bn_pool_barrier(s->pool);
     enter(s, thread, layer, BN_FFN_NORM);
     meet(s);
     expand(s, thread, layer);
     fetch(s, layer + 1, BN_ATTN_NORM);
-    product(s, thread, layer, BN_FFN_DOWN, &s->inner);
+    bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
     bn_pool_barrier(s->pool);
   }
   /* The hidden states stay, the last token's always: bn_largest reads them. */

@@ -43,20 +43,32 @@ typedef struct {
 } bn_packing;
 extern const bn_packing bn_packings[];
 
-typedef void bn_gemv(const uint8_t *w, const int8_t *x, int32_t sum, int32_t *y, long t0, long t1);
-typedef void bn_gemm(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, uint8_t *panel, long tokens,
-                     long t0, long whole, long t1);
-/* One kind of ternary matrix: its kernels and the strides they are specialised to. Indexed by slot: BN_ATTN_Q ...
+/* One token or several, as many as the kernel is made for; row tiles [t0, t1). */
+typedef void bn_gemv(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, long t0, long t1);
+/* The steps of products by tables (codegen/kernels/tables.ts). */
+typedef void bn_offsets(const uint8_t *w, uint8_t *quads, uint8_t *others, long tiles);
+typedef void bn_sums(const int8_t *x, const uint8_t *quads, const uint8_t *others, uint8_t *sums, uint8_t *scratch,
+                     long tokens, long rows);
+typedef void bn_results(uint8_t *sums, int32_t *y, long tokens, long rows);
+/* One kind of ternary matrix: its kernels and the sizes they are specialised to. Indexed by slot: BN_ATTN_Q ...
  * BN_FFN_DOWN. */
 typedef struct {
-  bn_gemv *gemv;
-  bn_gemm *gemm;
-  int tiles;       /* row tiles */
-  int tile_rows;   /* rows of one */
-  int panel_tiles; /* row tiles of one gemm panel */
-  int tokens;      /* gemm takes a multiple of this many tokens */
-  int x_stride;    /* bytes from token to token */
-  int y_stride;    /* int32 from token to token */
+  bn_gemv *gemv; /* one token */
+  struct {
+    int tokens;
+    bn_gemv *kernel;
+  } gemm[BN_GEMMS];    /* several tokens, by rising number; 0: there is none */
+  bn_offsets *offsets; /* whole vectors of tokens, by tables; NULL: there are none */
+  bn_sums *sums;
+  bn_results *results;
+  bn_offsets *last_offsets; /* for the line that blocks of BN_TABLE_LINES leave over */
+  bn_sums *last_sums;
+  int tiles;                         /* row tiles */
+  int tile_rows, tile_bytes;         /* rows and bytes of one */
+  int lines, line_k, line_bytes;     /* lines of a tile; k and bytes of one */
+  int others_at, tables_at, sums_at; /* in a thread's scratch: offsets of fields beyond four, tables, sums */
+  int x_stride;                      /* bytes from token to token */
+  int y_stride;                      /* int32 from token to token */
 } bn_matrix;
 extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
 extern const float bn_inverse_frequencies[BN_HEAD_SIZE / 2];

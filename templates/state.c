@@ -54,7 +54,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
       s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
-  s->panels = take(a, (size_t)threads * BN_PANEL_BYTES);
+  s->tables = take(a, (size_t)threads * BN_SCRATCH_BYTES);
   s->scores = take(a, BN_VOCABULARY * sizeof(float));
   s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED

@@ -66,7 +66,7 @@ struct bn_state {
   int32_t *y[BN_SLOTS];               /* products, by matrix */
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
-  uint8_t *panels; /* [threads][BN_PANEL_BYTES] */
+  uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
   /* the k largest logits (head.c) */
   const float *last; /* [BN_HIDDEN] hidden state, in `normed`: of the token before last_position, or being scored */
   int last_position;
@@ -118,6 +118,8 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
 }
 
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */
+/* The products of `count` matrices, from `matrix` on, with the same input. */
+void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);

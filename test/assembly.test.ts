@@ -14,6 +14,7 @@ import type { Program, Statement } from '../codegen/ir/record.ts';
 import { Recorder } from '../codegen/ir/record.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
+import { gemmSpecs } from '../codegen/kernels/dot-products.ts';
 import { kernels } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
 import { packings, packingsFor } from '../codegen/packings/index.ts';
@@ -107,11 +108,15 @@ describe('assembly', () => {
       });
       continue;
     }
-    for (const [op, family] of Object.entries<KernelFamily>(kernels))
-      for (const p of packingsFor(isa)) {
-        if (!family.product) continue;
-        it(`${op} over ${p.token} on ${isa.name}: no stack traffic, all dot instructions`, async function () {
-          const spec = firstLegal(family.product!.candidates(cpu, p, 2560, 2560));
+    const firstOf = (family: KernelFamily, p: Packing) => firstLegal(family.product!.candidates(cpu, p, 2560, 2560));
+    for (const p of packingsFor(isa))
+      for (const [what, spec] of [
+        ...Object.entries<KernelFamily>(kernels)
+          .filter(([, family]) => family.product)
+          .map(([op, family]) => [op, firstOf(family, p)] as const),
+        ...gemmSpecs(isa.name, p, 2560, 2560).map((s) => [`${s.op} of ${s.tile[0]} tokens`, s] as const),
+      ]) {
+        it(`${what} over ${p.token} on ${isa.name}: no stack traffic, all dot instructions`, async function () {
           if (typeof spec === 'string') skip(this, spec);
           const source = kernelSource(spec);
           const expected = loopsOf(source.program);
@@ -129,9 +134,9 @@ describe('assembly', () => {
       }
 
     it(`a tile that does not fit the registers of ${isa.name} shows as stack traffic`, async function () {
-      // The prompt kernel with more accumulators than registers, recorded without check().
+      // With more accumulators than registers, recorded without check().
       const p = Object.values<Packing>(packings)[0]!;
-      const spec = kernels.gemm.product!.candidates(cpu, p, 2560, 2560)[0]!;
+      const spec = gemmSpecs(isa.name, p, 2560, 2560)[0]!;
       const vectors = spec.tile[1]! / isa.lanes;
       const large = {
         ...spec,

@@ -1,9 +1,15 @@
 /** npm run bench from the outside, on a tiny shape and for a moment: the form of its results, not their size. */
 import { strict as assert } from 'node:assert';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { dotsFor } from '../bench/dots.ts';
+import type { RateRow } from '../bench/subjects/rates.ts';
 import { runnableIsas } from '../codegen/cpu.ts';
+import { layerSlots } from '../codegen/graph.ts';
+import { isas } from '../codegen/isa/index.ts';
+import type { Isa } from '../codegen/isa/isa.ts';
 import { packings } from '../codegen/packings/index.ts';
 import { operations } from '../runtime/library.ts';
+import type { ModelShape } from '../schemas/types.ts';
 import { useCli } from './run-cli.ts';
 import { smallShape } from './write-model.ts';
 
@@ -11,6 +17,36 @@ const shapes = {
   tied: smallShape({ name: 'bench-tied', layers: 3 }),
   separate: smallShape({ name: 'bench-separate', activation: 'silu', subNorms: false, tiedEmbedding: false }),
 };
+
+const near = (a: number, b: number, what: string) => assert.ok(Math.abs(a - b) < 1e-9 * Math.abs(b), what);
+const targets = runnableIsas().filter((isa) => isa.family !== 'any' || runnableIsas().length === 1);
+const weightsOf = (shape: ModelShape) =>
+  shape.layers * layerSlots(shape).reduce((sum, s) => sum + (s.kind === 'ternary' ? s.rows * s.cols : 0), 0);
+
+/** The operations of a profile, and what is outside them, are all of its time. */
+function checkProfile(total: number, { outside, ...parts }: Readonly<Record<string, number>>): void {
+  assert.deepEqual(Object.keys(parts), operations);
+  near(
+    operations.reduce((sum, name) => sum + parts[name]!, outside!),
+    total,
+    'profile',
+  );
+}
+
+/** A row of prefill or batch: its numbers are there, and fit together. */
+function checkRate(row: RateRow, shape: ModelShape): void {
+  assert.ok(targets.some((isa) => isa.name === row.target));
+  for (const packing of row.packing.split('+')) assert.ok(packing in packings, row.packing);
+  const positive = ['threads', 'n', 'ms', 'tok_s', 'kernel_gmacs', 'peak_gmacs', 'peak_fraction', 'samples'] as const;
+  for (const name of [...positive, 'kernel_only_fraction'] as const)
+    assert.ok(row[name] > 0 && Number.isFinite(row[name]), `${name} is ${row[name]}`);
+  const { total, ...parts } = row.profile;
+  checkProfile(total, parts);
+  near(row.tok_s, (1000 * row.n) / row.ms, 'tok/s');
+  near(row.kernel_gmacs, (weightsOf(shape) * row.n) / parts.ternary / 1e6, 'GMAC/s');
+  near(row.peak_fraction, row.kernel_gmacs / row.peak_gmacs, 'of peak');
+  near(row.kernel_only_fraction, (row.tok_s * weightsOf(shape)) / row.kernel_gmacs / 1e9, 'of kernels alone');
+}
 
 describe('bench', () => {
   const cli = useCli();
@@ -34,7 +70,6 @@ describe('bench', () => {
       ...brief,
     ];
     const document = await cli.json('bench', args);
-    const targets = runnableIsas().filter((isa) => isa.family !== 'any' || runnableIsas().length === 1);
     assert.equal(document.decode.length, targets.length * 2 * 2);
     assert.deepEqual(document.shape, shapes.tied);
     assert.ok(document.machine.cpu && document.machine.cpus > 0 && document.compiler);
@@ -43,22 +78,16 @@ describe('bench', () => {
       const positive = ['threads', 'context', 'ms_per_token', 'tok_s', 'bytes_per_token', 'gb_s', 'read_ms'];
       for (const name of [...positive, 'roof_fraction', 'ternary_roof_fraction', 'samples'])
         assert.ok(row[name] > 0, `${name} is ${row[name]}`);
-      const near = (a: number, b: number, what: string) => assert.ok(Math.abs(a - b) < 1e-9 * Math.abs(b), what);
       near(row.roof_fraction, row.read_ms / row.ms_per_token, 'roof');
       near(row.tok_s, 1000 / row.ms_per_token, 'tok/s');
       near(row.gb_s, row.bytes_per_token / row.ms_per_token / 1e6, 'GB/s');
       const { ternary, head, kv, other } = row.bytes;
       assert.equal(ternary + head + kv + other, row.bytes_per_token);
       assert.equal(kv, 20 * 3 * 2 * 2 * 64 * (row.kv === 'f16' ? 2 : 4));
-      const { token, outside, ...parts } = row.profile;
-      assert.deepEqual(Object.keys(parts), operations);
-      near(
-        operations.reduce((sum, name) => sum + parts[name], outside),
-        token,
-        'profile',
-      );
+      const { token, ...parts } = row.profile;
+      checkProfile(token, parts);
       // Measured by the library, inside what the caller measures.
-      assert.ok(outside >= 0, `outside ${outside}`);
+      assert.ok(parts.outside >= 0, `outside ${parts.outside}`);
       assert.equal(typeof row.huge_pages, 'boolean');
     }
   });
@@ -79,6 +108,49 @@ describe('bench', () => {
     assert.equal(decode[0].bytes.head, 301 * 256 * 2);
   });
 
+  it('prefill and batch --json: both subjects in one object, whose numbers fit together', async () => {
+    const args = ['prefill', 'batch', '--shape', file('tied'), '--threads', '1,2', '--n', '3,70', ...brief];
+    const document = await cli.json('bench', args);
+    const prefill: RateRow[] = document.prefill;
+    const batch: (RateRow & { over_batch1: number })[] = document.batch;
+    for (const row of [...prefill, ...batch]) checkRate(row, shapes.tied);
+    const sizes = (rows: RateRow[]) => rows.map(({ target, threads, context, n }) => [target, threads, context, n]);
+    const expected = (context: number, ...ns: number[]) =>
+      targets.flatMap(({ name }) => [1, 2].flatMap((threads) => ns.map((n) => [name, threads, context, n])));
+    assert.deepEqual(sizes(prefill), expected(0, 3, 70));
+    assert.deepEqual(sizes(batch), expected(20, 1, 3, 70));
+    for (const row of batch) {
+      const one = batch.find((r) => r.n === 1 && r.target === row.target && r.threads === row.threads)!;
+      near(row.over_batch1, row.tok_s / one.tok_s, 'over n = 1');
+    }
+    // The same roof for every size.
+    const roofs = prefill.map(({ target, threads, peak_gmacs }) => `${target} ${threads} ${peak_gmacs}`);
+    assert.equal(new Set(roofs).size, 2 * targets.length);
+    assert.deepEqual(document.notes, { prefill: ['3 rounds'], batch: ['3 rounds'] });
+  });
+
+  it('prefill and batch: tables; --quick, --packing', async () => {
+    const packing = ['--packing', 'p2', '--layers', '1', '--threads', '1', '--quick', '--seconds', '0'];
+    const text = await cli.ok('bench', ['prefill', 'batch', '--shape', file('separate'), ...packing]);
+    assert.match(
+      text,
+      /^prefill\ntarget +packing +threads +kv +context +n +ms +tok\/s +GMAC\/s +peak GMAC\/s +of peak /m,
+    );
+    assert.match(text, /^\w+ +p2 +1 +i8 +0 +512 +[\d.]+ /m);
+    assert.match(text, /^1 rounds$/m);
+    assert.match(text, /^batch\ntarget +packing +threads +kv +context +n +ms +tok\/s +over n = 1 +GMAC\/s /m);
+    assert.match(text, /^\w+ +p2 +1 +i8 +128 +1 +[\d.]+ +[\d.]+ +1\.00 /m);
+    assert.match(text, /^\w+ +p2 +1 +i8 +128 +16 +[\d.]+ /m);
+  });
+
+  it('the loop of the arithmetic roof passes the checks of a kernel on every instruction set', () => {
+    for (const isa of Object.values<Isa>(isas)) {
+      const { files, multiplyAdds } = dotsFor(isa);
+      assert.deepEqual([...files.keys()], ['dots.h', 'kernels/dots.c']);
+      assert.ok(multiplyAdds >= 0.99 * 2 ** 26 * 4 * isa.lanes, isa.name);
+    }
+  });
+
   it('--peers without the package says so, and measures the rest', async () => {
     const args = ['decode', '--shape', file('tied'), '--threads', '1', ...brief, '--peers', cli.path('nowhere')];
     const { decode, peers, notes } = await cli.json('bench', args);
@@ -89,8 +161,9 @@ describe('bench', () => {
 
   it('wrong usage: exit code 2, nothing on stdout, nothing written', async () => {
     for (const [args, says] of [
-      [['nonsense'], /^bench: there is no subject 'nonsense'; known subjects: decode\n$/],
+      [['nonsense'], /^bench: there is no subject 'nonsense'; known subjects: decode, prefill, batch, lookup\n$/],
       [['decode', '--threads', '0'], /must be a whole number from 1 to 1024/],
+      [['prefill', '--n', '0'], /must be a whole number from 1 to/],
       [['decode', '--packing', 'p7'], /must be one of p2/],
       [['decode', '--target', 'sparc'], /must be one of/],
     ] as const) {
@@ -105,7 +178,7 @@ describe('bench', () => {
   it('--help lists the subjects, with examples', async () => {
     assert.match(
       await cli.ok('bench', ['--help']),
-      /Subjects:\n {2}decode [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
+      /Subjects:\n {2}decode .*\n {2}prefill .*\n {2}batch [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
     );
   });
 });

@@ -43,7 +43,11 @@ function rewritten(program: Program, replace: (s: Exclude<Statement, { kind: 'lo
 /** Every access to `base` one element further on. */
 const shifted = (program: Program, base: string): Program => {
   const move = (a: Arg): Arg => (typeof a === 'object' && a.kind === 'address' && a.base === base ? at(a, 1) : a);
-  return rewritten(program, (s) => (s.kind === 'note' ? [s] : [{ ...s, args: s.args.map(move) } as Statement]));
+  return rewritten(program, (s) => {
+    if (s.kind === 'note') return [s];
+    if (s.kind === 'indices') return [{ ...s, address: move(s.address) as Address }];
+    return [{ ...s, args: s.args.map(move) } as Statement];
+  });
 };
 
 /** Statements of a program that satisfy a predicate, at any depth. */
@@ -258,7 +262,7 @@ describe('reference', () => {
         const twice = (spec: KernelSpec): Program => {
           let count = 0;
           return rewritten(programOf(spec), (s) => {
-            if (s.kind === 'note' || s.kind === 'do' || s.word !== 'fma') return [s];
+            if (s.kind === 'note' || s.kind === 'indices' || s.kind === 'do' || s.word !== 'fma') return [s];
             const product: Value = { kind: 'value', name: `product${count++}`, type: 'floats' };
             return [
               { kind: 'let', value: product, word: 'mul', args: s.args.slice(0, 2), mutable: false },

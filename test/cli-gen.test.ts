@@ -48,8 +48,10 @@ describe('bitnet-gen', () => {
             const manifest = JSON.parse(files.get('manifest.json')!);
             assert.equal(validate('manifest', manifest), undefined);
             assert.equal(manifest.layout.id, summary.layout);
-            for (const { gemv, gemm } of Object.values<{ gemv: string; gemm: string }>(manifest.matrices))
-              for (const kernel of [gemv, gemm]) assert.ok(files.has(`kernels/${kernel}.c`), kernel);
+            type Kernels = { gemv: string; gemm: string[]; tables?: string[] };
+            for (const { gemv, gemm, tables } of Object.values<Kernels>(manifest.matrices))
+              for (const kernel of [gemv, ...gemm, ...(tables ?? [])])
+                assert.ok(files.has(`kernels/${kernel}.c`), kernel);
           }),
         );
       });

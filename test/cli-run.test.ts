@@ -112,7 +112,8 @@ describe('bitnet-run', () => {
       assert.doesNotMatch(text, /undefined|NaN/);
       assert.equal(info.target, 'neon');
       assert.equal(info.shape.hidden, 256);
-      assert.match(info.matrices.ffn_down.gemm, /^gemm_i8_.*neon/);
+      assert.match(info.matrices.ffn_down.gemm[0], /^gemm_i8_.*neon/);
+      assert.match(info.matrices.ffn_down.tables[1], /^sums_i8_.*neon/);
       assert.ok(info.packedBytes > 1e6 && info.parameters.ternary > 1e6);
       assert.equal(existsSync(path.join(env.XDG_CACHE_HOME, 'bitnet-gen', 'builds')), false);
     });

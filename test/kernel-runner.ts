@@ -13,7 +13,7 @@ import { execa } from 'execa';
 import type { Compiler } from '../codegen/compile.ts';
 import { FLAGS, findCompiler, hostFamily } from '../codegen/compile.ts';
 import { missingFeatures } from '../codegen/cpu.ts';
-import { printFunction, printSignature } from '../codegen/ir/print.ts';
+import { helpersOf, printFunction, printSignature } from '../codegen/ir/print.ts';
 import type { Param, Program } from '../codegen/ir/record.ts';
 import type { Arguments } from '../codegen/ir/simulate.ts';
 import type { Cell } from '../codegen/ir/words.ts';
@@ -100,7 +100,7 @@ export async function unavailable(isa: Isa): Promise<string | undefined> {
 
 /** A C file for a program that no spec made, with all helpers of the instruction set. */
 export function standalone(program: Program, isa: Isa): Kernel {
-  const helpers = Object.values(isa.helpers).join('\n');
+  const helpers = Object.values(helpersOf(isa)).join('\n');
   return {
     program,
     text: `#include <stdint.h>\n${isa.include}\n#define BN_ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
@@ -250,7 +250,7 @@ export function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
         units.push(unit);
       }
       unit.size += text.length;
-      const helpers = Object.keys(isa.helpers);
+      const helpers = Object.keys(helpersOf(isa));
       unit.lines.push(
         ...helpers.map((name) => `#define ${name} ${name}_${i}`),
         `#include "kernels/${program.name}.c"`,

@@ -7,9 +7,10 @@ import { profileOf, readProfile } from '../codegen/cpu.ts';
 import { familyOf, kernelSource } from '../codegen/generate.ts';
 import { problems } from '../codegen/graph.ts';
 import { isaOf, isas } from '../codegen/isa/index.ts';
+import { gemmSpecs } from '../codegen/kernels/dot-products.ts';
 import type { KernelSpec } from '../codegen/name.ts';
 import { format, parse } from '../codegen/name.ts';
-import { packings } from '../codegen/packings/index.ts';
+import { packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
 import { kernelsOf, planOf } from '../codegen/plan.ts';
 import { candidates, refusal } from '../codegen/space.ts';
@@ -137,14 +138,16 @@ describe('kernel names', () => {
     for (const cpu of Object.keys(isas).map((name) => profileOf(name))) {
       const names = new Map<string, string>();
       for (const p of Object.values<Packing>(packings))
-        for (const phase of ['decode', 'prompt'] as const)
-          for (const spec of candidates(phase, cpu, p, n, k)) {
-            if (refusal(spec)) continue;
-            const body = bodyOf(spec);
-            const twin = names.get(body);
-            assert.ok(!twin || twin === format(spec), `${format(spec)} and ${twin} have the same text`);
-            names.set(body, format(spec));
-          }
+        for (const spec of [
+          ...candidates(cpu, p, n, k),
+          ...(packingsFor(isaOf(cpu.isa)).includes(p) ? gemmSpecs(cpu.isa, p, n, k) : []),
+        ]) {
+          if (refusal(spec)) continue;
+          const body = bodyOf(spec);
+          const twin = names.get(body);
+          assert.ok(!twin || twin === format(spec), `${format(spec)} and ${twin} have the same text`);
+          names.set(body, format(spec));
+        }
       assert.ok(names.size > 1, `${cpu.name} has no choice`);
     }
   });

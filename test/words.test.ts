@@ -136,6 +136,10 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   lookup64: { constants: [[0], [1], [2]] },
   load_table32: { memory: 'u8' },
   lookup96: { draw: [undefined, undefined, integers(0, 95)] },
+  load_shorts: { memory: 'u8' },
+  store_shorts: { memory: 'u8' },
+  raise_shorts: { constants: [[1], [5], [6], [15]] },
+  signed_bytes: { constants: [[0], [1], [2], [3]] },
   shift_ints: { constants: [[1], [2], [31]] },
   mul_ints: { constants: [[3], [-1], [1022611261]] },
   exp2i: { draw: [integers(-126, 127)] },
@@ -153,17 +157,26 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   dot_flush: { draw: [integers(-(2 ** 30), 2 ** 30)] },
 };
 
-const defaults: Record<'bytes' | 'ints' | 'floats' | 'int' | 'float', Draw> = {
+const defaults: Record<'bytes' | 'shorts' | 'ints' | 'floats' | 'int' | 'float', Draw> = {
   bytes: (random) => random.integer(0, 255),
+  shorts: (random) => random.integer(0, 255),
   ints: integers(-(2 ** 31), 2 ** 31 - 1),
   floats: anyFloat,
   int: integers(-(2 ** 31), 2 ** 31 - 1),
   float: anyFloat,
 };
-const elements = { bytes: 'u8', ints: 'i32', floats: 'f32', int: 'i32', float: 'f32' } as const;
-const loads = { bytes: 'load_bytes', ints: 'load_ints', floats: 'load_floats', int: 'get_int', float: 'get' } as const;
+const elements = { bytes: 'u8', shorts: 'u8', ints: 'i32', floats: 'f32', int: 'i32', float: 'f32' } as const;
+const loads = {
+  bytes: 'load_bytes',
+  shorts: 'load_shorts',
+  ints: 'load_ints',
+  floats: 'load_floats',
+  int: 'get_int',
+  float: 'get',
+} as const;
 const stores = {
   bytes: 'store_bytes',
+  shorts: 'store_shorts',
   ints: 'store_ints',
   floats: 'store_floats',
   int: 'put_int',
@@ -173,7 +186,7 @@ type Plain = keyof typeof loads;
 
 /** Elements that one step of the loop takes from a buffer of this type. */
 const stepOf = (type: Plain, isa: Isa) =>
-  type === 'bytes' ? 4 * isa.lanes : type === 'int' || type === 'float' ? 1 : isa.lanes;
+  type === 'bytes' || type === 'shorts' ? 4 * isa.lanes : type === 'int' || type === 'float' ? 1 : isa.lanes;
 
 interface Prepared {
   readonly program: Program;

@@ -1,6 +1,7 @@
 /** The tables of the decode subject. */
 
 import type { PeerRow } from '../peers.ts';
+import { formatShares } from '../profile.ts';
 import { formatTable, percent } from '../table.ts';
 import type { DecodeRow } from './decode.ts';
 
@@ -19,13 +20,12 @@ export function formatDecode(rows: readonly DecodeRow[]): string {
     percent(row.roof_fraction),
     percent(row.ternary_roof_fraction),
   ]);
-  const parts = ['ternary', 'head', 'attention', 'rest', 'wait', 'outside'] as const;
-  const shares = rows.map(({ profile, ...row }) => [
-    ...subjectOf({ profile, ...row }),
-    ...parts.map((part) => percent(profile[part] / profile.token)),
-  ]);
+  const shares = rows.map((row) => ({
+    cells: subjectOf(row),
+    parts: { ...row.profile, total: row.profile.token },
+  }));
   const speedHeaders = ['ms/token', 'tok/s', 'MB/token', 'GB/s', 'read ms', 'of roof', 'ternary of roof'];
-  return `${formatTable([...headers, ...speedHeaders], speed)}\nTime by operation\n${formatTable([...headers, ...parts], shares)}`;
+  return `${formatTable([...headers, ...speedHeaders], speed)}${formatShares(headers, shares)}`;
 }
 
 /** Other engines; nothing without any. */

@@ -9,6 +9,8 @@ export interface Request {
   readonly threads?: readonly number[];
   readonly contexts?: readonly number[];
   readonly kv?: readonly string[];
+  /** Tokens of a prompt, or of a batch. */
+  readonly sizes?: readonly number[];
   /** Time for measuring, seconds; building, packing and filling caches come on top. */
   readonly seconds?: number;
   readonly quick: boolean;

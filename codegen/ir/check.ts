@@ -48,7 +48,7 @@ export function pressure(body: readonly Statement[], lanes: number): number {
       });
   };
   body.forEach((s, i) => {
-    if (s.kind === 'loop' || s.kind === 'note') return;
+    if (s.kind === 'loop' || s.kind === 'note' || s.kind === 'indices') return;
     for (const a of s.args) if (typeof a === 'object' && a.kind === 'value') touch(a, i, false);
     if (s.kind === 'let') touch(s.value, i, true);
     if (s.kind === 'set') touch(s.value, i, false);
@@ -74,12 +74,12 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
   const variables = new Map<string, Range>();
   for (const p of program.params) if (p.kind === 'long') variables.set(p.name, { min: p.min, max: p.max });
 
-  const bounds = (word: WordName, a: Address) => {
+  const bounds = (word: WordName | 'indices', a: Address, elements?: number) => {
     const extent =
       program.tables.find(({ name }) => name === a.base)?.values.length ??
       (params.get(a.base) as Extract<Param, { kind: 'pointer' }>).extent;
-    const touches = (words[word] as Word).touches;
-    const count = (touches?.perLane ?? 0) * isa.lanes + (touches?.total ?? 0);
+    const touches = word === 'indices' ? undefined : (words[word] as Word).touches;
+    const count = elements ?? (touches?.perLane ?? 0) * isa.lanes + (touches?.total ?? 0);
     if (!count) return;
     const { min, max } = rangeOf(a.offset, variables);
     if (min < 0 || max + count > extent)
@@ -96,6 +96,11 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
     }
     for (const s of body) {
       if (s.kind === 'note') continue;
+      if (s.kind === 'indices') {
+        bounds('indices', s.address, 2 * s.names.length);
+        for (const name of s.names) variables.set(name, { min: 0, max: s.max });
+        continue;
+      }
       if (s.kind === 'loop') {
         const from = rangeOf(s.from, variables);
         const to = rangeOf(s.to, variables);

@@ -35,6 +35,7 @@ const elementBytes: Readonly<Record<string, number>> = {
   load_bytes: 1,
   load_ints: 4,
   load_floats: 4,
+  load_shorts: 1,
   load_halves: 2,
   load_bfloats: 2,
 };
@@ -51,14 +52,14 @@ function innermost(body: Body): Body[] {
 export function hotLoopCost(program: Program, isa: Isa): Cost {
   const weight = (body: Body) =>
     body.reduce((sum, s) => {
-      if (s.kind === 'note' || s.kind === 'loop') return sum + 1;
+      if (s.kind === 'note' || s.kind === 'loop' || s.kind === 'indices') return sum + 1;
       return sum + (s.word === 'dot_next' || (s.kind === 'set' && s.word === 'fma') ? 1000 : 1);
     }, 0);
   const hot = innermost(program.body).reduce((best, body) => (weight(body) > weight(best) ? body : best));
   const counts: Record<string, number> = {};
   let loaded = 0;
   for (const s of hot) {
-    if (s.kind === 'note' || s.kind === 'loop') continue;
+    if (s.kind === 'note' || s.kind === 'loop' || s.kind === 'indices') continue;
     counts[s.word] = (counts[s.word] ?? 0) + 1;
     loaded += (elementBytes[s.word] ?? 0) * ((words[s.word] as Word).touches?.perLane ?? 0) * isa.lanes;
   }

@@ -26,6 +26,27 @@ export function storeGroup(b: Recorder, lanes: number, word: WordName, p: Addres
   });
 }
 
+/**
+ * Transposes a square of L vectors of L 32-bit lanes: log2 L rounds of interleaving vector i with vector i + L / 2.
+ * @returns the first `count` vectors of the result
+ */
+export function transpose(b: Recorder, name: string, square: readonly Value[], count = square.length): Value[] {
+  const half = square.length / 2;
+  /** Vector j after so many rounds. */
+  const made = new Map<string, Value>();
+  const after = (rounds: number, j: number): Value => {
+    if (rounds === 0) return square[j]!;
+    const key = `${name}_z${rounds}_${j}`;
+    const known = made.get(key);
+    if (known) return known;
+    const pair = [after(rounds - 1, j >> 1), after(rounds - 1, (j >> 1) + half)] as const;
+    const value = b.let(key, j & 1 ? 'zip_high' : 'zip_low', ...pair);
+    made.set(key, value);
+    return value;
+  };
+  return Array.from({ length: count }, (_, j) => after(Math.log2(square.length), j));
+}
+
 /** Reduces a group to one scalar by the tree; `pair` combines vectors, `within` the lanes of the last one. */
 export function reduceGroup(b: Recorder, name: string, pair: 'add' | 'max', group: readonly Value[]): Value {
   let rest = [...group];

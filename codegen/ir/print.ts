@@ -90,6 +90,22 @@ function printStatement(isa: Isa, s: Statement, indent: string, out: string[]): 
       out.push(`${indent}${s.mutable ? '' : 'const '}${type} ${s.value.name} = ${printCall(isa, s.word, s.args)};`);
       break;
     }
+    case 'indices': {
+      const [first] = s.names;
+      const bits = `bn_load${2 * s.names.length}(${printAddress(s.address)})`;
+      if (s.names.length === 1) {
+        out.push(`${indent}const long ${first} = ${bits};`);
+        break;
+      }
+      out.push(`${indent}const uint64_t ${first}_on = ${bits};`);
+      s.names.forEach((name, i) => {
+        const shifted = i ? `${first}_on >> ${16 * i}` : `${first}_on`;
+        out.push(
+          `${indent}const long ${name} = ${i + 1 < s.names.length ? `(uint16_t)(${shifted})` : `(long)(${shifted})`};`,
+        );
+      });
+      break;
+    }
     case 'loop':
       out.push(
         `${indent}for (long ${s.index} = ${printAffine(s.from)}; ${s.index} < ${printAffine(s.to)}; ${s.index} += ${s.step}) {`,
@@ -110,6 +126,21 @@ export function printSignature(program: Program): string {
   });
   return lines.map((line) => line.trimEnd()).join('\n');
 }
+
+/** Unsigned numbers of 2, 4 and 8 bytes, wherever they lie. */
+const loads = Object.fromEntries(
+  [2, 4, 8].map((bytes) => [
+    `bn_load${bytes}`,
+    `static inline uint${8 * bytes}_t bn_load${bytes}(const void *p) {
+  uint${8 * bytes}_t v;
+  __builtin_memcpy(&v, p, ${bytes});
+  return v;
+}`,
+  ]),
+);
+
+/** The C functions that printed kernels may call, by name; callees come first. */
+export const helpersOf = (isa: Isa): Readonly<Record<string, string>> => ({ ...loads, ...isa.helpers });
 
 /** Numbers of a table, as many in a line as fit. */
 const tableLines = (values: readonly number[]): string[] =>

@@ -95,6 +95,7 @@ export type Statement =
     }
   | { readonly kind: 'set'; readonly value: Value; readonly word: WordName; readonly args: readonly Arg[] }
   | { readonly kind: 'do'; readonly word: WordName; readonly args: readonly Arg[] }
+  | { readonly kind: 'indices'; readonly names: readonly string[]; readonly address: Address; readonly max: number }
   | {
       readonly kind: 'loop';
       readonly index: string;
@@ -206,6 +207,16 @@ export class Recorder {
   /** A word without result: a store or a hint. */
   do(word: WordName, ...args: Arg[]): void {
     this.#body.push({ kind: 'do', word, args });
+  }
+
+  /**
+   * One, two or four unsigned 16-bit numbers that follow each other in memory (bytes, the lower first), none above `max`: they
+   * can be parts of addresses, and bounds of loops.
+   */
+  indices(names: readonly string[], address: Address, max: number): Affine[] {
+    for (const name of names) this.#claim(name);
+    this.#body.push({ kind: 'indices', names, address, max });
+    return names.map((name) => ({ constant: 0, terms: { [name]: 1 } }));
   }
 
   /** A comment line in the generated C. */

@@ -52,6 +52,16 @@ export function simulate(program: Program, machine: Machine, args: Arguments): v
         case 'do':
           call(s.word, s.args);
           break;
+        case 'indices': {
+          const index = evaluate(s.address.offset);
+          const { array } = cell(s.address, 'prefetch');
+          s.names.forEach((name, i) => {
+            const value = array[index + 2 * i]! | (array[index + 2 * i + 1]! << 8);
+            if (!(value <= s.max)) throw new Error(`${program.name}: ${name} = ${value} passes ${s.max}`);
+            longs[name] = value;
+          });
+          break;
+        }
         case 'loop':
           for (let i = evaluate(s.from); i < evaluate(s.to); i += s.step) {
             longs[s.index] = i;

@@ -7,16 +7,16 @@
  */
 
 /**
- * Vector types: bytes (u8 or s8), partial sums of a dot product, int32, float32, and tables of 64 and of 32 bytes, which may take
- * several registers; scalar types: int32, float32.
+ * Vector types: bytes (u8 or s8), int16, partial sums of a dot product, int32, float32, and tables of 64 and of 32 bytes, which may
+ * take several registers; scalar types: int32, float32.
  */
-export type ValueType = 'table64' | 'table32' | 'bytes' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
+export type ValueType = 'table64' | 'table32' | 'bytes' | 'shorts' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
 
 /** Argument kinds: a value type, an address, or a constant printed as a number. */
 export type ArgType = ValueType | 'address' | 'constant';
 
 /** A value while simulating: scalars are numbers, vectors are arrays. */
-export type Datum = number | Uint8Array | Int32Array | Float32Array;
+export type Datum = number | Uint8Array | Int16Array | Int32Array | Float32Array;
 
 /** Typed memory under an address: the simulator resolves and bounds-checks it before a word sees it. */
 export interface Cell {
@@ -98,6 +98,7 @@ export function floatToHalf(x: number): number {
 const ints = (m: Machine, g: (lane: number) => number) => Int32Array.from({ length: m.lanes }, (_, i) => g(i));
 const floats = (m: Machine, g: (lane: number) => number) => Float32Array.from({ length: m.lanes }, (_, i) => g(i));
 const bytes = (m: Machine, g: (byte: number) => number) => Uint8Array.from({ length: 4 * m.lanes }, (_, i) => g(i));
+const shorts = (m: Machine, g: (short: number) => number) => Int16Array.from({ length: 2 * m.lanes }, (_, i) => g(i));
 const put = (m: Machine, to: Cell, g: (lane: number) => number) => {
   for (let i = 0; i < m.lanes; i++) to.array[to.index + i] = g(i);
   return undefined;
@@ -116,6 +117,7 @@ const total = (n: number) => ({ total: n });
 type V = Int32Array;
 type F = Float32Array;
 type B = Uint8Array;
+type S = Int16Array;
 
 /** The vocabulary. */
 export const words = {
@@ -218,6 +220,84 @@ export const words = {
     doc: 'a - b modulo 256 in every byte',
     meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! - b[i]!),
   },
+  add_bytes: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'a + b modulo 256 in every byte',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! + b[i]!),
+  },
+  bytes_as_ints: {
+    args: ['bytes'],
+    result: 'ints',
+    doc: 'the same bits: the first byte is the lowest',
+    meaning: (m, v: B) => ints(m, (i) => new DataView(v.buffer, v.byteOffset).getInt32(4 * i, true)),
+  },
+  // --- int16 lanes, two in a lane of 32 bits; in memory they are pairs of bytes, the lower first
+  load_shorts: {
+    args: ['address'],
+    result: 'shorts',
+    touches: perLane(4),
+    doc: 'one vector of int16',
+    meaning: (m, p: Cell) => shorts(m, (i) => (p.array[p.index + 2 * i]! & 255) | (p.array[p.index + 2 * i + 1]! << 8)),
+  },
+  store_shorts: {
+    args: ['address', 'shorts'],
+    touches: perLane(4),
+    doc: 'writes one vector of int16',
+    meaning: (m, p: Cell, v: S) => {
+      for (let i = 0; i < 4 * m.lanes; i++) p.array[p.index + i] = v[i >> 1]! >> (8 * (i & 1));
+      return undefined;
+    },
+  },
+  zero_shorts: { args: [], result: 'shorts', doc: '0 in every lane', meaning: (m) => shorts(m, () => 0) },
+  add_shorts: {
+    args: ['shorts', 'shorts'],
+    result: 'shorts',
+    doc: 'a + b modulo 2^16',
+    meaning: (m, a: S, b: S) => shorts(m, (i) => a[i]! + b[i]!),
+  },
+  sub_shorts: {
+    args: ['shorts', 'shorts'],
+    result: 'shorts',
+    doc: 'a - b modulo 2^16',
+    meaning: (m, a: S, b: S) => shorts(m, (i) => a[i]! - b[i]!),
+  },
+  raise_shorts: {
+    args: ['shorts', 'constant'],
+    result: 'shorts',
+    doc: 'a << n modulo 2^16; 1 <= n <= 15',
+    meaning: (m, a: S, n: number) => shorts(m, (i) => a[i]! << n),
+  },
+  low_bytes: {
+    args: ['bytes'],
+    result: 'shorts',
+    doc: 'the first half of the bytes, unsigned, widened',
+    meaning: (m, v: B) => shorts(m, (i) => v[i]!),
+  },
+  high_bytes: {
+    args: ['bytes'],
+    result: 'shorts',
+    doc: 'the second half of the bytes, unsigned, widened',
+    meaning: (m, v: B) => shorts(m, (i) => v[2 * m.lanes + i]!),
+  },
+  signed_bytes: {
+    args: ['ints', 'ints', 'constant'],
+    result: 'shorts',
+    doc: 'byte j of every lane, signed and widened: of a in the even int16 lanes, of b in the odd ones',
+    meaning: (m, a: V, b: V, j: number) => shorts(m, (i) => signed((i & 1 ? b : a)[i >> 1]! >> (8 * j))),
+  },
+  shorts_as_ints: {
+    args: ['shorts'],
+    result: 'ints',
+    doc: 'the same bits: the even int16 lane is the lower half',
+    meaning: (m, v: S) => ints(m, (i) => (v[2 * i]! & 0xffff) | (v[2 * i + 1]! << 16)),
+  },
+  ints_as_shorts: {
+    args: ['ints'],
+    result: 'shorts',
+    doc: 'the same bits: the lower half is the even int16 lane',
+    meaning: (m, v: V) => shorts(m, (i) => v[i >> 1]! >> (16 * (i & 1))),
+  },
   // --- look-up
   load_table64: {
     args: ['address'],
@@ -266,6 +346,12 @@ export const words = {
       });
     },
   },
+  pin: {
+    args: ['dots'],
+    result: 'dots',
+    doc: 'the same sums; where compilers would add products to each other first, for want of nothing but registers, it stops them',
+    meaning: (_m, acc: V) => acc,
+  },
   dot_flush: {
     args: ['ints', 'dots'],
     result: 'ints',
@@ -309,6 +395,24 @@ export const words = {
     result: 'ints',
     doc: 'a * c modulo 2^32',
     meaning: (m, a: V, c: number) => ints(m, (i) => Math.imul(a[i]!, c)),
+  },
+  low_half: {
+    args: ['ints'],
+    result: 'ints',
+    doc: 'the lower 16 bits of every lane, signed',
+    meaning: (m, a: V) => ints(m, (i) => (a[i]! << 16) >> 16),
+  },
+  zip_low: {
+    args: ['ints', 'ints'],
+    result: 'ints',
+    doc: 'the first halves of a and b, interleaved: a0 b0 a1 b1 ...; of one lane: a',
+    meaning: (m, a: V, b: V) => ints(m, (i) => (i & 1 ? b : a)[i >> 1]!),
+  },
+  zip_high: {
+    args: ['ints', 'ints'],
+    result: 'ints',
+    doc: 'the second halves of a and b, interleaved; of one lane: a',
+    meaning: (m, a: V, b: V) => ints(m, (i) => (i & 1 ? b : a)[(m.lanes >> 1) + (i >> 1)]!),
   },
   sum_ints: {
     args: ['ints'],

@@ -26,6 +26,21 @@ static inline float bn_sum(__m256 v) {
   const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
 }`,
+  bn_signed_bytes: `static inline __m256i bn_signed_bytes(__m256i a, __m256i b, int shift) {
+  const __m256i even = _mm256_srai_epi32(_mm256_slli_epi32(a, shift), 24);
+  return _mm256_blend_epi16(even, _mm256_srai_epi32(_mm256_slli_epi32(b, shift), 8), 0xaa);
+}`,
+  bn_pin: `/* nothing is known of the result */
+static inline __m256i bn_pin(__m256i v) {
+  __asm__("" : "+x"(v));
+  return v;
+}`,
+  bn_zip_low: `static inline __m256i bn_zip_low(__m256i a, __m256i b) {
+  return _mm256_permute2x128_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b), 0x20);
+}`,
+  bn_zip_high: `static inline __m256i bn_zip_high(__m256i a, __m256i b) {
+  return _mm256_permute2x128_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b), 0x31);
+}`,
   bn_broadcast4: `static inline __m256i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
@@ -42,7 +57,7 @@ export const avx2: Isa = {
   lanes: 8,
   registers: 16,
   dot: { products: 2, limit: 32767, codes: 255 },
-  types: { bytes: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
+  types: { bytes: '__m256i', shorts: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
   include: '#include <immintrin.h>',
   helpers,
   pause: '__builtin_ia32_pause()',
@@ -65,14 +80,32 @@ export const avx2: Isa = {
       shift === '0'
         ? `_mm256_and_si256(${v}, _mm256_set1_epi8((char)${mask}))`
         : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8((char)${mask}))`,
+    sub_bytes: (a, b) => `_mm256_sub_epi8(${a}, ${b})`,
+    add_bytes: (a, b) => `_mm256_add_epi8(${a}, ${b})`,
+    bytes_as_ints: (v) => v!,
+    load_shorts: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
+    store_shorts: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,
+    zero_shorts: () => '_mm256_setzero_si256()',
+    add_shorts: (a, b) => `_mm256_add_epi16(${a}, ${b})`,
+    sub_shorts: (a, b) => `_mm256_sub_epi16(${a}, ${b})`,
+    raise_shorts: (a, n) => `_mm256_slli_epi16(${a}, ${n})`,
+    low_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_castsi256_si128(${v}))`,
+    high_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_extracti128_si256(${v}, 1))`,
+    signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    shorts_as_ints: (v) => v!,
+    ints_as_shorts: (v) => v!,
     dot_zero: () => '_mm256_setzero_si256()',
     dot_next: (acc, u, s) => `_mm256_add_epi16(${acc}, _mm256_maddubs_epi16(${u}, ${s}))`,
+    pin: (acc) => `bn_pin(${acc})`,
     dot_flush: (acc, d) => `_mm256_add_epi32(${acc}, _mm256_madd_epi16(${d}, _mm256_set1_epi16(1)))`,
     splat_int: (x) => `_mm256_set1_epi32(${x})`,
     add_ints: (a, b) => `_mm256_add_epi32(${a}, ${b})`,
     sub_ints: (a, b) => `_mm256_sub_epi32(${a}, ${b})`,
     shift_ints: (a, n) => `_mm256_srai_epi32(${a}, ${n})`,
     mul_ints: (a, c) => `_mm256_mullo_epi32(${a}, _mm256_set1_epi32(${c}))`,
+    low_half: (a) => `_mm256_srai_epi32(_mm256_slli_epi32(${a}, 16), 16)`,
+    zip_low: (a, b) => `bn_zip_low(${a}, ${b})`,
+    zip_high: (a, b) => `bn_zip_high(${a}, ${b})`,
     sum_ints: (a) => `bn_sum_ints(${a})`,
     to_floats: (a) => `_mm256_cvtepi32_ps(${a})`,
     round: (a) => `_mm256_cvtps_epi32(${a})`,

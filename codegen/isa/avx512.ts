@@ -13,6 +13,18 @@ static inline float bn_sum(__m512 v) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }`,
+  bn_signed_bytes: `static inline __m512i bn_signed_bytes(__m512i a, __m512i b, int shift) {
+  const __m512i even = _mm512_srai_epi32(_mm512_slli_epi32(a, (unsigned)shift), 24);
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_srai_epi32(_mm512_slli_epi32(b, (unsigned)shift), 8));
+}`,
+  bn_zip_low: `static inline __m512i bn_zip_low(__m512i a, __m512i b) {
+  const __m512i i = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return _mm512_permutex2var_epi32(a, i, b);
+}`,
+  bn_zip_high: `static inline __m512i bn_zip_high(__m512i a, __m512i b) {
+  const __m512i i = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return _mm512_permutex2var_epi32(a, i, b);
+}`,
   bn_broadcast4: `static inline __m512i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
@@ -44,6 +56,7 @@ export const avx512: Isa = {
     table64: '__m512i',
     table32: '__m512i',
     bytes: '__m512i',
+    shorts: '__m512i',
     dots: '__m512i',
     ints: '__m512i',
     floats: '__m512',
@@ -72,6 +85,19 @@ export const avx512: Isa = {
         ? `_mm512_and_si512(${v}, _mm512_set1_epi8((char)${mask}))`
         : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8((char)${mask}))`,
     sub_bytes: (a, b) => `_mm512_sub_epi8(${a}, ${b})`,
+    add_bytes: (a, b) => `_mm512_add_epi8(${a}, ${b})`,
+    bytes_as_ints: (v) => v!,
+    load_shorts: (p) => `_mm512_loadu_si512(${p})`,
+    store_shorts: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
+    zero_shorts: () => '_mm512_setzero_si512()',
+    add_shorts: (a, b) => `_mm512_add_epi16(${a}, ${b})`,
+    sub_shorts: (a, b) => `_mm512_sub_epi16(${a}, ${b})`,
+    raise_shorts: (a, n) => `_mm512_slli_epi16(${a}, ${n})`,
+    low_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_castsi512_si256(${v}))`,
+    high_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(${v}, 1))`,
+    signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    shorts_as_ints: (v) => v!,
+    ints_as_shorts: (v) => v!,
     load_table64: (p) => `_mm512_loadu_si512(${p})`,
     // The instructions look at six and seven bits of an index: what a 16-bit shift brings over does not matter.
     lookup64: (table, v, shift) =>
@@ -80,12 +106,16 @@ export const avx512: Isa = {
     lookup96: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
     dot_zero: () => '_mm512_setzero_si512()',
     dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `_mm512_add_epi32(${acc}, ${d})`,
     splat_int: (x) => `_mm512_set1_epi32(${x})`,
     add_ints: (a, b) => `_mm512_add_epi32(${a}, ${b})`,
     sub_ints: (a, b) => `_mm512_sub_epi32(${a}, ${b})`,
     shift_ints: (a, n) => `_mm512_srai_epi32(${a}, ${n})`,
     mul_ints: (a, c) => `_mm512_mullo_epi32(${a}, _mm512_set1_epi32(${c}))`,
+    low_half: (a) => `_mm512_srai_epi32(_mm512_slli_epi32(${a}, 16), 16)`,
+    zip_low: (a, b) => `bn_zip_low(${a}, ${b})`,
+    zip_high: (a, b) => `bn_zip_high(${a}, ${b})`,
     sum_ints: (a) => `_mm512_reduce_add_epi32(${a})`,
     to_floats: (a) => `_mm512_cvtepi32_ps(${a})`,
     round: (a) => `_mm512_cvtps_epi32(${a})`,

@@ -19,7 +19,7 @@ export interface Isa extends Machine {
   /** Vector registers, for `check`. */
   readonly registers: number;
   /** C types of the vector values. */
-  readonly types: Readonly<Record<'bytes' | 'dots' | 'ints' | 'floats', string>> & {
+  readonly types: Readonly<Record<'bytes' | 'shorts' | 'dots' | 'ints' | 'floats', string>> & {
     readonly table64?: string;
     readonly table32?: string;
   };

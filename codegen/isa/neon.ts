@@ -11,6 +11,12 @@ const helpers = {
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }`,
+  bn_signed_bytes: `/* the even int16 lanes of both */
+static inline int16x8_t bn_signed_bytes(int32x4_t a, int32x4_t b, int shift) {
+  const int32x4_t left = vdupq_n_s32(shift);
+  return vtrn1q_s16(vreinterpretq_s16_s32(vshrq_n_s32(vshlq_s32(a, left), 24)),
+                    vreinterpretq_s16_s32(vshrq_n_s32(vshlq_s32(b, left), 24)));
+}`,
   bn_lookup96: `static inline int8x16_t bn_lookup96(int8x16x4_t low, int8x16x2_t high, int8x16_t v) {
   const uint8x16_t i = vreinterpretq_u8_s8(v);
   return vqtbx2q_s8(vqtbl4q_s8(low, i), high, vsubq_u8(i, vdupq_n_u8(64)));
@@ -40,6 +46,7 @@ export const neon: Isa = {
     table64: 'int8x16x4_t',
     table32: 'int8x16x2_t',
     bytes: 'int8x16_t',
+    shorts: 'int16x8_t',
     dots: 'int32x4_t',
     ints: 'int32x4_t',
     floats: 'float32x4_t',
@@ -65,6 +72,19 @@ export const neon: Isa = {
       return Number(mask) === 255 >> Number(shift) ? shifted! : `vandq_s8(${shifted}, vdupq_n_s8(${mask}))`;
     },
     sub_bytes: (a, b) => `vsubq_s8(${a}, ${b})`,
+    add_bytes: (a, b) => `vaddq_s8(${a}, ${b})`,
+    bytes_as_ints: (v) => `vreinterpretq_s32_s8(${v})`,
+    load_shorts: (p) => `vreinterpretq_s16_u8(vld1q_u8(${p}))`,
+    store_shorts: (p, v) => `vst1q_u8(${p}, vreinterpretq_u8_s16(${v}))`,
+    zero_shorts: () => 'vdupq_n_s16(0)',
+    add_shorts: (a, b) => `vaddq_s16(${a}, ${b})`,
+    sub_shorts: (a, b) => `vsubq_s16(${a}, ${b})`,
+    raise_shorts: (a, n) => `vshlq_n_s16(${a}, ${n})`,
+    low_bytes: (v) => `vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(vreinterpretq_u8_s8(${v}))))`,
+    high_bytes: (v) => `vreinterpretq_s16_u16(vmovl_high_u8(vreinterpretq_u8_s8(${v})))`,
+    signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    shorts_as_ints: (v) => `vreinterpretq_s32_s16(${v})`,
+    ints_as_shorts: (v) => `vreinterpretq_s16_s32(${v})`,
     load_table64: (p) => `vld1q_s8_x4((const int8_t *)(${p}))`,
     lookup64: (table, v, shift) => {
       const bytes = `vreinterpretq_u8_s8(${v})`;
@@ -76,12 +96,16 @@ export const neon: Isa = {
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => 'vdupq_n_s32(0)',
     dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `vaddq_s32(${acc}, ${d})`,
     splat_int: (x) => `vdupq_n_s32(${x})`,
     add_ints: (a, b) => `vaddq_s32(${a}, ${b})`,
     sub_ints: (a, b) => `vsubq_s32(${a}, ${b})`,
     shift_ints: (a, n) => `vshrq_n_s32(${a}, ${n})`,
     mul_ints: (a, c) => `vmulq_n_s32(${a}, ${c})`,
+    low_half: (a) => `vshrq_n_s32(vshlq_n_s32(${a}, 16), 16)`,
+    zip_low: (a, b) => `vzip1q_s32(${a}, ${b})`,
+    zip_high: (a, b) => `vzip2q_s32(${a}, ${b})`,
     sum_ints: (a) => `vaddvq_s32(${a})`,
     to_floats: (a) => `vcvtq_f32_s32(${a})`,
     round: (a) => `vcvtnq_s32_f32(${a})`,

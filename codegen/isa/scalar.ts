@@ -5,11 +5,6 @@
 import type { Isa } from './isa.ts';
 
 const helpers = {
-  bn_load4: `static inline uint32_t bn_load4(const void *p) {
-  uint32_t v;
-  memcpy(&v, p, 4);
-  return v;
-}`,
   bn_store4: `static inline void bn_store4(void *p, uint32_t v) { memcpy(p, &v, 4); }`,
   bn_dot4: `/* sum of four products u8 x s8 */
 static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
@@ -19,6 +14,17 @@ static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
   bn_sub_bytes: `/* a - b in each byte: no borrow leaves a byte whose high bit is set in a and clear in b */
 static inline uint32_t bn_sub_bytes(uint32_t a, uint32_t b) {
   return ((a | 0x80808080u) - (b & 0x7f7f7f7fu)) ^ ((a ^ ~b) & 0x80808080u);
+}`,
+  bn_add_bytes: `/* a + b in each byte: the high bits are added without carry */
+static inline uint32_t bn_add_bytes(uint32_t a, uint32_t b) {
+  return ((a & 0x7f7f7f7fu) + (b & 0x7f7f7f7fu)) ^ ((a ^ b) & 0x80808080u);
+}`,
+  bn_add_shorts: `/* the two halves apart: their high bits are added without carry */
+static inline uint32_t bn_add_shorts(uint32_t a, uint32_t b) {
+  return ((a & 0x7fff7fffu) + (b & 0x7fff7fffu)) ^ ((a ^ b) & 0x80008000u);
+}`,
+  bn_sub_shorts: `static inline uint32_t bn_sub_shorts(uint32_t a, uint32_t b) {
+  return ((a | 0x80008000u) - (b & 0x7fff7fffu)) ^ ((a ^ ~b) & 0x80008000u);
 }`,
   bn_lookup64: `static inline uint32_t bn_lookup64(const uint8_t *table, uint32_t v, int shift) {
   uint32_t r = 0;
@@ -72,6 +78,7 @@ export const scalar: Isa = {
     table64: 'uint8_t *',
     table32: 'uint8_t *',
     bytes: 'uint32_t',
+    shorts: 'uint32_t',
     dots: 'int32_t',
     ints: 'int32_t',
     floats: 'float',
@@ -97,18 +104,37 @@ export const scalar: Isa = {
       return shift === '0' ? `${v} & ${wide}` : `${v} >> ${shift} & ${wide}`;
     },
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
+    add_bytes: (a, b) => `bn_add_bytes(${a}, ${b})`,
+    bytes_as_ints: (v) => `(int32_t)${v}`,
+    load_shorts: (p) => `bn_load4(${p})`,
+    store_shorts: (p, v) => `bn_store4(${p}, ${v})`,
+    zero_shorts: () => '0',
+    add_shorts: (a, b) => `bn_add_shorts(${a}, ${b})`,
+    sub_shorts: (a, b) => `bn_sub_shorts(${a}, ${b})`,
+    raise_shorts: (a, n) =>
+      `${a} << ${n} & 0x${((0xffff << Number(n)) & 0xffff).toString(16).padStart(4, '0').repeat(2)}u`,
+    low_bytes: (v) => `(${v} & 255) | (${v} >> 8 & 255) << 16`,
+    high_bytes: (v) => `(${v} >> 16 & 255) | ${v} >> 24 << 16`,
+    signed_bytes: (a, b, j) =>
+      `(uint16_t)(int8_t)(${a} >> ${8 * Number(j)}) | (uint32_t)(int8_t)(${b} >> ${8 * Number(j)}) << 16`,
+    shorts_as_ints: (v) => `(int32_t)${v}`,
+    ints_as_shorts: (v) => `(uint32_t)${v}`,
     load_table64: (p) => p!,
     lookup64: (table, v, shift) => `bn_lookup64(${table}, ${v}, ${shift})`,
     load_table32: (p) => p!,
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
+    pin: (acc) => acc!,
     dot_flush: (acc, d) => `${acc} + ${d}`,
     splat_int: (x) => x!,
     add_ints: (a, b) => `${a} + ${b}`,
     sub_ints: (a, b) => `${a} - ${b}`,
     shift_ints: (a, n) => `${a} >> ${n}`,
     mul_ints: (a, c) => `(int32_t)((uint32_t)${a} * (uint32_t)${c})`,
+    low_half: (a) => `(int16_t)${a}`,
+    zip_low: (a) => a!,
+    zip_high: (a) => a!,
     sum_ints: (a) => a!,
     to_floats: (a) => `(float)${a}`,
     round: (a) => `bn_round(${a})`,

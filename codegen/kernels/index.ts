@@ -1,9 +1,8 @@
 /** The registry of kernel families: one line each; the key is the `op` of kernel names. */
 import { attention } from './attention.ts';
 import { combine } from './combine.ts';
+import { gemm, gemv } from './dot-products.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
-import { gemm } from './gemm.ts';
-import { gemv } from './gemv.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { norm } from './norm.ts';
@@ -11,11 +10,17 @@ import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
+import { tableOffsets } from './table-offsets.ts';
+import { tableResults } from './table-results.ts';
+import { tableSums } from './table-sums.ts';
 
 /** All kernel families. */
 export const kernels = {
   gemv,
   gemm,
+  offsets: tableOffsets,
+  sums: tableSums,
+  results: tableResults,
   norm,
   rope,
   quantise,

@@ -10,14 +10,10 @@ import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import type { Packing } from '../packings/packing.ts';
 
-/** What a family for ternary products tells the plan. All families of a phase compute the same function of the same bytes. */
+/** What a family for decoding tells the plan: all compute the same function of the same bytes, called as `bn_gemv` in templates/internal.h. */
 export interface Product {
-  /** `decode`: one token, called as `bn_gemv` in templates/internal.h; `prompt`: a batch, called as `bn_gemm`. */
-  readonly phase: 'decode' | 'prompt';
   /** Specs for a matrix [n, k] in this packing, the preferred one first. */
   readonly candidates: (cpu: CpuProfile, packing: Packing, n: number, k: number) => readonly KernelSpec[];
-  /** Prompt families: row tiles and scratch bytes of one panel, and the multiple of tokens that a call takes. */
-  readonly panel?: (spec: KernelSpec) => { readonly tiles: number; readonly bytes: number; readonly tokens: number };
 }
 
 export interface KernelFamily {

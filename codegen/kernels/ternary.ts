@@ -1,11 +1,45 @@
 /** Shared by the ternary product kernels: their definition, their test data, and how long partial sums may grow. */
 import type { Arguments } from '../ir/simulate.ts';
+import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
-import { packingOf } from '../packings/index.ts';
+import { packingOf, packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { linesOf, tilesOf } from '../packings/packing.ts';
 import type { Random } from './kernel.ts';
 import { LANES, roundUp } from './kernel.ts';
+
+/** The digits of a packing's bytes, each with its factor and the weight that it codes: by byte, the largest factor first. */
+const digits = new Map<Packing, Map<number, { factor: number; index: number }[]>>();
+function digitsOf(p: Packing) {
+  const known = digits.get(p);
+  if (known) return known;
+  const bytes = new Map<number, { factor: number; index: number }[]>();
+  for (let r = 0; r < p.rows; r++)
+    for (let j = 0; j < p.lineK; j++) {
+      const { byte, factor } = p.place(r, j);
+      bytes.set(byte, [...(bytes.get(byte) ?? []), { factor, index: r * p.lineK + j }]);
+    }
+  for (const list of bytes.values()) list.sort((a, b) => b.factor - a.factor);
+  digits.set(p, bytes);
+  return bytes;
+}
+
+/** The codes of one line [rows][k of a line], by the packing's definition: digits of mixed radix. */
+export function codesOf(p: Packing, line: Uint8Array): Int8Array {
+  const codes = new Int8Array(p.rows * p.lineK);
+  for (const [byte, list] of digitsOf(p)) {
+    let rest = line[byte]!;
+    for (const { factor, index } of list) {
+      codes[index] = Math.min(2, Math.floor(rest / factor));
+      rest -= codes[index]! * factor;
+    }
+  }
+  return codes;
+}
+
+/** Packings that products by tables can read on an ISA: whole vectors of rows, and four fields at least. */
+export const tablePackings = (isa: Isa): Packing[] =>
+  packingsFor(isa).filter((p) => p.rows % isa.lanes === 0 && p.lineK >= 16);
 
 /** y[t][r] = sum_k w[r][k] x[t][k] with the weights read back from their packed bytes, by the packing's definition. */
 export function dotReference(spec: KernelSpec, args: Arguments, tokens: number): void {
@@ -17,29 +51,12 @@ export function dotReference(spec: KernelSpec, args: Arguments, tokens: number):
   const lines = linesOf(p, k);
   const ldx = x.length / tokens;
   const ldy = y.length / tokens;
-  // digit(row, j): a mixed-radix digit of its byte; the digits of a byte are sorted by factor
-  const factors = new Map<number, { factor: number; index: number }[]>();
-  for (let r = 0; r < p.rows; r++)
-    for (let j = 0; j < p.lineK; j++) {
-      const { byte, factor } = p.place(r, j);
-      const list = factors.get(byte) ?? [];
-      list.push({ factor, index: r * p.lineK + j });
-      factors.set(byte, list);
-    }
-  for (const list of factors.values()) list.sort((a, b) => b.factor - a.factor);
-  const codes = new Int8Array(p.rows * p.lineK);
   const tiles = tilesOf(p, n);
   for (let t = 0; t < tokens; t++) y.fill(0, t * ldy, t * ldy + tiles * p.rows);
   for (let tile = 0; tile < tiles; tile++)
     for (let line = 0; line < lines; line++) {
       const base = (tile * lines + line) * p.lineBytes;
-      for (const [byte, list] of factors) {
-        let rest = w[base + byte]!;
-        for (const { factor, index } of list) {
-          codes[index] = Math.min(2, Math.floor(rest / factor));
-          rest -= codes[index]! * factor;
-        }
-      }
+      const codes = codesOf(p, w.subarray(base, base + p.lineBytes));
       for (let t = 0; t < tokens; t++)
         for (let r = 0; r < p.rows; r++) {
           let sum = 0;
@@ -74,6 +91,9 @@ export function dotExample(n: number, k: number, tokens: number, ldx: number, ra
  * k long), so that matrices with different packings share one quantised input.
  */
 export const activationStride = (k: number): number => roundUp(k, 64) + 64;
+
+/** Most tokens of one call: bounds the buffers. */
+export const MAX_TOKENS = 512;
 
 /** int32 from one token's products to the next: whole row tiles, and whole groups of lanes for what reads them. */
 export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(p, n) * p.rows, LANES);

@@ -27,10 +27,10 @@ export interface Packing {
   /** Where weight (row, k) of a line goes: byte `byte` of the line grows by `factor` times its code. */
   readonly place: (row: number, k: number) => { readonly byte: number; readonly factor: number };
   /**
-   * Prepares a kernel to unpack lines, outside its loops. With `scaled`, codes may stay multiplied by the scale of their field,
-   * where that saves work and fits what the ISA's dot product takes; without, every scale is 1.
+   * Prepares a kernel to unpack lines to one form, outside its loops. As `scaled` codes may stay multiplied by the scale of
+   * their field, where that saves work and fits what the ISA's dot product takes; as `codes` every scale is 1.
    */
-  readonly unpacker: (b: Recorder, isa: Isa, scaled: boolean) => Unpacker;
+  readonly unpacker: (b: Recorder, isa: Isa, form: 'scaled' | 'codes' | 'base3') => Unpacker;
 }
 
 /** Expands lines to fields: field g of a line holds the codes of k = 4g .. 4g+3. */
@@ -42,6 +42,8 @@ export interface Unpacker {
    * They are recorded when asked for, so that few values live at once. `tag` makes names unique.
    */
   readonly fields: (line: readonly Value[], tag: string) => readonly (() => Value[])[];
+  /** The first four fields as one number base 3 a byte, codes c0 + 3 c1 + 9 c2 + 27 c3 <= 80; then the codes of the other fields. */
+  readonly base3: (line: readonly Value[], tag: string) => { readonly index: Value[]; readonly rest: Value[][] };
 }
 
 /** Lines of a row tile. */

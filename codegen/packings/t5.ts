@@ -17,6 +17,8 @@
  * The rows of a line are a parameter: 16 fill a 512-bit register, 32 share each activation between two; with 128-bit registers the
  * tables take most of the register file, and 8 or 4 rows remain. Design: base-3 digits as in TQ1_0 (llama.cpp), with a radix that two byte look-ups invert.
  */
+
+import type { Value } from '../ir/record.ts';
 import { range } from '../kernels/kernel.ts';
 import type { Packing } from './packing.ts';
 
@@ -41,10 +43,16 @@ export const t5 = (rows: number): Packing => ({
   mostVectors: 2,
   needs: ['load_table64', 'load_table32', 'lookup64', 'lookup96', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: radix[k >> 2]! }),
-  unpacker: (b, isa, scaled) => {
+  unpacker: (b, isa, form) => {
+    const scaled = form === 'scaled';
     const high = b.let('high', 'load_table64', b.table('high_digit', HIGH));
-    const low = b.let('low', 'load_table64', b.table('low_digits', LOW.slice(0, 64)));
-    const low64 = b.let('low64', 'load_table32', b.table('low_digits64', LOW.slice(64)));
+    const tables =
+      form === 'base3'
+        ? []
+        : [
+            b.let('low', 'load_table64', b.table('low_digits', LOW.slice(0, 64))),
+            b.let('low64', 'load_table32', b.table('low_digits64', LOW.slice(64))),
+          ];
     /** How field f is cut out: of d (f = 4) or of the two-bit fields, shifted, masked; and what its codes are multiples of. */
     const cut = (f: number) => {
       const inPlace = f === 4 ? 84 : 4 ** f;
@@ -55,13 +63,22 @@ export const t5 = (rows: number): Packing => ({
       return { scale: 1, shift: 2 * f, mask: 3 };
     };
     const cuts = range(5).map(cut);
+    /** d and r of a line. */
+    const digits = (line: readonly Value[], tag: string) => {
+      const d = line.map((w, v) => b.let(`d${tag}_v${v}`, 'lookup64', high, w, 2));
+      return { d, r: line.map((w, v) => b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)) };
+    };
     return {
       scales: cuts.map(({ scale }) => scale),
+      // r is the number.
+      base3: (line, tag) => {
+        const { d, r } = digits(line, tag);
+        const code = (x: Value, v: number) => ({ ...b.let(`last${tag}_v${v}`, 'field', x, 6, 3), bound: 2 });
+        return { index: r, rest: [d.map(code)] };
+      },
       fields: (line, tag) => {
-        const d = line.map((w, v) => b.let(`d${tag}_v${v}`, 'lookup64', high, w, 2));
-        const t = line.map((w, v) =>
-          b.let(`t${tag}_v${v}`, 'lookup96', low, low64, b.let(`r${tag}_v${v}`, 'sub_bytes', w, d[v]!)),
-        );
+        const { d, r } = digits(line, tag);
+        const t = r.map((x, v) => b.let(`t${tag}_v${v}`, 'lookup96', ...tables, x));
         return cuts.map(({ scale, shift, mask }, f) => () => {
           if (mask === 255) return d;
           return (f === 4 ? d : t).map((x, v) => ({

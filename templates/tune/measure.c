@@ -41,7 +41,7 @@ static void read_all(void *file, const char *path, size_t bytes) {
 static void multiply(void *kernel, int thread, int threads) {
   long t0, t1;
   bn_span(TILES, thread, threads, &t0, &t1);
-  for (long c = 0; c < copies; c++) (*(bn_gemv **)kernel)(arena + (size_t)c * MATRIX_BYTES, x, sum, y, t0, t1);
+  for (long c = 0; c < copies; c++) (*(bn_gemv **)kernel)(arena + (size_t)c * MATRIX_BYTES, x, &sum, y, t0, t1);
 }
 
 /* 64 bytes as the compiler's own vector type: an ordinary loop over words may be turned into gathers. */

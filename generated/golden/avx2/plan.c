@@ -100,27 +100,83 @@ const bn_packing bn_packings[] = {
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__4x16x8_avx2_kb256,
-                      .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__4x16x8_avx2_kb256,
-                      .tiles = 8, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__4x16x8_avx2_kb256,
-                      .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__4x16x8_avx2_kb256,
-                      .tiles = 48, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k768__4x16x8_avx2_kb768,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 1, .tokens = 4, .x_stride = 832, .y_stride = 256},
+    [BN_ATTN_Q] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_OUTPUT] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_K] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n128__16x8x1_avx2_r1024,
+        .tiles = 8, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_ATTN_V] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n128__16x8x1_avx2_r1024,
+        .tiles = 8, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_FFN_GATE] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n768__16x8x1_avx2_r1024,
+        .tiles = 48, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_UP] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n768__16x8x1_avx2_r1024,
+        .tiles = 48, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_DOWN] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024,
+        .sums = bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024,
+        .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 3072,
+        .lines = 48, .line_k = 16, .line_bytes = 64, .others_at = 16384, .tables_at = 16384, .sums_at = 38144,
+        .x_stride = 832, .y_stride = 256,
+    },
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -165,28 +221,49 @@ const char *bn_describe(void) {
     "\"headSize\":64,\"intermediate\":768,\"vocabulary\":4096,\"context\":256,\"activation\":\"relu2\","
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"avx2\",\"isa\":\"avx2\",\"features\":[\"avx2\",\"fma\",\"f16c\"],\"cache\":{"
-    "\"l1\":32768,\"l2\":524288,\"l3\":16777216}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
+    "\"l1\":32768,\"l2\":524288,\"l3\":16777216}},\"batch\":128,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_output\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"p2r16x16\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_output\":{"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"p2r16x16\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n128__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"p2r16x16\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n128__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__4x16x8_avx2_kb256\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k768__4x16x8_avx2_kb768\",\"why\":\"p2r16x16,"
-    " 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024\","
+    "\"sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_avx2\",\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_avx2\","
     "\"rope\":\"rope_i32_f32_f32__d64__1x1x16_avx2\",\"narrow\":\"narrow_f32_none_f16__k64__1x1x32_avx2\","
     "\"scale_f16\":\"scale_i32_none_f16__k64__1x1x32_avx2\","

@@ -100,27 +100,90 @@ const bn_packing bn_packings[] = {
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__8x32x16_avx512_kb256,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k256__8x32x16_avx512_kb256,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__8x32x16_avx512_kb256,
-                      .tiles = 8, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n128k256__8x32x16_avx512_kb256,
-                      .tiles = 8, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__8x32x16_avx512_kb256,
-                      .tiles = 48, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n768k256__8x32x16_avx512_kb256,
-                      .tiles = 48, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096,
-                      .gemm = bn_gemm_i8_p2r16x16_i32__n256k768__8x32x16_avx512_kb768,
-                      .tiles = 16, .tile_rows = 16, .panel_tiles = 2, .tokens = 8, .x_stride = 832, .y_stride = 256},
+    [BN_ATTN_Q] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n256k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n256__32x16x1_avx512_r2048,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_OUTPUT] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n256k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n256__32x16x1_avx512_r2048,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_K] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n128k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n128__32x16x1_avx512_r2048,
+        .tiles = 8, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_ATTN_V] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n128k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n128__32x16x1_avx512_r2048,
+        .tiles = 8, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_FFN_GATE] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n768__32x16x1_avx512_r2048,
+        .tiles = 48, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_UP] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n768__32x16x1_avx512_r2048,
+        .tiles = 48, .tile_rows = 16, .tile_bytes = 1024,
+        .lines = 16, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_DOWN] = {
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx512_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx512_p4096},
+        .gemm[2] = {8, bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048,
+        .sums = bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048,
+        .results = bn_results_i16_none_i32__n256__32x16x1_avx512_r2048,
+        .tiles = 16, .tile_rows = 16, .tile_bytes = 3072,
+        .lines = 48, .line_k = 16, .line_bytes = 64, .others_at = 32768, .tables_at = 32768, .sums_at = 76288,
+        .x_stride = 832, .y_stride = 256,
+    },
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -166,27 +229,62 @@ const char *bn_describe(void) {
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"avx512\",\"isa\":\"avx512\",\"features\":[\"avx512f\",\"avx512bw\","
     "\"avx512dq\",\"avx512vl\",\"avx512_vnni\",\"avx2\",\"fma\",\"f16c\"],\"cache\":{\"l1\":32768,\"l2\":1048576,"
-    "\"l3\":33554432}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
+    "\"l3\":33554432}},\"batch\":128,\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n256__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"attn_output\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n256__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n128__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n128k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n128__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n768__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n768k256__8x32x16_avx512_kb256\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n768__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"p2r16x16\","
     "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096\","
-    "\"gemm\":\"gemm_i8_p2r16x16_i32__n256k768__8x32x16_avx512_kb768\",\"why\":\"p2r16x16,"
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx512_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048\","
+    "\"sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048\","
+    "\"results_i16_none_i32__n256__32x16x1_avx512_r2048\"],\"why\":\"p2r16x16,"
     " 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_avx512\","
     "\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_avx512\",\"rope\":\"rope_i32_f32_f32__d64__1x1x16_avx512\","

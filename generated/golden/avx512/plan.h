@@ -12,8 +12,13 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_EMBEDDING_BYTES = 2,
-  BN_BATCH = 64,
-  BN_PANEL_BYTES = 24576,
+  BN_BATCH = 128,
+  BN_SCRATCH_BYTES = 600576,
+  BN_GEMMS = 3,
+  BN_TABLE_ROWS = 2048,
+  BN_TABLE_TOKENS = 32,
+  BN_TABLE_LINES = 2,
+  BN_TABLE_ENTRY = 64,
   BN_ATTENTION_SPAN = 128,
   BN_ATTENTION_PART = 160,
   BN_ATTENTION_SCRATCH = 144,
@@ -46,25 +51,51 @@ enum {
 #define BN_PAUSE() __builtin_ia32_pause()
 
 void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__8x32x16_avx512_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_results_i16_none_i32__n256__32x16x1_avx512_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
 void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__8x32x16_avx512_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_results_i16_none_i32__n128__32x16x1_avx512_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
 void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__8x32x16_avx512_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_results_i16_none_i32__n768__32x16x1_avx512_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
 void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__8x32x16_avx512_kb768(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
 void bn_rows_none_bf16_f32__k256__1x1x32_avx512(const uint16_t *restrict row, float *restrict o);
 void bn_norm_f32_f32_i8__k256__1x1x16_avx512(const float *restrict x, const float *restrict w, float eps,
     float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);

@@ -92,27 +92,97 @@ const bn_packing bn_packings[] = {
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
-    [BN_ATTN_Q] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
-                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_OUTPUT] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260,
-                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 256},
-    [BN_ATTN_K] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
-                      .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_ATTN_V] = {.gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260,
-                      .tiles = 16, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 128},
-    [BN_FFN_GATE] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
-                      .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_UP] = {.gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260,
-                      .tiles = 96, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 320, .y_stride = 768},
-    [BN_FFN_DOWN] = {.gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192,
-                      .gemm = bn_gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780,
-                      .tiles = 32, .tile_rows = 8, .panel_tiles = 1, .tokens = 8, .x_stride = 832, .y_stride = 256},
+    [BN_ATTN_Q] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n256k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n256k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n256__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 32, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_OUTPUT] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n256k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n256k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n256__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 32, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 256,
+    },
+    [BN_ATTN_K] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n128k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n128__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 16, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_ATTN_V] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n128k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n128__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 16, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 128,
+    },
+    [BN_FFN_GATE] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n768k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n768k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n768__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 96, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_UP] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n768k256__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n768k256__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n768__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048,
+        .tiles = 96, .tile_rows = 8, .tile_bytes = 416,
+        .lines = 13, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 320, .y_stride = 768,
+    },
+    [BN_FFN_DOWN] = {
+        .gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192,
+        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192},
+        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k768__1x8x40_neon_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048,
+        .results = bn_results_i16_none_i32__n256__8x4x1_neon_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k768__1x8x20_neon_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k768__8x4x20_neon_r2048,
+        .tiles = 32, .tile_rows = 8, .tile_bytes = 1248,
+        .lines = 39, .line_k = 20, .line_bytes = 32, .others_at = 32768, .tables_at = 40960, .sums_at = 54592,
+        .x_stride = 832, .y_stride = 256,
+    },
 };
 
 /* theta^(-2 i / 64), theta = 10000 */
@@ -157,28 +227,56 @@ const char *bn_describe(void) {
     "\"headSize\":64,\"intermediate\":768,\"vocabulary\":4096,\"context\":256,\"activation\":\"relu2\","
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"name\":\"neon\",\"isa\":\"neon\",\"features\":[\"asimddp\"],\"cache\":{\"l1\":65536,"
-    "\"l2\":1048576,\"l3\":16777216}},\"batch\":64,\"matrices\":{\"attn_q\":{\"packing\":\"t5r8x20\","
+    "\"l2\":1048576,\"l3\":16777216}},\"batch\":128,\"matrices\":{\"attn_q\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"attn_output\":{\"packing\":\"t5r8x20\","
-    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"t5r8x20\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n256k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n256k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n256__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"attn_output\":{"
+    "\"packing\":\"t5r8x20\",\"gemv\":\"gemv_i8_t5r8x20_i32__n256k256__1x8x20_neon_p8192\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n256k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n256k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n256__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"t5r8x20\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n128k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n128__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n128k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n128k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"t5r8x20\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n128k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n128__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"t5r8x20\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n768k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n768k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n768__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n768k256__8x8x16_neon_kb260\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"t5r8x20\","
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n768k256__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n768k256__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x40_neon_r2048\",\"results_i16_none_i32__n768__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k256__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"t5r8x20\","
     "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k768__1x8x20_neon_p8192\","
-    "\"gemm\":\"gemm_i8_t5r8x20_i32__n256k768__8x8x16_neon_kb780\",\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
+    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192\","
+    "\"gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k768__1x8x40_neon_r2048\","
+    "\"sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048\",\"results_i16_none_i32__n256__8x4x1_neon_r2048\","
+    "\"offsets_none_t5r8x20_u16__k768__1x8x20_neon_r2048\",\"sums_i8_t5r8x20_i16__k768__8x4x20_neon_r2048\"],"
+    "\"why\":\"t5r8x20, 1.63 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_neon\",\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_neon\","
     "\"rope\":\"rope_i32_f32_f32__d64__1x1x16_neon\",\"narrow\":\"narrow_f32_none_f16__k64__1x1x32_neon\","
     "\"scale_f16\":\"scale_i32_none_f16__k64__1x1x32_neon\","

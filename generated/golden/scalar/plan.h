@@ -12,8 +12,13 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_EMBEDDING_BYTES = 2,
-  BN_BATCH = 64,
-  BN_PANEL_BYTES = 12288,
+  BN_BATCH = 128,
+  BN_SCRATCH_BYTES = 64,
+  BN_GEMMS = 3,
+  BN_TABLE_ROWS = 512,
+  BN_TABLE_TOKENS = 2,
+  BN_TABLE_LINES = 2,
+  BN_TABLE_ENTRY = 4,
   BN_ATTENTION_SPAN = 128,
   BN_ATTENTION_PART = 160,
   BN_ATTENTION_SCRATCH = 144,
@@ -46,25 +51,37 @@ enum {
 #define BN_PAUSE() (void)0
 
 void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k256__8x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n128k256__8x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_kb256(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256__8x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
-    int32_t sum, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_kb768(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, uint8_t *restrict panel, long tokens, long t0, long whole,
-    long t1);
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_rows_none_bf16_f32__k256__1x1x32_scalar(const uint16_t *restrict row, float *restrict o);
 void bn_norm_f32_f32_i8__k256__1x1x16_scalar(const float *restrict x, const float *restrict w, float eps,
     float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);

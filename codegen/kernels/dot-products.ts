@@ -1,0 +1,259 @@
+/**
+ * Ternary matrix times one int8 vector (gemv, for decoding), or times 2, 4 or 8 (gemm, for batches), by byte dot products. Works
+ * with every packing, through `unpack`. Weights are unpacked in registers, once for all vectors: with eight of them the work is
+ * 40 dot steps and 21 other operations for a line of five fields, and those find room beside the dot steps.
+ *
+ *   y[t][r] = sum_k w[r][k] x[t][k] = sum_k (w[r][k] + 1) x[t][k] - sum_k x[t][k]
+ *
+ * The codes w + 1 are unsigned, as maddubs and dpbusd want them; the sum of x is subtracted once. A packing may leave the codes
+ * of a field multiplied by a scale 2^s * odd; fields of one scale are summed together, and the sum S is divided in the end:
+ * S >> s, times the inverse of the odd number modulo 2^32, exact because S is a multiple of the scale and |S| < 2^31. A thread calls it with its
+ * range of row tiles and reads one sequential stream. With several vectors, codes are shifted down instead, so that one sum for
+ * each vector is enough. Tile: tokens x rows of a line x k of one unrolled step;
+ * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
+ */
+import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
+import type { KernelSpec } from '../name.ts';
+import { packingOf, packingsFor } from '../packings/index.ts';
+import type { Packing } from '../packings/packing.ts';
+import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
+import type { KernelFamily } from './kernel.ts';
+import { range, stepsBeforeFlush } from './kernel.ts';
+import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
+
+/** Vectors at once. */
+const BATCHES = [2, 4, 8];
+
+/** The kernels for several vectors, by rising number: those that the ISA has registers for. */
+export const gemmSpecs = (isaName: string, p: Packing, n: number, k: number): KernelSpec[] => {
+  const isa = isaOf(isaName);
+  const tables = p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
+  // Sums, a line, its codes, an activation, products and a mask.
+  const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tables <= isa.registers;
+  return BATCHES.filter(fits).map((tokens) => ({
+    op: 'gemm',
+    act: 'i8',
+    weight: p.token,
+    out: 'i32',
+    shape: { n, k },
+    // One line a step: that is work enough, and keeps the code small.
+    tile: [tokens, p.rows, p.lineK],
+    isa: isaName,
+    variant: p.prefetch,
+  }));
+};
+
+/** What both families have in common. */
+const dotProducts = {
+  source: 'dot-products.ts',
+  needs: [
+    'load_bytes',
+    'broadcast4',
+    'dot_zero',
+    'dot_next',
+    'pin',
+    'dot_flush',
+    'splat_int',
+    'sub_ints',
+    'store_ints',
+    'prefetch',
+  ],
+
+  record: (b, spec, isa) => {
+    const p = packingOf(spec.weight);
+    const { n, k } = spec.shape as { n: number; k: number };
+    const tokens = spec.tile[0]!;
+    const lines = linesOf(p, k);
+    const unroll = spec.tile[2]! / p.lineK;
+    const ldx = activationStride(k);
+    const ldy = productStride(p, n);
+    const tiles = tilesOf(p, n);
+    const w = b.pointer('w', {
+      element: 'u8',
+      access: 'in',
+      extent: bytesOf(p, n, k),
+      doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
+    });
+    const x = b.pointer('x', {
+      element: 'i8',
+      access: 'in',
+      extent: (tokens - 1) * ldx + lines * p.lineK,
+      doc:
+        tokens === 1
+          ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
+          : `activations [${tokens}][${ldx}], int8, zero from ${k} up to ${lines * p.lineK}`,
+    });
+    const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
+    const y = b.pointer('y', {
+      element: 'i32',
+      access: 'out',
+      extent: (tokens - 1) * ldy + tiles * p.rows,
+      doc: tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`,
+    });
+    const t0 = b.long('t0', 0, tiles, 'first row tile');
+    const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
+    const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
+    const vectors = vectorsOf(p, isa);
+    const pinned = tokens > 1 && isa.dot.products === 2;
+    const unpack = p.unpacker(b, isa, tokens === 1 ? 'scaled' : 'codes');
+    const sums = range(tokens).flatMap((t) => sumsOf(unpack.scales, vectors, tokens, t));
+    // Partial sums stay in their registers over as many lines as the ISA allows: all of them, or a few.
+    const most = Math.min(
+      ...sums.map((s) => Math.floor(stepsBeforeFlush(isa, s.scale) / Math.ceil(s.fields / s.chains))),
+    );
+    const chunk = most >= lines ? lines : Math.max(unroll, Math.floor(most / unroll) * unroll);
+
+    b.loop('tile', t0, t1, 1, (tile) => {
+      const row = at(w, times(tile, tileBytes(p, k)));
+      const zero = b.let('zero', 'integer', 0);
+      const start = (id: string, v: number) => b.variable(`acc${id}_v${v}`, 'splat_int', zero);
+      // With one chunk, int32 sums begin after it and take no registers before.
+      const acc = sums.map(({ id }) => (chunk < lines ? range(vectors).map((v) => start(id, v)) : []));
+      b.chunks('chunk', lines, chunk, (base, count, part) => {
+        const dots = sums.map(({ id, chains }) =>
+          range(chains).map((c) => range(vectors).map((v) => b.variable(`dots${part}${id}_c${c}_v${v}`, 'dot_zero'))),
+        );
+        b.unrolled(`i${part}`, count, unroll, (i, u, rest) => {
+          const tag = `${part}${rest}_l${u}`;
+          const line = plus(base, i);
+          const address = at(row, times(line, p.lineBytes));
+          // Once for each 64 bytes that the step reads.
+          for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
+            if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(address, ahead + byte), level || 0);
+          unpack.fields(loadLine(b, p, isa, address, tag), tag).forEach((codes, g) => {
+            const unpacked = codes();
+            sums.forEach(({ scale, token, id }, s) => {
+              if (scale !== unpack.scales[g]) return;
+              const from = at(x, times(line, p.lineK), token * ldx + 4 * g);
+              const xg = b.let(`x${tag}_g${g}${tokens === 1 ? '' : id}`, 'broadcast4', from);
+              const chains = dots[s]!;
+              unpacked.forEach((code, v) => {
+                const sum = chains[g % chains.length]![v]!;
+                b.set(sum, 'dot_next', sum, code, xg);
+                // Sums of pairs are additions: clang would do several products first, and spill.
+                if (pinned) b.set(sum, 'pin', sum);
+              });
+            });
+          });
+        });
+        dots.forEach((chains, s) => {
+          const own = acc[s]!;
+          for (const chain of chains)
+            chain.forEach((d, v) => {
+              own[v] ??= start(sums[s]!.id, v);
+              b.set(own[v], 'dot_flush', own[v], d);
+            });
+        });
+      });
+      sums.forEach(({ scale, token }, s) => {
+        const power = 31 - Math.clz32(scale & -scale);
+        const odd = scale >> power;
+        acc[s]!.forEach((a) => {
+          if (power) b.set(a, 'shift_ints', a, power);
+          if (odd > 1) b.set(a, 'mul_ints', a, inverse(odd));
+        });
+        const first = sums.findIndex((other) => other.token === token);
+        if (s > first)
+          acc[first]!.forEach((a, v) => {
+            b.set(a, 'add_ints', a, acc[s]![v]!);
+          });
+      });
+      range(tokens).forEach((t) => {
+        const id = tokens === 1 ? '' : `_t${t}`;
+        const bias = b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
+        acc[sums.findIndex((s) => s.token === t)]!.forEach((a, v) => {
+          const to = at(y, t * ldy, times(tile, p.rows), v * isa.lanes);
+          b.do('store_ints', to, b.let(`y${id}_v${v}`, 'sub_ints', a, bias));
+        });
+      });
+    });
+  },
+
+  reference: (spec, args) => dotReference(spec, args, spec.tile[0]!),
+
+  example: (spec, random, extreme) => {
+    const p = packingOf(spec.weight);
+    const { n, k } = spec.shape as { n: number; k: number };
+    const tokens = spec.tile[0]!;
+    const { trits, x, sums } = dotExample(n, k, tokens, activationStride(k), random, extreme);
+    return {
+      w: pack(p, trits, n, k),
+      x,
+      sums,
+      y: new Int32Array(tokens * productStride(p, n)),
+      t0: 0,
+      t1: tilesOf(p, n),
+    };
+  },
+} satisfies Partial<KernelFamily>;
+
+/** One vector. */
+export const gemv: KernelFamily = {
+  ...dotProducts,
+  formula: 'y[n] = W[n][k] . x[k], exact int32',
+
+  product: {
+    candidates: (cpu, p, n, k) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
+        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
+          (lines): KernelSpec => ({
+            op: 'gemv',
+            act: 'i8',
+            weight: p.token,
+            out: 'i32',
+            shape: { n, k },
+            tile: [1, p.rows, lines * p.lineK],
+            isa: cpu.isa,
+            variant,
+          }),
+        ),
+      ),
+  },
+
+  samples: (isa) =>
+    packingsFor(isa).flatMap((p) =>
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
+        (k, i): KernelSpec => ({
+          op: 'gemv',
+          act: 'i8',
+          weight: p.token,
+          out: 'i32',
+          shape: { n: p.rows * 3 + i - 2, k },
+          tile: [1, p.rows, p.lineK * 4],
+          isa: isa.name,
+          variant: i % 2 ? p.prefetch : 'p8192',
+        }),
+      ),
+    ),
+};
+
+/** Several vectors. */
+export const gemm: KernelFamily = {
+  ...dotProducts,
+  formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
+  samples: (isa) => packingsFor(isa).flatMap((p) => gemmSpecs(isa.name, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
+};
+
+/**
+ * The sums that a tile keeps for one of `tokens` tokens: one for each scale of the packing's fields, in as many chains as hide the
+ * latency of a dot step.
+ */
+function sumsOf(scales: readonly number[], vectors: number, tokens: number, token: number) {
+  // A dot step takes 4-5 cycles, and one or two start in a cycle.
+  const chains = Math.max(1, Math.floor(4 / vectors / new Set(scales).size / tokens));
+  return [...new Set(scales)].map((scale) => ({
+    scale,
+    token,
+    id: `${scale === 1 ? '' : `_s${scale}`}${tokens === 1 ? '' : `_t${token}`}`,
+    fields: scales.filter((s) => s === scale).length,
+    chains,
+  }));
+}
+
+/** odd^-1 modulo 2^32, as an int32: Newton's iteration doubles the number of correct bits, from 3. */
+function inverse(odd: number): number {
+  let x = odd;
+  for (let i = 0; i < 4; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
+  return x;
+}
