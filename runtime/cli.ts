@@ -31,6 +31,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--min-p <x>', 'keep tokens this probable relative to the best; 0: all', realNumber(0, 1), 0.05)
   .option('--repeat-penalty <x>', 'makes recent tokens less probable; 1: off', realNumber(0.01, 100), 1)
   .option('--greedy', 'always the most probable token')
+  .option('--lookup', 'guess tokens from repetitions in the text: the same tokens, sooner where it copies itself')
   .option(
     '--head <mode>',
     'exact: only the logits that matter, same tokens; fast: 4-bit rows tell which may matter, by a bound of 6 sigma that is likely, not certain; full: all',
@@ -91,6 +92,7 @@ interface Options {
   minP: number;
   repeatPenalty: number;
   greedy?: boolean;
+  lookup?: boolean;
   head: HeadMode;
   pages: Pages;
   stop: string[];
@@ -228,6 +230,11 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
     `seed ${seed}`,
     `prompt ${counted(promptCount, 'token')}, ${rate(promptCount, g.promptMs)} tok/s`,
     `generated ${counted(g.tokens.length, 'token')}${g.tokens.length > 1 ? `, ${generationRate(g)} tok/s` : ''}`,
+    ...(g.lookup
+      ? [
+          `lookup: ${g.lookup.accepted} of ${g.lookup.drafted} drafted in ${counted(g.lookup.evaluations, 'evaluation')}`,
+        ]
+      : []),
     `stopped: ${g.stopReason}`,
   ].join(' | ');
 }
@@ -290,6 +297,7 @@ async function generate(model: string | undefined, positional: string | undefine
     const g = await engine.generate(tokens, tokenizer, {
       count: o.nPredict,
       sampler,
+      lookup: o.lookup ?? false,
       stop: o.stop ?? [],
       signal: interrupted,
       onPrompt: (done, total) => {
@@ -317,6 +325,7 @@ async function generate(model: string | undefined, positional: string | undefine
         context: engine.context,
         kv: o.kv,
         head: o.head,
+        lookup: g.lookup ?? null,
         huge_pages_mb: engine.hugePages,
         timings: {
           load_ms: milliseconds(loadMs),

@@ -3,10 +3,13 @@
  * (index.ts, cli.ts) build the library and the packed weights beforehand.
  */
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
+import { DraftLength } from './draft-length.ts';
 import type { ModelSource } from './formats/source.ts';
 import { type Library, type Pages, type Profile, type TopMode, want } from './library.ts';
+import type { LookupOptions } from './lookup.ts';
 import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
+import { type LookupStatistics, Speculation } from './speculation.ts';
 import { createTextStream } from './text-stream.ts';
 import type { Tokenizer } from './tokenizer.ts';
 
@@ -42,6 +45,8 @@ export interface GenerateOptions {
   readonly sampler: Sampler;
   /** Texts that end the generation; they are not part of the result. */
   readonly stop?: readonly string[];
+  /** Guess tokens from repetitions in the text and verify them together: the same tokens, sooner where the text copies itself. */
+  readonly lookup?: boolean | LookupOptions;
   readonly signal?: AbortSignal;
   /** Receives printable text as it is generated. */
   readonly onText?: (text: string) => void;
@@ -53,6 +58,8 @@ export interface Generation {
   readonly text: string;
   readonly tokens: readonly number[];
   readonly stopReason: StopReason;
+  /** What the guesses came to, if `lookup` was asked for. */
+  readonly lookup?: Readonly<LookupStatistics>;
   /** Milliseconds for the prompt and for the generated tokens. */
   readonly promptMs: number;
   readonly generationMs: number;
@@ -62,6 +69,9 @@ export interface Generation {
 const PROMPT_CHUNK = 256;
 /** Most logits of one bn_top, if the vocabulary is as large. */
 const MOST_TOP = 1024;
+
+/** Draws the token after an evaluated position, given the tokens up to it; valid until the next evaluation. */
+export type Draw = (history: readonly number[]) => number;
 
 export class Engine {
   readonly source: ModelSource;
@@ -74,9 +84,10 @@ export class Engine {
   readonly #context: number;
   readonly #shared: boolean;
   readonly #logits: Float32Array;
-  readonly #token = new Int32Array(1);
-  readonly #topIds: Int32Array;
-  readonly #topLogits: Float32Array;
+  #tokens = new Int32Array(1);
+  #topIds: Int32Array;
+  #topLogits: Float32Array;
+  readonly #draftLength = new DraftLength();
   #position = 0;
 
   /** @param model a model that `library` opened; the engine closes it unless it is shared @throws LibraryError when memory does not suffice */
@@ -122,8 +133,8 @@ export class Engine {
 
   /** Evaluates one token. @returns its logits [vocabulary], valid until the next call */
   step(token: number): Float32Array {
-    this.#token[0] = token;
-    this.#position = this.#library.evaluate(this.#context, this.#token, 1, want.last, this.#logits);
+    this.#tokens[0] = token;
+    this.#position = this.#library.evaluate(this.#context, this.#tokens, 1, want.last, this.#logits);
     return this.#logits;
   }
 
@@ -145,24 +156,58 @@ export class Engine {
    * @param count at most 1024 and the vocabulary @returns valid until the next call
    */
   top(count: number, token?: number): Candidates {
-    if (token !== undefined) this.#token[0] = token;
+    if (token !== undefined) this.#tokens[0] = token;
     const [ids, logits] = [this.#topIds, this.#topLogits];
     const n = token === undefined ? 0 : 1;
-    this.#position = this.#library.top(this.#context, this.#token, n, count, ids, logits);
+    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.last, ids, logits);
     return { ids, logits, count };
+  }
+
+  /** Evaluates tokens. @param count as for `top` @returns the largest logits of each, valid until the next call */
+  topAll(tokens: readonly number[], count: number): Candidates[] {
+    const [n, all] = [tokens.length, tokens.length * count];
+    // Buffers are kept, since the first call with a new one is slow (0.1 ms).
+    if (this.#tokens.length < n) this.#tokens = new Int32Array(n);
+    if (this.#topIds.length < all) [this.#topIds, this.#topLogits] = [new Int32Array(all), new Float32Array(all)];
+    this.#tokens.set(tokens);
+    const [ids, logits] = [this.#topIds, this.#topLogits];
+    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.all, ids, logits);
+    const row = (i: number) => [i * count, (i + 1) * count] as const;
+    return tokens.map((_, i) => ({ ids: ids.subarray(...row(i)), logits: logits.subarray(...row(i)), count }));
   }
 
   /** How many of the largest logits decide the next token; 0: all must be there. */
   #needed(sampler: Sampler, history: readonly number[]): number {
     const count = this.head !== 'full' ? sampler.candidates(this.#logits.length, history) : 0;
-    return count <= this.#topIds.length ? count : 0;
+    return count <= MOST_TOP ? count : 0;
+  }
+
+  /** Evaluates `token`, unless it is absent. @returns how the token after it is drawn */
+  #evaluateOne(sampler: Sampler, history: readonly number[], token?: number): Draw {
+    const count = this.#needed(sampler, history);
+    if (count) {
+      const top = this.top(count, token);
+      return (past) => sampler.sampleTop(top, past);
+    }
+    const logits = token === undefined ? this.#logits : this.step(token);
+    return (past) => sampler.sample(logits, past);
   }
 
   /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. One foreign call. */
   draw(sampler: Sampler, history: readonly number[], token?: number): number {
-    const count = this.#needed(sampler, history);
-    if (count) return sampler.sampleTop(this.top(count, token), history);
-    return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
+    return this.#evaluateOne(sampler, history, token)(history);
+  }
+
+  /** Evaluates the last token of `history` and a draft of what follows, in one foreign call. @returns a draw after each of them */
+  drawAll(sampler: Sampler, history: readonly number[], draft: readonly number[]): Draw[] {
+    const tokens = [history.at(-1)!, ...draft];
+    if (!draft.length) return [this.#evaluateOne(sampler, history, tokens[0])];
+    const counts = tokens.map((_, i) => this.#needed(sampler, [...history, ...draft.slice(0, i)]));
+    if (!counts.includes(0))
+      return this.topAll(tokens, Math.max(...counts)).map((top) => (past) => sampler.sampleTop(top, past));
+    const logits = this.evaluate(tokens, true);
+    const vocabulary = this.#logits.length;
+    return tokens.map((_, i) => (past) => sampler.sample(logits.subarray(i * vocabulary, (i + 1) * vocabulary), past));
   }
 
   /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
@@ -207,22 +252,31 @@ export class Engine {
       text += piece;
       if (piece) options.onText?.(piece);
     };
+    const { sampler, lookup } = options;
+    const speculation = lookup
+      ? new Speculation(this, this.#draftLength, lookup === true ? {} : lookup, prompt)
+      : undefined;
     const started = performance.now();
     let evaluated = started;
     try {
-      const { sampler } = options;
       await this.#read(prompt, this.#needed(sampler, history) ? want.none : want.last, options);
       evaluated = performance.now();
+      // Tokens that can still be evaluated.
+      const room = this.context - this.#position;
       while (tokens.length < options.count) {
         if (options.signal?.aborted) {
           stopReason = 'interrupt';
           break;
         }
-        if (tokens.length && this.#position === this.context) {
+        if (tokens.length > room) {
           stopReason = 'context';
           break;
         }
-        const token = this.draw(sampler, history, tokens.at(-1));
+        const most = Math.min(options.count, room + 1) - tokens.length;
+        const token =
+          speculation && tokens.length
+            ? speculation.draw(sampler, history, most)
+            : this.draw(sampler, history, tokens.at(-1));
         if (eos.has(token)) {
           stopReason = 'eos';
           break;
@@ -244,9 +298,18 @@ export class Engine {
       if (!options.signal?.aborted) throw error;
       evaluated = performance.now();
       stopReason = 'interrupt';
+    } finally {
+      speculation?.settle();
     }
     if (stopReason !== 'stop') emit(stream.end());
-    return { text, tokens, stopReason, promptMs: evaluated - started, generationMs: performance.now() - evaluated };
+    return {
+      text,
+      tokens,
+      stopReason,
+      ...(speculation ? { lookup: speculation.statistics } : {}),
+      promptMs: evaluated - started,
+      generationMs: performance.now() - evaluated,
+    };
   }
 
   /** Seconds by operation since the last call. @param on go on taking the time, or stop */

@@ -93,11 +93,19 @@ export class Library {
   }
 
   /**
-   * Evaluates the first `n` tokens; the `k` largest logits of the last one go to `ids` and `logits`, the largest first.
-   * @returns positions filled
+   * Evaluates the first `n` tokens; the `k` largest logits of the last one, or of each, go to `ids` and `logits`, the largest
+   * first. @returns positions filled
    */
-  top(context: number, tokens: Int32Array, n: number, k: number, ids: Int32Array, logits: Float32Array): number {
-    return this.#call('bn_top', context, tokens, n, k, ids, logits);
+  top(
+    context: number,
+    tokens: Int32Array,
+    n: number,
+    k: number,
+    which: typeof want.last | typeof want.all,
+    ids: Int32Array,
+    logits: Float32Array,
+  ): number {
+    return this.#call('bn_top', context, tokens, n, k, which, ids, logits);
   }
 
   rewind(context: number, position: number): void {

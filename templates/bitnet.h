@@ -18,7 +18,7 @@ enum { BN_PAGES_MAPPED = 0, BN_PAGES_AUTO = 1, BN_PAGES_HUGE = 2 };
 /* How bn_top finds the largest logits: certainly, or with a screen of half the bytes that may, seldom, miss some. */
 enum { BN_HEAD_EXACT = 0, BN_HEAD_FAST = 1 };
 
-/* Which logits bn_eval returns: none, of the last token, of every token. */
+/* Which logits bn_eval and bn_top return: none (bn_eval only), of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 
 /* What bn_profile tells apart. Rest: norms, activation function, rotary embedding, quantisation, residual sums. Wait:
@@ -54,12 +54,14 @@ BN_API int32_t bn_release(int32_t context);
  */
 BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits);
 /*
- * Evaluates n >= 0 tokens as bn_eval does, then finds the k tokens with the largest logits of the last one: the largest
- * first, equal logits by rising token, the same bits as bn_eval's; with BN_HEAD_FAST a larger one may be missing. ids,
- * logits: [k]; k: 1 to the vocabulary, at most 1024. n = 0: of the token evaluated last. -> the number of positions now
- * filled
+ * Evaluates n tokens as bn_eval does, and finds the k tokens with the largest logits of the last one (BN_WANT_LAST: ids
+ * and logits are [k]) or of every one (BN_WANT_ALL: [n][k]): the largest first, equal logits by rising token, the same
+ * bits as bn_eval's; with BN_HEAD_FAST a larger one may be missing. k: 1 to the vocabulary, at most 1024. n = 0, with
+ * BN_WANT_LAST: of the token evaluated last.
+ * -> the number of positions now filled
  */
-BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits);
+BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
+                      float *logits);
 /* Forgets all positions from `position` on. -> position */
 BN_API int32_t bn_rewind(int32_t context, int32_t position);
 

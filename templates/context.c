@@ -77,17 +77,28 @@ int32_t bn_huge_pages(int32_t context) {
   return state ? (int32_t)(bn_state_huge_bytes(state) >> 20) : -1;
 }
 
-int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t *ids, float *logits) {
+int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
+               float *logits) {
   bn_state *state = find(context, 0);
   if (!state) return -1;
-  if (n < 0) return bn_fail("%d tokens to evaluate: must be at least 0", n);
+  if (want != BN_WANT_LAST && want != BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
+  const int32_t least = want == BN_WANT_ALL;
+  if (n < least) return bn_fail("%d tokens to evaluate: must be at least %d", n, least);
   if (k < 1 || k > BN_MOST_TOP)
     return bn_fail("the %d largest logits of %d: must be 1 to %d", k, BN_VOCABULARY, BN_MOST_TOP);
   if (!ids || !logits) return bn_fail("logits are wanted, but there is no buffer for them");
   if (!n && !bn_state_has_hidden(state)) return bn_fail("no tokens to evaluate, and none was evaluated last");
   if (check_tokens(state, tokens, n)) return -1;
-  if (n) bn_forward(state, tokens, n, BN_WANT_NONE, NULL);
-  bn_largest(state, k, ids, logits);
+  if (want == BN_WANT_LAST) {
+    if (n) bn_forward(state, tokens, n, BN_WANT_NONE, NULL);
+    bn_largest(state, 1, k, ids, logits);
+  } else {
+    for (int32_t done = 0, count; done < n; done += count) {
+      count = n - done < BN_BATCH ? n - done : BN_BATCH;
+      bn_forward(state, tokens + done, count, BN_WANT_ALL, NULL);
+      bn_largest(state, count, k, ids + (size_t)done * (size_t)k, logits + (size_t)done * (size_t)k);
+    }
+  }
   return bn_state_position(state);
 }
 

@@ -4,8 +4,8 @@
  *     driver WEIGHTS TOKENS LOGITS [threads=1] [kv=8] [chunk=all] [top=0] [pages=0] [head=0]
  *
  * TOKENS holds int32 token ids; LOGITS receives float32 [tokens][vocabulary]; the text is evaluated in chunks of
- * `chunk` tokens. With top = k > 0, LOGITS receives the k largest logits of each chunk's last token instead, as k
- * ids (int32) and k logits.
+ * `chunk` tokens. With top = k > 0, LOGITS receives the k largest logits of every token instead, by chunk: ids (int32)
+ * [tokens][k], then logits [tokens][k].
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,17 +17,20 @@ static int complain(const char *what) {
   return 1;
 }
 
-/* Evaluates the text in chunks; writes the largest logits of each. */
+/* Evaluates the text in chunks; writes the largest logits of their tokens. */
 static int write_top(int32_t context, const int32_t *tokens, int n, int chunk, int top, FILE *out) {
-  static int32_t ids[BN_MOST_TOP];
-  static float logits[BN_MOST_TOP];
+  int32_t *ids = malloc((size_t)chunk * (size_t)top * sizeof *ids);
+  float *logits = malloc((size_t)chunk * (size_t)top * sizeof *logits);
+  if (!ids || !logits) return complain("out of memory");
   for (int done = 0; done < n; done += chunk) {
     const int count = n - done < chunk ? n - done : chunk;
-    if (bn_top(context, tokens + done, count, top, ids, logits) < 0) return complain(bn_error());
-    if (!out || fwrite(ids, sizeof *ids, (size_t)top, out) != (size_t)top ||
-        fwrite(logits, sizeof *logits, (size_t)top, out) != (size_t)top)
+    const size_t found = (size_t)count * (size_t)top;
+    if (bn_top(context, tokens + done, count, top, BN_WANT_ALL, ids, logits) < 0) return complain(bn_error());
+    if (!out || fwrite(ids, sizeof *ids, found, out) != found || fwrite(logits, sizeof *logits, found, out) != found)
       return complain("cannot write the logits");
   }
+  free(ids);
+  free(logits);
   return fclose(out) ? complain("cannot write the logits") : 0;
 }
 
@@ -47,7 +50,7 @@ int main(int argc, char **argv) {
   const int32_t context = bn_context(model, n, threads, kv, 0, pages, argc > 9 ? atoi(argv[9]) : BN_HEAD_EXACT);
   if (context < 0) return complain(bn_error());
   const int top = argc > 7 ? atoi(argv[7]) : 0;
-  if (top) {
+  if (top > 0) {
     if (write_top(context, tokens, n, chunk, top, fopen(argv[3], "wb"))) return 1;
     return bn_release(context) || bn_close(model) ? complain(bn_error()) : 0;
   }

@@ -145,12 +145,12 @@ static void evaluate(void *argument, int thread, int threads) {
     bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
     bn_pool_barrier(s->pool);
   }
-  /* The last token's hidden state always stays: bn_largest reads it. */
+  /* The hidden states stay, the last token's always: bn_largest reads them. */
   const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
   bn_leave(s, thread, first);
-  if (s->want == BN_WANT_NONE) return;
+  if (s->want == BN_WANT_NONE || !s->logits) return;
   bn_pool_barrier(s->pool);
-  bn_project(s, thread, s->n - first);
+  bn_project(s, thread, s->normed, s->n - first);
 }
 
 void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logits) {
@@ -158,7 +158,7 @@ void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logi
     s->n = n - done < BN_BATCH ? n - done : BN_BATCH;
     s->tokens = tokens + done;
     s->want = want == BN_WANT_LAST && done + s->n < n ? BN_WANT_NONE : want;
-    s->logits = want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
+    s->logits = logits && want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
     bn_pool_run(s->pool, evaluate, s);
     s->position += s->n;
     s->last = s->normed + (s->want == BN_WANT_ALL ? (size_t)s->n - 1 : 0) * PADDED(BN_HIDDEN);

@@ -7,7 +7,6 @@
  * the head computes the others too: same bits, same order. With 8-bit rows, the bounds are certain, and so is the
  * result; with the 4-bit rows of the fast head, both are very likely.
  */
-#include <string.h>
 #include "state.h"
 
 /* The last sum and the final norm of the tokens from `first` on; by tokens. */
@@ -23,7 +22,7 @@ void bn_leave(bn_state *s, int thread, int first) {
 }
 
 /* Logits of `count` hidden states; by rows of the head. */
-void bn_project(bn_state *s, int thread, int count) {
+void bn_project(bn_state *s, int thread, const float *states, int count) {
   long r0, r1;
   bn_time(BN_TIME_HEAD);
   bn_span((BN_VOCABULARY + HEAD_ROWS - 1) / HEAD_ROWS, thread, bn_pool_threads(s->pool), &r0, &r1);
@@ -32,10 +31,10 @@ void bn_project(bn_state *s, int thread, int count) {
     const void *w = bn_head_rows(s, thread, r, end);
     int t = 0;
     for (; t + BN_HEAD_TOKENS <= count; t += BN_HEAD_TOKENS)
-      bn_head_batch(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
+      bn_head_batch(w, states + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
                     r + (end - r) / BN_HEAD_BATCH_ROWS * BN_HEAD_BATCH_ROWS, end);
     for (; t < count; t++)
-      bn_head_one(w, s->normed + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
+      bn_head_one(w, states + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
                   r + (end - r) / BN_HEAD_ONE_ROWS * BN_HEAD_ONE_ROWS, end);
   }
 }
@@ -145,7 +144,7 @@ static void rescore(bn_state *s, int thread) {
   bn_span(atomic_load(&s->passed), thread, bn_pool_threads(s->pool), &i0, &i1);
   for (long i = i0; i < i1; i++) {
     const long r = s->rows_passed[i];
-    bn_head_row(bn_head_rows(s, thread, r, r + 1), s->normed, s->scores, r, r + 1, r + 1);
+    bn_head_row(bn_head_rows(s, thread, r, r + 1), s->last, s->scores, r, r + 1, r + 1);
   }
 }
 #endif
@@ -169,16 +168,15 @@ static void score(void *argument, int thread, int threads) {
     return;
   }
 #endif
-  bn_project(s, thread, 1);
+  bn_project(s, thread, s->last, 1);
 }
 
 static int offer(bn_state *s, int size, int32_t r) {
   return keep(s->best, size, s->k, (bn_candidate){logit_of(s, r), r});
 }
 
-void bn_largest(bn_state *s, int k, int32_t *ids, float *logits) {
-  if (s->last != s->normed) memcpy(s->normed, s->last, PADDED(BN_HIDDEN) * sizeof(float));
-  s->last = s->normed;
+/* Of the hidden state s->last. */
+static void find_largest(bn_state *s, int k, int32_t *ids, float *logits) {
   s->logits = s->scores;
   s->k = k;
 #if BN_SCREENED
@@ -200,5 +198,13 @@ void bn_largest(bn_state *s, int k, int32_t *ids, float *logits) {
     sink(s->best, size, s->best[size]);
     ids[size] = worst.id;
     logits[size] = worst.value;
+  }
+}
+
+void bn_largest(bn_state *s, int count, int k, int32_t *ids, float *logits) {
+  const float *first = s->last - (size_t)(count - 1) * PADDED(BN_HIDDEN);
+  for (int t = 0; t < count; t++, ids += k, logits += k) {
+    s->last = first + (size_t)t * PADDED(BN_HIDDEN);
+    find_largest(s, k, ids, logits);
   }
 }

@@ -146,9 +146,11 @@ int bn_state_capacity(const bn_state *);
 size_t bn_state_huge_bytes(const bn_state *);
 int bn_state_has_hidden(const bn_state *);                /* is the last token's hidden state there? */
 int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile */
+/* Without logits (NULL) the last batch's hidden states stay for bn_largest: of the last token, or of all that are
+ * wanted. */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
-/* The k <= BN_MOST_TOP largest logits of that hidden state, the largest first, equal ones by rising id; with the fast
- * head very likely the largest. */
-void bn_largest(bn_state *, int k, int32_t *ids, float *logits);
+/* The k <= BN_MOST_TOP largest logits of each of the last `count` hidden states, the largest first, equal ones by
+ * rising id; with the fast head very likely the largest. ids, logits: [count][k] */
+void bn_largest(bn_state *, int count, int k, int32_t *ids, float *logits);
 
 #endif

@@ -73,7 +73,7 @@ struct bn_state {
   float *head_rows; /* [threads][HEAD_ROWS][PADDED(BN_HIDDEN)] decoded */
 #endif
   /* the k largest logits (head.c) */
-  float *last; /* [BN_HIDDEN] hidden state of the token before last_position, in `normed` */
+  const float *last; /* [BN_HIDDEN] hidden state, in `normed`: of the token before last_position, or being scored */
   int last_position;
   int k, screened;
   bn_screened_state state;
@@ -134,6 +134,6 @@ void bn_products(bn_state *, int thread, int layer, int matrix, int count, const
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);
-void bn_project(bn_state *, int thread, int count);
+void bn_project(bn_state *, int thread, const float *states, int count);
 
 #endif

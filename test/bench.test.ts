@@ -162,7 +162,7 @@ describe('bench', () => {
 
   it('wrong usage: exit code 2, nothing on stdout, nothing written', async () => {
     for (const [args, says] of [
-      [['nonsense'], /^bench: there is no subject 'nonsense'; known subjects: decode, prefill, batch\n$/],
+      [['nonsense'], /^bench: there is no subject 'nonsense'; known subjects: decode, prefill, batch, lookup\n$/],
       [['decode', '--threads', '0'], /must be a whole number from 1 to 1024/],
       [['prefill', '--n', '0'], /must be a whole number from 1 to/],
       [['decode', '--packing', 'p7'], /must be one of p2/],

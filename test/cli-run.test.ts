@@ -74,6 +74,7 @@ describe('bitnet-run', () => {
         context: 256,
         kv: 'i8',
         head: 'exact',
+        lookup: null,
         huge_pages_mb: rest.huge_pages_mb,
       });
       assert.deepEqual(Object.keys(timings).sort(), [
@@ -96,7 +97,7 @@ describe('bitnet-run', () => {
       assert.match(help, /^Examples:$/m);
       const options =
         '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
-        '--head --target --cc --tokens --logits --quiet --json --info --cache --version --help';
+        '--head --lookup --target --cc --tokens --logits --quiet --json --info --cache --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
 

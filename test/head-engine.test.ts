@@ -62,7 +62,7 @@ for (const vocabulary of [283, 8203])
     };
     const top = (library: Library, context: number, part: Int32Array, k: number) => {
       const [ids, logits] = [new Int32Array(k), new Float32Array(k)];
-      const position = library.top(context, part, part.length, k, ids, logits);
+      const position = library.top(context, part, part.length, k, want.last, ids, logits);
       return { position, found: { ids, logits } };
     };
 
@@ -120,12 +120,46 @@ for (const vocabulary of [283, 8203])
         const part = [...tokens.subarray(0, 21)];
         for (const head of [0, 1] as const) {
           const found = await drive(built, runner, weights, part, { threads: 3, kv: 16, chunk, top: k, head });
-          for (let call = 0; call < 3; call++) {
-            const at = 2 * k * call;
+          for (let t = 0; t < part.length; t++) {
+            // Of each call first all ids, then all logits.
+            const at = k * (t + chunk * Math.floor(t / chunk));
             const ids = new Int32Array(found.buffer, 4 * at, k);
-            assert.deepEqual({ ids, logits: found.subarray(at + k, at + 2 * k) }, sorted(row(chunk * call + 6), k));
+            const logits = found.subarray(at + k * chunk, at + k * (chunk + 1));
+            assert.deepEqual({ ids, logits }, sorted(row(t), k), `token ${t}`);
           }
         }
+      });
+
+    for (const target of nativeTargets)
+      it(`${target}: of every token of a call, beyond a batch, from the middle, and after rewinding`, async () => {
+        await withContext(target, 2, (library, context) => {
+          for (const [first, end] of [
+            [0, 90],
+            [20, 28],
+            [9, 90],
+            [63, 64],
+          ] as const)
+            for (const k of [1, 40]) {
+              const n = end - first;
+              library.rewind(context, 0);
+              if (first) library.evaluate(context, tokens, first, want.none, null);
+              const [ids, logits] = [new Int32Array(n * k), new Float32Array(n * k)];
+              const position = library.top(context, tokens.subarray(first), n, k, want.all, ids, logits);
+              assert.equal(position, end);
+              for (let i = 0; i < n; i++) {
+                const found = { ids: ids.slice(i * k, (i + 1) * k), logits: logits.slice(i * k, (i + 1) * k) };
+                assert.deepEqual(found, sorted(row(first + i), k), `tokens ${first} to ${end}, ${i}, k = ${k}`);
+              }
+              // The last one's is still there; then the middle of the batch is the end of the text.
+              assert.deepEqual(top(library, context, tokens.subarray(0, 0), k).found, sorted(row(end - 1), k));
+              const middle = first + (n >> 1);
+              library.rewind(context, middle);
+              assert.deepEqual(
+                top(library, context, tokens.subarray(middle, middle + 1), k).found,
+                sorted(row(middle), k),
+              );
+            }
+        });
       });
 
     it('after every way to evaluate, the last token counts', async () => {
@@ -152,14 +186,25 @@ for (const vocabulary of [283, 8203])
     it('refuses what it cannot do', async () => {
       await withContext(bestTarget, 1, (library, context) => {
         const limit = Math.min(1024, vocabulary);
-        const refuses = (n: number, k: number, message: RegExp, ids = tokens) =>
+        const refuses = (n: number, k: number, message: RegExp, ids = tokens, which: number = want.last) =>
           assert.throws(
-            () => library.top(context, ids, n, k, new Int32Array(Math.max(k, 1)), new Float32Array(Math.max(k, 1))),
+            () =>
+              library.top(
+                context,
+                ids,
+                n,
+                k,
+                which as typeof want.last,
+                new Int32Array(Math.max(k, 1)),
+                new Float32Array(Math.max(k, 1)),
+              ),
             (error) => error instanceof LibraryError && message.test(error.message),
             String(message),
           );
         refuses(0, 1, /no tokens to evaluate, and none was evaluated last/);
         refuses(-1, 1, /-1 tokens to evaluate: must be at least 0/);
+        refuses(0, 1, /0 tokens to evaluate: must be at least 1/, tokens, want.all);
+        for (const which of [want.none, 3]) refuses(1, 1, /unknown choice of logits/, tokens, which);
         for (const k of [0, -3, limit + 1])
           refuses(1, k, new RegExp(`the ${k} largest logits of ${vocabulary}: must be 1 to ${limit}$`));
         refuses(1, 1, /token -7 at index 0 is not in the vocabulary/, Int32Array.of(-7));

@@ -60,7 +60,8 @@ static long outside(const bn_state *s) {
 
 static void project(void *argument, int thread, int threads) {
   (void)threads;
-  bn_project(argument, thread, 1);
+  const bn_state *s = argument;
+  bn_project(argument, thread, s->normed, 1);
 }
 
 static double now(void) {
@@ -121,7 +122,7 @@ int main(int argc, char **argv) {
     for (int a = 0; a < ks; a++) {
       const int k = atoi(argv[8 + a]);
       memset(s->scores, 0xff, sizeof full); /* NaN: a row that was not computed is no answer */
-      bn_largest(s, k, ids, logits);
+      bn_largest(s, 1, k, ids, logits);
       found[a].wrong += !check(k);
       if (!s->screened) continue;
       found[a].outside += outside(s);
@@ -143,7 +144,7 @@ int main(int argc, char **argv) {
         memcpy(s->normed, h + i % states * BN_HIDDEN, BN_HIDDEN * sizeof *h);
         times[0][i] = run_full(s);
         const double start = now();
-        bn_largest(s, k, ids, logits);
+        bn_largest(s, 1, k, ids, logits);
         times[1][i] = now() - start;
       }
       printf(" %.3f %.3f", median(times[0], rounds), median(times[1], rounds));

@@ -255,7 +255,7 @@ export interface DriverOptions {
   readonly pages?: 0 | 2;
   /** 0 exact, 1 fast. */
   readonly head?: 0 | 1;
-  /** Instead of all logits this many of the largest of each call: [calls][2][top], ids (as int32) and logits. */
+  /** Instead of all logits this many of the largest of each token, by call: ids (as int32) [tokens][top], logits [tokens][top]. */
   readonly top?: number;
   readonly env?: Readonly<Record<string, string>>;
 }

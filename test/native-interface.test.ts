@@ -116,7 +116,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.equal(call.bn_eval!(context, Int32Array.of(3, 4), 2, want.last, logits), 2);
       assert.ok(logits.every(Number.isFinite) && logits.some((x) => x !== 0));
       const [id, logit] = [new Int32Array(1), new Float32Array(1)];
-      assert.equal(call.bn_top!(context, token, 0, 1, id, logit), 2);
+      assert.equal(call.bn_top!(context, token, 0, 1, want.last, id, logit), 2);
       assert.equal(logits[id[0]!], logit[0]);
       assert.equal(logit[0], Math.max(...logits));
       assert.equal(call.bn_rewind!(context, 1), 1);

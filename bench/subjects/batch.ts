@@ -11,16 +11,9 @@ import type { Request, Subject } from './subject.ts';
 /** One to warm up, one that is timed. */
 const EVALUATIONS = 2;
 
-/** The most probable token after each of these: the one place that knows how an engine tells. */
-function choose(engine: Engine, tokens: readonly number[]): number[] {
-  const logits = engine.evaluate(tokens, true);
-  const size = logits.length / tokens.length;
-  return tokens.map((_, t) => {
-    let best = t * size;
-    for (let i = best + 1; i < (t + 1) * size; i++) if (logits[i]! > logits[best]!) best = i;
-    return best - t * size;
-  });
-}
+/** The most probable token after each of these. */
+const choose = (engine: Engine, tokens: readonly number[]): number[] =>
+  engine.topAll(tokens, 1).map(({ ids }) => ids[0]!);
 
 /** Evaluates n tokens at the engine's position, over and over. */
 function batchTimer(engine: Engine, n: number): RunTimer {

@@ -1,6 +1,7 @@
 /** The registry of subjects: one line each. */
 import { batch } from './batch.ts';
 import { decode } from './decode.ts';
+import { lookup } from './lookup.ts';
 import { prefill } from './prefill.ts';
 import type { Subject } from './subject.ts';
 
@@ -9,4 +10,5 @@ export const subjects = {
   decode,
   prefill,
   batch,
+  lookup,
 } as const satisfies Record<string, Subject>;

@@ -1,0 +1,172 @@
+/**
+ * Generation with and without lookup: what drafts gain where a text copies itself, and what they cost where it does not. A random
+ * model writes nothing that repeats, so the sampler dictates the text and ignores the logits that it asked for, one as greedy
+ * decoding does. Both ways of each text are measured in rotation, on one engine; times are of the generated tokens.
+ */
+import { Engine } from '../../runtime/engine.ts';
+import { type KvType, kvTypes } from '../../runtime/memory.ts';
+import type { Sampler } from '../../runtime/sampler.ts';
+import type { LookupStatistics } from '../../runtime/speculation.ts';
+import { defaultThreads } from '../../schemas/host.ts';
+import { type Prepared, prepare } from '../prepare.ts';
+import { randomWords } from '../random.ts';
+import { type Measured, median, rotate } from '../rotation.ts';
+import { formatTable } from '../table.ts';
+import type { Request, Subject } from './subject.ts';
+
+/** Tokens of one generation. */
+const COUNT = 64;
+
+/** Texts by name: prompt and generated tokens together, as indices of a random vocabulary. */
+const texts: Readonly<Record<string, (length: number, prompt: number, random: Uint32Array) => number[]>> = {
+  /** The prompt over again, from its middle on, each 24 tokens with a new token between. */
+  copy: (length, prompt) =>
+    Array.from({ length }, (_, i) => (i < prompt || i % 25 === 0 ? i : ((prompt >> 1) + i - prompt) % prompt)),
+  /** Never the same token twice. */
+  fresh: (length) => Array.from({ length }, (_, i) => i),
+  /** Twelve tokens in random order: almost every pair occurred before, and foretells nothing. */
+  misleading: (length, _, random) => Array.from({ length }, (_, i) => random[i]! % 12),
+};
+
+/** Draws the given tokens, one after another. */
+function dictation(tokens: readonly number[]): Sampler {
+  let at = 0;
+  const next = () => tokens[at++]!;
+  return { sample: next, candidates: () => 1, sampleTop: next };
+}
+
+class GenerationTimer implements Measured {
+  readonly ms: number[] = [];
+  statistics: LookupStatistics | undefined;
+  readonly #engine: Engine;
+  readonly #prompt: readonly number[];
+  readonly #answer: readonly number[];
+  readonly #lookup: boolean;
+
+  constructor(engine: Engine, tokens: readonly number[], lookup: boolean) {
+    this.#engine = engine;
+    this.#prompt = tokens.slice(0, -COUNT);
+    this.#answer = tokens.slice(-COUNT);
+    this.#lookup = lookup;
+  }
+
+  async turn(): Promise<void> {
+    this.#engine.rewind(0);
+    const sampler = dictation(this.#answer);
+    const options = { count: COUNT, sampler, lookup: this.#lookup };
+    const { generationMs, lookup } = await this.#engine.generate(this.#prompt, undefined, options);
+    this.ms.push(generationMs);
+    this.statistics = lookup;
+  }
+}
+
+/** A text, by its two ways. */
+interface Pair {
+  readonly prepared: Prepared;
+  readonly engine: Engine;
+  readonly context: number;
+  readonly text: string;
+  readonly plain: GenerationTimer;
+  readonly lookup: GenerationTimer;
+}
+
+function* pairs(prepared: Prepared, request: Request): Generator<Pair> {
+  const { source, library, model } = prepared;
+  const { vocabulary } = source.shape;
+  for (const threads of request.threads ?? [defaultThreads()])
+    for (const kv of request.kv ?? [undefined])
+      for (const context of request.contexts ?? [128]) {
+        const options = { threads, context: context + COUNT, shared: true };
+        const engine = new Engine({ ...source, eos: [] }, library, model, {
+          ...options,
+          ...(kv ? { kv: kvTypes[kv as KvType] } : {}),
+        });
+        const random = randomWords(context + COUNT, 5);
+        for (const [text, write] of Object.entries(texts)) {
+          // Multiples of a number that is prime to the vocabulary do not repeat.
+          const tokens = write(context + COUNT, context, random).map((i) => (i * 7919) % vocabulary);
+          const timer = (lookup: boolean) => new GenerationTimer(engine, tokens, lookup);
+          yield { prepared, engine, context, text, plain: timer(false), lookup: timer(true) };
+        }
+      }
+}
+
+/** Of a pair; times are milliseconds of a token, medians. */
+function rowOf({ prepared, engine, context, text, plain, lookup }: Pair) {
+  // The first token is drawn from the prompt's logits.
+  const [plainMs, lookupMs] = [plain, lookup].map(({ ms }) => median(ms) / (COUNT - 1)) as [number, number];
+  return {
+    target: prepared.cpu.isa,
+    packing: prepared.packing,
+    threads: engine.threads,
+    context,
+    text,
+    plain_ms: plainMs,
+    lookup_ms: lookupMs,
+    speed_up: plainMs / lookupMs,
+    ...lookup.statistics!,
+    samples: plain.ms.length,
+  };
+}
+
+type Row = ReturnType<typeof rowOf>;
+
+const format = (rows: readonly Row[]): string =>
+  formatTable(
+    [
+      'target',
+      'packing',
+      'threads',
+      'context',
+      'text',
+      'plain ms',
+      'lookup ms',
+      'speed-up',
+      'drafted',
+      'accepted',
+      'in',
+    ],
+    rows.map((row) => [
+      row.target,
+      row.packing,
+      String(row.threads),
+      String(row.context),
+      row.text,
+      row.plain_ms.toFixed(2),
+      row.lookup_ms.toFixed(2),
+      row.speed_up.toFixed(2),
+      String(row.drafted),
+      String(row.accepted),
+      String(row.evaluations),
+    ]),
+  );
+
+async function measure(request: Request): ReturnType<Subject['measure']> {
+  const notes: string[] = [];
+  const opened: Prepared[] = [];
+  const all: Pair[] = [];
+  try {
+    for await (const prepared of prepare(request, notes)) {
+      opened.push(prepared);
+      all.push(...pairs(prepared, request));
+    }
+    const rounds = await rotate(
+      all.flatMap(({ plain, lookup }) => [plain, lookup]),
+      request.seconds ?? (request.quick ? 20 : 40),
+      (...at) => request.onProgress('measuring, s', ...at),
+      request.signal,
+    );
+    notes.push(`${rounds} rounds of ${COUNT} tokens; drafts of the last one`);
+    const rows = all.map(rowOf);
+    return { rows, text: format(rows), notes };
+  } finally {
+    for (const engine of new Set(all.map((pair) => pair.engine))) engine.dispose();
+    for (const { library, model } of opened) library.close(model);
+  }
+}
+
+/** The subject. */
+export const lookup: Subject = {
+  summary: 'generation with drafts from the text itself, where it copies itself and where it does not',
+  measure,
+};

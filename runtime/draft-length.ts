@@ -1,0 +1,99 @@
+/**
+ * How many tokens to draft: the size of the next evaluation, from measured times and the chances of the guesses. Pure: times come in,
+ * sizes go out. Between lookup.ts, which guesses, and speculation.ts, which evaluates.
+ *
+ * An evaluation of `size` tokens verifies size - 1 guesses. With p(i) the chance of guess i when those before it are right, it gives
+ *
+ *   gain(size) = 1 + p(0) + p(0) p(1) + ... + p(0) ... p(size - 2)   tokens, for   cost(size) = time(size) / time(1).
+ *
+ * Of the sizes 1, 2, 4, ... 32 the one with the largest gain / cost is taken; size 1, no draft, has 1 / 1. Example: with cost(8) = 2.75
+ * and p = 0.9 throughout, gain is (1 - 0.9^8) / (1 - 0.9) = 5.7, and 5.7 / 2.75 = 2.1 times the speed; with p = 0.5 it is
+ * 2.0 / 2.75 = 0.7, and nothing is drafted. Right guesses raise p and wrong ones lower it, whether they were drafted or not, so
+ * drafts grow, shrink and pause with the text.
+ *
+ * Times are means over about the last four evaluations of this process. Before its first one, a size is taken to cost
+ * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every single token it is forgotten a little, so that one slow
+ * minute does not rule a size out for good. No draft is made before four single tokens were timed.
+ *
+ * Chances and times can mislead, so an account bounds what wrong drafts may cost. It is in tokens of plain decoding: it begins at 1,
+ * a token that is drawn brings 1.02, an evaluation takes its cost, and only a size with cost <= 1 + account is allowed: one that can
+ * be paid even if every guess is wrong. So T tokens take at most 1.02 T + 1 times the time of one, and once more what a size takes
+ * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
+ */
+
+/** Tokens of an evaluation that are considered. */
+const sizes = [2, 4, 8, 16, 32] as const;
+/** Share of the time that may be lost. */
+const ALLOWANCE = 0.02;
+
+/** Samples of a mean, after which older ones fade. */
+const SAMPLES = 4;
+
+/** What a size is taken to cost until it is measured. */
+const expectedCost = (size: number): number => 1 + (size - 1) / 4;
+
+/** A mean over all samples, and then over about the last four. */
+class Mean {
+  value: number;
+  samples: number;
+
+  /** @param value counts as one sample */
+  constructor(value?: number) {
+    this.value = value ?? 0;
+    this.samples = value === undefined ? 0 : 1;
+  }
+
+  add(sample: number): void {
+    this.samples = Math.min(this.samples + 1, SAMPLES);
+    this.value += (sample - this.value) / this.samples;
+  }
+}
+
+export class DraftLength {
+  /** Milliseconds of one token. */
+  readonly #single = new Mean();
+  /** Costs by size, in tokens. */
+  readonly #costs = new Map(sizes.map((size) => [size as number, new Mean(expectedCost(size))]));
+  #account = 1;
+
+  /** An evaluation of 1 token, or of as many as `choose` told and one. */
+  evaluated(size: number, ms: number): void {
+    if (size === 1) {
+      this.#single.add(ms);
+      for (const [of, cost] of this.#costs) cost.value += (expectedCost(of) - cost.value) / 1024;
+      this.#account -= 1;
+      return;
+    }
+    // More than twice the time of as many single ones is a disturbance.
+    const cost = Math.min(ms / this.#single.value, 2 * size);
+    this.#costs.get(size)!.add(cost);
+    this.#account -= cost;
+  }
+
+  /** A token was drawn. */
+  drawn(): void {
+    this.#account += 1 + ALLOWANCE;
+  }
+
+  /** Time of an evaluation of `size` tokens over that of one. */
+  cost(size: number): number {
+    return this.#costs.get(size)!.value;
+  }
+
+  /** @param most tokens that may be evaluated @param chance of guess i if those before it are right @returns tokens to draft */
+  choose(most: number, chance: (i: number) => number): number {
+    if (this.#single.samples < SAMPLES || chance(0) === 0) return 0;
+    let [best, speed] = [1, 1];
+    let [verified, gain, all] = [1, 1, 1];
+    for (const size of sizes) {
+      if (size > most) break;
+      for (; verified < size; verified++) {
+        all *= chance(verified - 1);
+        gain += all;
+      }
+      const cost = this.cost(size);
+      if (cost <= 1 + this.#account && gain / cost > speed) [best, speed] = [size, gain / cost];
+    }
+    return best - 1;
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Prompt lookup: guesses the next tokens from the text itself (A. Saxena, "Prompt Lookup Decoding", 2023). Where the last few
+ * tokens occurred before, what followed them then is the draft. Pure bookkeeping; speculation.ts verifies the drafts.
+ *
+ *   text   ... the little red hen said ... the little red        the last 3 tokens occurred before
+ *                             ^ source                           draft: hen said ...
+ *
+ * Each token enters the text's n-grams, for n = shortest ... longest, into one hash table that holds the position after the last
+ * occurrence of each. A look-up tries the longest n first and compares the tokens themselves, so a collision costs a match but
+ * never makes a false one. While the source foretells the tokens that come it just moves along, and nothing is searched: a token
+ * costs a few table accesses, however long the text.
+ *
+ * A match foretells every next token, drafted or not. So for each length of the agreement (how many tokens before the source equal
+ * those at the end of the text) the share of right guesses is known without a single evaluation spent on finding out: an
+ * exponential mean over about 16 guesses, which begins at length / (length + 2), a guess. draft-length.ts decides by it.
+ */
+import { UsageError } from '../schemas/error.ts';
+
+export interface LookupOptions {
+  /** Tokens that must agree before anything is drafted; default 2. */
+  readonly shortest?: number;
+  /** The most that are looked up together; default 4. */
+  readonly longest?: number;
+}
+
+/** Agreements of this length or more are one class. */
+const MOST_AGREEMENT = 16;
+
+export class Lookup {
+  readonly #shortest: number;
+  readonly #longest: number;
+  readonly #text: number[] = [];
+  /** Position after the last n-gram with this hash; 0: none. */
+  readonly #table: Int32Array;
+  /** Hashes of the last n tokens, [n]. */
+  readonly #hashes: Int32Array;
+  /** Position of the guessed next token; 0: there is no match. */
+  #source = 0;
+  #agreement = 0;
+  /** Share of right guesses by length of the agreement. */
+  readonly #hits = Float64Array.from({ length: MOST_AGREEMENT + 1 }, (_, length) => length / (length + 2));
+
+  /** @param tokens that the text may come to: an n-gram replaces an older one more often beyond @throws UsageError for an option out of range */
+  constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}, tokens = 4096) {
+    if (
+      !(
+        Number.isInteger(shortest) &&
+        Number.isInteger(longest) &&
+        1 <= shortest &&
+        shortest <= longest &&
+        longest <= 16
+      )
+    )
+      throw new UsageError(
+        `lookup of ${shortest} to ${longest} tokens is out of range; use whole numbers with 1 <= shortest <= longest <= 16`,
+      );
+    this.#shortest = shortest;
+    this.#longest = longest;
+    // A power of two, and at least one entry for each n-gram of the text.
+    this.#table = new Int32Array(2 << Math.log2(tokens * (longest - shortest + 1)));
+    this.#hashes = new Int32Array(longest + 1);
+  }
+
+  /** The next token of the text. */
+  push(token: number): void {
+    const text = this.#text;
+    if (this.#source) {
+      const class_ = Math.min(this.#agreement, MOST_AGREEMENT);
+      const hit = text[this.#source] === token;
+      this.#hits[class_]! += (Number(hit) - this.#hits[class_]!) / 16;
+      this.#source = hit ? this.#source + 1 : 0;
+      this.#agreement++;
+    }
+    text.push(token);
+    this.#hash();
+    if (!this.#source) this.#search();
+    for (let n = this.#shortest; n <= Math.min(this.#longest, text.length); n++)
+      this.#table[this.#hashes[n]!] = text.length;
+  }
+
+  /** @returns `count` guesses of what comes next, or none; a source that reaches the end of the text goes on with the draft itself */
+  draft(count: number): number[] {
+    if (!this.#source) return [];
+    const period = this.#text.length - this.#source;
+    return Array.from({ length: count }, (_, i) => this.#text[this.#source + (i % period)]!);
+  }
+
+  /** Probability that guess `i` of a draft is right if those before it are; 0 without a match. */
+  chance(i: number): number {
+    return this.#source ? this.#hits[Math.min(this.#agreement + i, MOST_AGREEMENT)]! : 0;
+  }
+
+  /** Hashes of the last 1, 2, ... longest tokens (Fibonacci hashing). */
+  #hash(): void {
+    let hash = -1;
+    for (let n = 1; n <= Math.min(this.#longest, this.#text.length); n++) {
+      hash = Math.imul(hash ^ this.#text[this.#text.length - n]!, 0x9e3779b1);
+      hash ^= hash >>> 15;
+      this.#hashes[n] = hash & (this.#table.length - 1);
+    }
+  }
+
+  /** Looks for the longest n-gram at the end of the text that occurred before. */
+  #search(): void {
+    const { length } = this.#text;
+    for (let n = Math.min(this.#longest, length - 1); n >= this.#shortest; n--) {
+      const source = this.#table[this.#hashes[n]!]!;
+      const agreement = this.#compare(source, MOST_AGREEMENT);
+      if (agreement < n) continue;
+      this.#source = source;
+      this.#agreement = agreement;
+      return;
+    }
+  }
+
+  /** How many tokens before `source` equal those at the end of the text, `most` at most. */
+  #compare(source: number, most: number): number {
+    const text = this.#text;
+    let length = 0;
+    while (length < Math.min(most, source) && text[source - 1 - length] === text[text.length - 1 - length]) length++;
+    return length;
+  }
+}
