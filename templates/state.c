@@ -58,16 +58,20 @@ static void lay_out(bn_state *s, arena *a, int threads) {
 #if BN_HEAD_BLOCKS
   s->head_rows = take(a, (size_t)threads * HEAD_ROWS * PADDED(BN_HIDDEN) * sizeof(float));
 #endif
-  s->scores = take(a, BN_VOCABULARY * sizeof(float));
-  s->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
+  float *scores = take(a, SEARCHES * (size_t)BN_VOCABULARY * sizeof(float));
+  for (int i = 0; i < SEARCHES; i++) {
+    bn_search *q = &s->searches[i];
+    q->scores = scores ? scores + (size_t)i * BN_VOCABULARY : NULL;
+    q->best = take(a, (size_t)threads * BN_MOST_TOP * sizeof(bn_candidate));
 #if BN_SCREENED
-  s->codes = take(a, 2 * (s->fast ? BN_FAST_STRIDE : BN_SCREEN_STRIDE));
-  s->lower = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
-  s->upper = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
-  s->peaks = take(a, BN_SCREEN_TILES * 2 * sizeof(float));
-  s->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
-  s->kept = take(a, (size_t)threads * sizeof(int));
+    q->codes = take(a, 2 * (s->fast ? BN_FAST_STRIDE : BN_SCREEN_STRIDE));
+    q->lower = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
+    q->upper = take(a, BN_SCREEN_TILES * LANES * sizeof(float));
+    q->peaks = take(a, BN_SCREEN_TILES * 2 * sizeof(float));
+    q->rows_passed = take(a, BN_VOCABULARY * sizeof(int32_t));
+    q->kept = take(a, (size_t)threads * sizeof(int));
 #endif
+  }
   const int pairs = SPLIT_TOKENS * BN_KV_HEADS;
   s->part_floats = (rows + BN_ATTENTION_SPAN - 1) / BN_ATTENTION_SPAN * BN_ATTENTION_PART;
   s->parts = take(a, (size_t)MAX(pairs, threads) * s->part_floats * sizeof(float));

@@ -18,6 +18,7 @@ enum {
   K8_STRIDE = (BN_HEAD_SIZE + 3) / 4 * 4,                 /* codes of one key */
   ATTENDED = BN_HEADS * BN_HEAD_SIZE,
   SLACK = 64,      /* kernels may read this many elements past a head */
+  SEARCHES = 16,   /* hidden states whose largest logits are found at once: most drafts are shorter */
   HEAD_ROWS = 64,  /* rows of the head that stay in the cache while the tokens of a batch pass */
   BLOCK = 32,      /* positions of an attention block */
   SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
@@ -47,6 +48,22 @@ typedef struct {
   int32_t id;
 } bn_candidate;
 
+/* The search for the largest logits of one hidden state (largest.c). */
+typedef struct {
+  const float *state; /* [BN_HIDDEN] */
+  float *scores;      /* [BN_VOCABULARY] logits, of the rows that passed or of all; the searches' follow each other */
+  bn_candidate *best; /* [threads][BN_MOST_TOP] */
+  /* with a screen */
+  bn_screened_state bounds;
+  float threshold;      /* a logit that k rows reach */
+  atomic_int passed;    /* rows whose upper bound reaches it */
+  int32_t *rows_passed; /* [BN_VOCABULARY] */
+  uint8_t *codes;       /* [2][BN_SCREEN_STRIDE], or [2][BN_FAST_STRIDE], of the hidden state */
+  float *lower, *upper; /* [BN_SCREEN_TILES * LANES] bounds */
+  float *peaks;         /* [BN_SCREEN_TILES][2] largest lower and upper bound of a tile */
+  int *kept;            /* [threads] how many of `best` are there */
+} bn_search;
+
 struct bn_state {
   bn_model *model;
   bn_pool *pool;
@@ -72,20 +89,11 @@ struct bn_state {
 #if BN_HEAD_BLOCKS
   float *head_rows; /* [threads][HEAD_ROWS][PADDED(BN_HIDDEN)] decoded */
 #endif
-  /* the k largest logits (head.c) */
-  const float *last; /* [BN_HIDDEN] hidden state, in `normed`: of the token before last_position, or being scored */
+  const float *last; /* [BN_HIDDEN] hidden state, in `normed`, of the token before last_position */
   int last_position;
-  int k, screened;
-  bn_screened_state state;
-  float threshold;      /* a logit that k rows reach */
-  atomic_int passed;    /* rows whose upper bound reaches it */
-  int32_t *rows_passed; /* [BN_VOCABULARY] */
-  uint8_t *codes;       /* [2][BN_SCREEN_STRIDE], or [2][BN_FAST_STRIDE], of the hidden state */
-  float *lower, *upper; /* [BN_SCREEN_TILES * LANES] bounds */
-  float *peaks;         /* [BN_SCREEN_TILES][2] largest lower and upper bound of a tile */
-  float *scores;        /* [BN_VOCABULARY] logits, of the rows that passed or of all */
-  bn_candidate *best;   /* [threads][BN_MOST_TOP] */
-  int *kept;            /* [threads] how many of them are there */
+  /* the k largest logits */
+  int k, screened, searching; /* searching: states at once */
+  bn_search searches[SEARCHES];
   /* tables and cache */
   float *cosine, *sine;             /* [positions][ANGLES] */
   uint8_t *keys, *values;           /* [layer][key-value head][...] of kv bits */

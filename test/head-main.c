@@ -54,7 +54,8 @@ static int check(int k) {
 static long outside(const bn_state *s) {
   long count = 0;
   for (int32_t r = 0; r < BN_VOCABULARY; r++)
-    count += full[r] == full[r] ? !(s->lower[r] <= full[r] && full[r] <= s->upper[r]) : s->upper[r] < __builtin_inff();
+    count += full[r] == full[r] ? !(s->searches[0].lower[r] <= full[r] && full[r] <= s->searches[0].upper[r])
+                                : s->searches[0].upper[r] < __builtin_inff();
   return count;
 }
 
@@ -121,14 +122,14 @@ int main(int argc, char **argv) {
     run_full(s);
     for (int a = 0; a < ks; a++) {
       const int k = atoi(argv[8 + a]);
-      memset(s->scores, 0xff, sizeof full); /* NaN: a row that was not computed is no answer */
+      memset(s->searches[0].scores, 0xff, sizeof full); /* NaN: a row that was not computed is no answer */
       bn_largest(s, 1, k, ids, logits);
       found[a].wrong += !check(k);
       if (!s->screened) continue;
       found[a].outside += outside(s);
       found[a].screened++;
-      found[a].passed += s->passed;
-      found[a].most = MAX(found[a].most, s->passed);
+      found[a].passed += s->searches[0].passed;
+      found[a].most = MAX(found[a].most, s->searches[0].passed);
     }
     if (head == BN_HEAD_EXACT)
       for (int a = 0; a < ks; a++)

@@ -83,7 +83,7 @@ for (const [i, { name, shape, rows }] of models.entries())
       const last = new Float32Array(vocabulary);
       library.evaluate(context, Int32Array.of(tokens.at(-1)!), 1, want.last, last);
       const [ids, largest] = [new Int32Array(TOP), new Float32Array(TOP)];
-      library.top(context, new Int32Array(0), 0, TOP, ids, largest);
+      library.top(context, new Int32Array(0), 0, TOP, want.last, ids, largest);
       library.release(context);
       library.close(number);
       return { all, last, ids, largest };

@@ -146,13 +146,13 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
   const opened: Prepared[] = [];
   const all: Pair[] = [];
   try {
-    for await (const prepared of prepare(request, notes)) {
+    for await (const prepared of prepare(request, 'planned', notes)) {
       opened.push(prepared);
       all.push(...pairs(prepared, request));
     }
     const rounds = await rotate(
       all.flatMap(({ plain, lookup }) => [plain, lookup]),
-      request.seconds ?? (request.quick ? 20 : 40),
+      { seconds: request.seconds ?? (request.quick ? 20 : 40) },
       (...at) => request.onProgress('measuring, s', ...at),
       request.signal,
     );
