@@ -80,9 +80,10 @@ export class Lookup {
 
   /** @returns `count` guesses of what comes next, or none; a source that reaches the end of the text goes on with the draft itself */
   draft(count: number): number[] {
-    if (!this.#source) return [];
+    const draft: number[] = [];
     const period = this.#text.length - this.#source;
-    return Array.from({ length: count }, (_, i) => this.#text[this.#source + (i % period)]!);
+    for (let i = 0; this.#source && i < count; i++) draft.push(this.#text[this.#source + (i % period)]!);
+    return draft;
   }
 
   /** Probability that guess `i` of a draft is right if those before it are; 0 without a match. */
