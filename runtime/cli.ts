@@ -219,6 +219,9 @@ const generationRate = (g: Generation) => rate(Math.max(0, g.tokens.length - 1),
 const milliseconds = (ms: number) => Math.round(ms * 1000) / 1000;
 const counted = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 
+const lookupText = ({ drafted, accepted, evaluations }: NonNullable<Generation['lookup']>) =>
+  `lookup: ${accepted} of ${counted(drafted, 'drafted token')} accepted in ${counted(evaluations, 'evaluation')}`;
+
 function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: number): string {
   const { engine, manifest, compiler } = loaded;
   return [
@@ -230,11 +233,7 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
     `seed ${seed}`,
     `prompt ${counted(promptCount, 'token')}, ${rate(promptCount, g.promptMs)} tok/s`,
     `generated ${counted(g.tokens.length, 'token')}${g.tokens.length > 1 ? `, ${generationRate(g)} tok/s` : ''}`,
-    ...(g.lookup
-      ? [
-          `lookup: ${g.lookup.accepted} of ${g.lookup.drafted} drafted in ${counted(g.lookup.evaluations, 'evaluation')}`,
-        ]
-      : []),
+    ...(g.lookup ? [lookupText(g.lookup)] : []),
     `stopped: ${g.stopReason}`,
   ].join(' | ');
 }

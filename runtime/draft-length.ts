@@ -16,15 +16,15 @@
  * minute does not rule a size out for good. No draft is made before four single tokens were timed.
  *
  * Chances and times can mislead, so an account bounds what wrong drafts may cost. It is in tokens of plain decoding: it begins at 1,
- * a token that is drawn brings 1.02, an evaluation takes its cost, and only a size with cost <= 1 + account is allowed: one that can
- * be paid even if every guess is wrong. So T tokens take at most 1.02 T + 1 times the time of one, and once more what a size takes
+ * a token that is drawn brings 1.01, an evaluation takes its cost, and only a size with cost <= 1 + account is allowed: one that can
+ * be paid even if every guess is wrong. So T tokens take at most 1.01 T + 1 times the time of one, and once more what a size takes
  * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
  */
 
 /** Tokens of an evaluation that are considered. */
-const sizes = [2, 4, 8, 16, 32] as const;
+const sizes: readonly number[] = [2, 4, 8, 16, 32];
 /** Share of the time that may be lost. */
-const ALLOWANCE = 0.02;
+const ALLOWANCE = 0.01;
 
 /** Samples of a mean, after which older ones fade. */
 const SAMPLES = 4;
@@ -52,21 +52,23 @@ class Mean {
 export class DraftLength {
   /** Milliseconds of one token. */
   readonly #single = new Mean();
-  /** Costs by size, in tokens. */
-  readonly #costs = new Map(sizes.map((size) => [size as number, new Mean(expectedCost(size))]));
+  /** Costs of the sizes, in tokens. */
+  readonly #costs = sizes.map((size) => new Mean(expectedCost(size)));
   #account = 1;
 
   /** An evaluation of 1 token, or of as many as `choose` told and one. */
   evaluated(size: number, ms: number): void {
     if (size === 1) {
       this.#single.add(ms);
-      for (const [of, cost] of this.#costs) cost.value += (expectedCost(of) - cost.value) / 1024;
+      this.#costs.forEach((cost, i) => {
+        cost.value += (expectedCost(sizes[i]!) - cost.value) / 8192;
+      });
       this.#account -= 1;
       return;
     }
     // More than twice the time of as many single ones is a disturbance.
     const cost = Math.min(ms / this.#single.value, 2 * size);
-    this.#costs.get(size)!.add(cost);
+    this.#costs[sizes.indexOf(size)]!.add(cost);
     this.#account -= cost;
   }
 
@@ -77,7 +79,7 @@ export class DraftLength {
 
   /** Time of an evaluation of `size` tokens over that of one. */
   cost(size: number): number {
-    return this.#costs.get(size)!.value;
+    return this.#costs[sizes.indexOf(size)]!.value;
   }
 
   /** @param most tokens that may be evaluated @param chance of guess i if those before it are right @returns tokens to draft */

@@ -40,19 +40,12 @@ export class Lookup {
   /** Share of right guesses by length of the agreement. */
   readonly #hits = Float64Array.from({ length: MOST_AGREEMENT + 1 }, (_, length) => length / (length + 2));
 
-  /** @param tokens that the text may come to: an n-gram replaces an older one more often beyond @throws UsageError for an option out of range */
+  /** @param tokens that the text may come to; beyond, n-grams replace older ones @throws UsageError for an option out of range */
   constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}, tokens = 4096) {
-    if (
-      !(
-        Number.isInteger(shortest) &&
-        Number.isInteger(longest) &&
-        1 <= shortest &&
-        shortest <= longest &&
-        longest <= 16
-      )
-    )
+    const whole = Number.isInteger(shortest) && Number.isInteger(longest);
+    if (!whole || shortest < 1 || longest < shortest || longest > MOST_AGREEMENT)
       throw new UsageError(
-        `lookup of ${shortest} to ${longest} tokens is out of range; use whole numbers with 1 <= shortest <= longest <= 16`,
+        `lookup of ${shortest} to ${longest} tokens is out of range; use whole numbers with 1 <= shortest <= longest <= ${MOST_AGREEMENT}`,
       );
     this.#shortest = shortest;
     this.#longest = longest;
@@ -65,9 +58,9 @@ export class Lookup {
   push(token: number): void {
     const text = this.#text;
     if (this.#source) {
-      const class_ = Math.min(this.#agreement, MOST_AGREEMENT);
       const hit = text[this.#source] === token;
-      this.#hits[class_]! += (Number(hit) - this.#hits[class_]!) / 16;
+      const length = Math.min(this.#agreement, MOST_AGREEMENT);
+      this.#hits[length]! += (Number(hit) - this.#hits[length]!) / 16;
       this.#source = hit ? this.#source + 1 : 0;
       this.#agreement++;
     }
@@ -80,9 +73,10 @@ export class Lookup {
 
   /** @returns `count` guesses of what comes next, or none; a source that reaches the end of the text goes on with the draft itself */
   draft(count: number): number[] {
-    if (!this.#source) return [];
+    const draft: number[] = [];
     const period = this.#text.length - this.#source;
-    return Array.from({ length: count }, (_, i) => this.#text[this.#source + (i % period)]!);
+    for (let i = 0; this.#source && i < count; i++) draft.push(this.#text[this.#source + (i % period)]!);
+    return draft;
   }
 
   /** Probability that guess `i` of a draft is right if those before it are; 0 without a match. */
@@ -105,7 +99,7 @@ export class Lookup {
     const { length } = this.#text;
     for (let n = Math.min(this.#longest, length - 1); n >= this.#shortest; n--) {
       const source = this.#table[this.#hashes[n]!]!;
-      const agreement = this.#compare(source, MOST_AGREEMENT);
+      const agreement = this.#agreementAt(source);
       if (agreement < n) continue;
       this.#source = source;
       this.#agreement = agreement;
@@ -113,11 +107,12 @@ export class Lookup {
     }
   }
 
-  /** How many tokens before `source` equal those at the end of the text, `most` at most. */
-  #compare(source: number, most: number): number {
+  /** How many tokens before `source` equal those at the end of the text; no more than matter. */
+  #agreementAt(source: number): number {
     const text = this.#text;
+    const most = Math.min(MOST_AGREEMENT, source);
     let length = 0;
-    while (length < Math.min(most, source) && text[source - 1 - length] === text[text.length - 1 - length]) length++;
+    while (length < most && text[source - 1 - length] === text[text.length - 1 - length]) length++;
     return length;
   }
 }

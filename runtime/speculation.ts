@@ -59,12 +59,12 @@ export class Speculation {
     const count = this.#length.choose(most, (i) => lookup.chance(i));
     const draft = lookup.draft(count);
     const started = performance.now();
-    const [first, ...others] = this.#engine.drawAll(sampler, history, draft);
+    const draws = this.#engine.drawAll(sampler, history, draft);
     this.#length.evaluated(1 + draft.length, performance.now() - started);
-    this.#ahead = others.map((draw, i) => ({ guess: draft[i]!, draw }));
+    this.#ahead = draft.map((guess, i) => ({ guess, draw: draws[i + 1]! }));
     this.statistics.drafted += draft.length;
     this.statistics.evaluations += Number(draft.length > 0);
-    return first!;
+    return draws[0]!;
   }
 
   /** Forgets what was evaluated beyond the tokens drawn; also to be called at the end. */

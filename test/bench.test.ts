@@ -144,6 +144,23 @@ describe('bench', () => {
     assert.match(text, /^\w+ +p2 +1 +i8 +128 +16 +[\d.]+ /m);
   });
 
+  it('lookup: a table, and rows whose numbers fit together', async () => {
+    const args = ['lookup', '--shape', file('tied'), '--layers', '1', '--threads', '1', '--packing', 'p2', ...brief];
+    const text = await cli.ok('bench', args);
+    assert.match(text, /^target +packing +threads +kv +context +text +plain ms +lookup ms +speed-up +drafted /m);
+    assert.match(text, /^\w+ +p2 +1 +i8 +20 +copy +[\d.]+ /m);
+    assert.match(text, /^3 rounds of 64 tokens/m);
+    const { lookup } = await cli.json('bench', args);
+    assert.deepEqual(
+      lookup.map((row: { text: string }) => row.text),
+      targets.flatMap(() => ['copy', 'fresh', 'misleading']),
+    );
+    for (const row of lookup) {
+      near(row.speed_up, row.plain_ms / row.lookup_ms, 'speed-up');
+      assert.ok(row.accepted <= row.drafted && row.evaluations <= row.drafted, JSON.stringify(row));
+    }
+  });
+
   it('the loop of the arithmetic roof passes the checks of a kernel on every instruction set', () => {
     for (const isa of Object.values<Isa>(isas)) {
       const { files, multiplyAdds } = dotsFor(isa);
@@ -179,7 +196,7 @@ describe('bench', () => {
   it('--help lists the subjects, with examples', async () => {
     assert.match(
       await cli.ok('bench', ['--help']),
-      /Subjects:\n {2}decode .*\n {2}prefill .*\n {2}batch [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
+      /Subjects:\n {2}decode .*\n {2}prefill .*\n {2}batch .*\n {2}lookup [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
     );
   });
 });

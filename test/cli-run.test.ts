@@ -231,6 +231,18 @@ describe('bitnet-run', () => {
       assert.deepEqual([object.text, object.stop_reason], [' went to th', 'stop']);
     });
 
+    it('--lookup: the same text, and what the drafts came to', async () => {
+      const args = ['-p', 'The big red dog ran. The big red dog ran. The big', '-n', '60', '--seed', '3'];
+      const [plain, drafted, text] = await Promise.all([
+        cli.json('run', args),
+        cli.json('run', [...args, '--lookup']),
+        cli.run('run', [...args, '--lookup']),
+      ]);
+      assert.deepEqual(drafted.tokens, plain.tokens);
+      assert.deepEqual(Object.keys(drafted.lookup), ['drafted', 'accepted', 'evaluations']);
+      assert.match(text!.stderr, /\| lookup: \d+ of \d+ drafted tokens? accepted in \d+ evaluations? \| stopped: /);
+    });
+
     it('a full context ends it', async () => {
       const { tokens, stop_reason, context } = await cli.json('run', [
         ...[models.gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '50', '--ctx', '12'],

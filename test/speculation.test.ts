@@ -38,11 +38,14 @@ function copying(inner: Sampler, tokens: readonly number[]): Sampler {
   };
 }
 
-/** Drafts as often as there is a match, whatever the times: 1, 2, ... 9 tokens in turn. */
+/** Drafts as often as there is a match, whatever the times: 1, 3, 7 or 15 tokens in turn. */
 async function recklessly<T>(use: () => Promise<T>): Promise<T> {
   const { choose } = DraftLength.prototype;
   let turn = 0;
-  DraftLength.prototype.choose = (most, chance) => (chance(0) ? Math.min(most - 1, 1 + (turn++ % 9)) : 0);
+  DraftLength.prototype.choose = (most, chance) => {
+    const count = [1, 3, 7, 15][turn++ % 4]!;
+    return chance(0) && count < most ? count : 0;
+  };
   try {
     return await use();
   } finally {

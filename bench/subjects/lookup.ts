@@ -3,12 +3,10 @@
  * model writes nothing that repeats, so the sampler dictates the text and ignores the logits that it asked for, one as greedy
  * decoding does. Both ways of each text are measured in rotation, on one engine; times are of the generated tokens.
  */
-import { Engine } from '../../runtime/engine.ts';
-import { type KvType, kvTypes } from '../../runtime/memory.ts';
+import type { Engine } from '../../runtime/engine.ts';
 import type { Sampler } from '../../runtime/sampler.ts';
 import type { LookupStatistics } from '../../runtime/speculation.ts';
-import { defaultThreads } from '../../schemas/host.ts';
-import { type Prepared, prepare } from '../prepare.ts';
+import { about, type Ready, withEngines } from '../engines.ts';
 import { randomWords } from '../random.ts';
 import { type Measured, median, rotate } from '../rotation.ts';
 import { formatTable } from '../table.ts';
@@ -60,46 +58,33 @@ class GenerationTimer implements Measured {
   }
 }
 
-/** A text, by its two ways. */
-interface Pair {
-  readonly prepared: Prepared;
-  readonly engine: Engine;
-  readonly context: number;
+/** A text on an engine, by its two ways. */
+interface Pair extends Ready {
   readonly text: string;
   readonly plain: GenerationTimer;
   readonly lookup: GenerationTimer;
 }
 
-function* pairs(prepared: Prepared, request: Request): Generator<Pair> {
-  const { source, library, model } = prepared;
-  const { vocabulary } = source.shape;
-  for (const threads of request.threads ?? [defaultThreads()])
-    for (const kv of request.kv ?? [undefined])
-      for (const context of request.contexts ?? [128]) {
-        const options = { threads, context: context + COUNT, shared: true };
-        const engine = new Engine({ ...source, eos: [] }, library, model, {
-          ...options,
-          ...(kv ? { kv: kvTypes[kv as KvType] } : {}),
-        });
-        const random = randomWords(context + COUNT, 5);
-        for (const [text, write] of Object.entries(texts)) {
-          // Multiples of a number that is prime to the vocabulary do not repeat.
-          const tokens = write(context + COUNT, context, random).map((i) => (i * 7919) % vocabulary);
-          const timer = (lookup: boolean) => new GenerationTimer(engine, tokens, lookup);
-          yield { prepared, engine, context, text, plain: timer(false), lookup: timer(true) };
-        }
-      }
+/** All texts on an engine; prompts are as long as its context. */
+function pairs(ready: Ready): Pair[] {
+  const { engine, context } = ready;
+  const { vocabulary } = engine.source.shape;
+  const random = randomWords(context + COUNT, 5);
+  return Object.entries(texts).map(([text, write]) => {
+    // Multiples of a number that is prime to the vocabulary do not repeat.
+    const tokens = write(context + COUNT, context, random).map((i) => (i * 7919) % vocabulary);
+    const timer = (lookup: boolean) => new GenerationTimer(engine, tokens, lookup);
+    return { ...ready, text, plain: timer(false), lookup: timer(true) };
+  });
 }
 
-/** Of a pair; times are milliseconds of a token, medians. */
-function rowOf({ prepared, engine, context, text, plain, lookup }: Pair) {
+/** Times are milliseconds of a generated token, medians. */
+function rowOf({ text, plain, lookup, ...ready }: Pair) {
   // The first token is drawn from the prompt's logits.
   const [plainMs, lookupMs] = [plain, lookup].map(({ ms }) => median(ms) / (COUNT - 1)) as [number, number];
   return {
-    target: prepared.cpu.isa,
-    packing: prepared.packing,
-    threads: engine.threads,
-    context,
+    ...about(ready),
+    context: ready.context,
     text,
     plain_ms: plainMs,
     lookup_ms: lookupMs,
@@ -111,45 +96,24 @@ function rowOf({ prepared, engine, context, text, plain, lookup }: Pair) {
 
 type Row = ReturnType<typeof rowOf>;
 
+const headers = ['target', 'packing', 'threads', 'kv', 'context', 'text'] as const;
+const results = ['plain ms', 'lookup ms', 'speed-up', 'drafted', 'accepted', 'evaluations'];
+
 const format = (rows: readonly Row[]): string =>
   formatTable(
-    [
-      'target',
-      'packing',
-      'threads',
-      'context',
-      'text',
-      'plain ms',
-      'lookup ms',
-      'speed-up',
-      'drafted',
-      'accepted',
-      'in',
-    ],
+    [...headers, ...results],
     rows.map((row) => [
-      row.target,
-      row.packing,
-      String(row.threads),
-      String(row.context),
-      row.text,
-      row.plain_ms.toFixed(2),
-      row.lookup_ms.toFixed(2),
-      row.speed_up.toFixed(2),
-      String(row.drafted),
-      String(row.accepted),
-      String(row.evaluations),
+      ...headers.map((key) => String(row[key])),
+      ...[row.plain_ms, row.lookup_ms, row.speed_up].map((value) => value.toFixed(2)),
+      ...[row.drafted, row.accepted, row.evaluations].map(String),
     ]),
   );
 
 async function measure(request: Request): ReturnType<Subject['measure']> {
   const notes: string[] = [];
-  const opened: Prepared[] = [];
-  const all: Pair[] = [];
-  try {
-    for await (const prepared of prepare(request, 'planned', notes)) {
-      opened.push(prepared);
-      all.push(...pairs(prepared, request));
-    }
+  const contexts = request.contexts ?? [128];
+  const rows = await withEngines(request, { packings: 'planned', contexts, room: COUNT }, notes, async (engines) => {
+    const all = engines.flatMap(pairs);
     const rounds = await rotate(
       all.flatMap(({ plain, lookup }) => [plain, lookup]),
       { seconds: request.seconds ?? (request.quick ? 20 : 40) },
@@ -157,12 +121,9 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
       request.signal,
     );
     notes.push(`${rounds} rounds of ${COUNT} tokens; drafts of the last one`);
-    const rows = all.map(rowOf);
-    return { rows, text: format(rows), notes };
-  } finally {
-    for (const engine of new Set(all.map((pair) => pair.engine))) engine.dispose();
-    for (const { library, model } of opened) library.close(model);
-  }
+    return all.map(rowOf);
+  });
+  return { rows, text: format(rows), notes };
 }
 
 /** The subject. */
