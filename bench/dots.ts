@@ -5,7 +5,7 @@
  *
  * A sweep loads a few vectors of each operand and multiplies them all with each other, so that its dot steps work on registers
  * and outnumber the loads. (Of operands that never change, a compiler takes the products out of the loop.) Partial sums are
- * flushed when they must be, as in gemm.ts, or else once in k = 2560.
+ * flushed when they must be, as in dot-products.ts, or else once in k = 2560.
  */
 import { fileOf } from '../codegen/generate.ts';
 import { check } from '../codegen/ir/check.ts';

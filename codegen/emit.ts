@@ -14,7 +14,7 @@ import { isaOf } from './isa/index.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen-rows.ts';
-import { BLOCK_LINES, entryBytes, tableScratch, tableTokens } from './kernels/tables.ts';
+import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
@@ -115,6 +115,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
     ['BN_TABLE_LINES', BLOCK_LINES],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
+    ['BN_MOST_SUM', MOST_SUM],
     ['BN_ATTENTION_SPAN', SPAN],
     ['BN_ATTENTION_PART', partSize(shape.heads / shape.kvHeads, shape.headSize)],
     ['BN_ATTENTION_SCRATCH', attentionScratch(shape.heads / shape.kvHeads)],

@@ -2,21 +2,24 @@
  * The ternary products of a layer: y = W q for one matrix, or for several with the same input, by row tiles. How many
  * tokens there are decides how:
  *
- *   one     a stream of weights, by dot products (codegen/kernels/gemv.ts)
- *   a few   the same kernel for 2, 4 or 8 tokens: weights are unpacked once for all (gemv.ts)
- *   many    tables of sums, for whole vectors of tokens and enough rows (tables.ts); dot products with an unpacked
- * panel of rows otherwise (gemm.ts)
+ *   one     a stream of weights, by dot products (codegen/kernels/dot-products.ts)
+ *   a few   the same for 2, 4 or 8 tokens at once: weights are unpacked once for all
+ *   many    tables of sums (codegen/kernels/tables.ts), for whole vectors of tokens and rows enough; dot products of
+ *           the tokens that are left over
  *
- * All compute the same integers.
+ * All compute the same integers. Kernels take whole vectors of tokens: they also read the rows of the batch buffers
+ * that follow its last token, as an earlier batch left them, and write products there that nobody reads.
  */
 #include <string.h>
 #include "state.h"
 
 enum {
-  MOST_SUM = 32767,       /* of |x| over a span of lines: sums are int16 (codegen/kernels/tables.ts) */
   LEAST_ROWS = 512,       /* that share tables: fewer gain less than the tables cost */
   CACHED_BYTES = 64 << 10 /* of weights that stay in the second-level cache while several kernels read them */
 };
+
+/* So that no vector of tokens reaches beyond the buffers. */
+_Static_assert(BN_BATCH % BN_TABLE_TOKENS == 0 && BN_BATCH % 8 == 0, "a batch is no whole number of vectors");
 
 /* Tiles of a matrix that a thread computes. */
 typedef struct {
@@ -34,105 +37,105 @@ static part part_of(const bn_state *s, int thread, int layer, int matrix) {
   return p;
 }
 
-/* ---- tables */
+static long rows_of(const part *p) {
+  return (p->end - p->first) * bn_matrices[p->matrix].tile_rows;
+}
 
-/* The thread's rows of several matrices with the same input, at most BN_TABLE_ROWS of them at once. */
-typedef struct {
-  const part *parts;
-  int count;
-} rows;
+/* Product of the part's first row and token 0. */
+static int32_t *products_of(const bn_state *s, const part *p) {
+  return s->y[p->matrix] + p->first * bn_matrices[p->matrix].tile_rows;
+}
+
+/* ---- tables: of several matrices with the same input and packing */
 
 /* Tokens of a batch that tables are made for; the last vector may be filled up. */
 static long tabled(const bn_state *s, const part *parts, int count) {
-  if (!bn_matrices[parts[0].matrix].sums) return 0;
-  long all = 0;
-  for (int i = 0; i < count; i++) all += (parts[i].end - parts[i].first) * bn_matrices[parts[i].matrix].tile_rows;
-  if (all < LEAST_ROWS) return 0;
+  long rows = 0;
+  for (int i = 0; i < count; i++) rows += rows_of(&parts[i]);
+  if (!bn_matrices[parts[0].matrix].sums || rows < LEAST_ROWS) return 0;
   const long rest = s->n % BN_TABLE_TOKENS;
   return s->n - rest + (2 * rest > BN_TABLE_TOKENS ? BN_TABLE_TOKENS : 0);
 }
 
-/* most[b]: the largest sum of |x| over a block of lines among the tokens. */
+static int32_t sum_of_magnitudes(const int8_t *x, long k) {
+  int32_t sum = 0;
+  for (long i = 0; i < k; i++) sum += x[i] < 0 ? -x[i] : x[i];
+  return sum;
+}
+
+/* most[b]: the largest sum of |x| over a block of lines among the tokens. The last block may reach into the padding. */
 static void most_of(const quantised *a, long tokens, const bn_matrix *m, int32_t *most) {
-  const long width = BN_TABLE_LINES * m->line_k, blocks = (m->lines + BN_TABLE_LINES - 1) / BN_TABLE_LINES;
+  /* A block has 32 k, or more by a multiple of 8: with constants the compiler takes one step for each piece. */
+  enum { PIECE = 32, REST = 8 };
+  const long k = BN_TABLE_LINES * m->line_k, blocks = (m->lines + BN_TABLE_LINES - 1) / BN_TABLE_LINES;
   memset(most, 0, (size_t)blocks * sizeof *most);
   for (long t = 0; t < tokens; t++) {
-    const int8_t *x = a->q + (size_t)t * (size_t)a->stride;
-    for (long b = 0; b < blocks; b++, x += width) {
-      int32_t sum = 0;
-      for (long i = 0; i < width; i++) sum += x[i] < 0 ? -x[i] : x[i];
+    const int8_t *x = a->q + t * a->stride;
+    for (long b = 0; b < blocks; b++, x += k) {
+      int32_t sum = sum_of_magnitudes(x, PIECE);
+      for (long i = PIECE; i < k; i += REST) sum += sum_of_magnitudes(x + i, REST);
       most[b] = MAX(most[b], sum);
     }
   }
 }
 
 /* One pass over all lines for at most BN_TABLE_ROWS rows. */
-static void sum_rows(bn_state *s, const part *parts, int count, const quantised *a, long tokens, const int32_t *most,
-                     uint8_t *scratch) {
+static void sum_rows(bn_state *s, int thread, const part *parts, int count, const quantised *a, long tokens,
+                     const int32_t *most) {
   const bn_matrix *shared = &bn_matrices[parts[0].matrix];
-  uint8_t *quads = scratch, *others = scratch + shared->others_at, *tables = scratch + shared->tables_at,
-          *sums = scratch + shared->sums_at;
-  long all = 0;
-  for (int i = 0; i < count; i++) {
-    const bn_matrix *m = &bn_matrices[parts[i].matrix];
-    const long first = parts[i].first * m->tile_rows, own = (parts[i].end - parts[i].first) * m->tile_rows;
+  uint8_t *quads = s->tables + (size_t)thread * BN_SCRATCH_BYTES, *others = quads + shared->others_at,
+          *tables = quads + shared->tables_at, *sums = quads + shared->sums_at;
+  long rows = 0;
+  for (const part *p = parts; p < parts + count; p++) {
     for (long t = 0; t < tokens; t++)
-      memset(s->y[parts[i].matrix] + t * m->y_stride + first, 0, (size_t)own * sizeof(int32_t));
-    all += own;
+      memset(products_of(s, p) + t * bn_matrices[p->matrix].y_stride, 0, (size_t)rows_of(p) * sizeof(int32_t));
+    rows += rows_of(p);
   }
-  for (long t = 0; t < tokens; t += BN_TABLE_TOKENS)
-    memset(sums + (size_t)t / BN_TABLE_TOKENS * BN_TABLE_ROWS * BN_TABLE_ENTRY, 0, (size_t)all * BN_TABLE_ENTRY);
-  long span = 0;
-  for (long line = 0, next; line < shared->lines; line = next) {
+  for (long vector = 0; vector < tokens / BN_TABLE_TOKENS; vector++)
+    memset(sums + vector * BN_TABLE_ROWS * BN_TABLE_ENTRY, 0, (size_t)rows * BN_TABLE_ENTRY);
+
+  int32_t span = 0; /* bounds the sums of |x| since they were last added to the products */
+  for (long line = 0; line < shared->lines; line += BN_TABLE_LINES) {
     const int last = line + BN_TABLE_LINES > shared->lines;
-    next = last ? shared->lines : line + BN_TABLE_LINES;
     long row = 0;
-    for (int i = 0; i < count; i++) {
-      const bn_matrix *m = &bn_matrices[parts[i].matrix];
-      const uint8_t *w =
-          parts[i].w + (size_t)parts[i].first * (size_t)m->tile_bytes + (size_t)line * (size_t)m->line_bytes;
-      (last ? m->last_offsets : m->offsets)(w, quads + 8 * row, others + 2 * BN_TABLE_LINES * row,
-                                            parts[i].end - parts[i].first);
-      row += (parts[i].end - parts[i].first) * m->tile_rows;
+    for (const part *p = parts; p < parts + count; row += rows_of(p++)) {
+      const bn_matrix *m = &bn_matrices[p->matrix];
+      (last ? m->last_offsets : m->offsets)(p->w + p->first * m->tile_bytes + line * m->line_bytes, quads + 8 * row,
+                                            others + 2 * BN_TABLE_LINES * row, p->end - p->first);
     }
-    (last ? shared->last_sums : shared->sums)(a->q + line * shared->line_k, quads, others, sums, tables, tokens, all);
-    span += most[line / BN_TABLE_LINES];
-    if (next < shared->lines && span + most[next / BN_TABLE_LINES] <= MOST_SUM) continue;
+    (last ? shared->last_sums : shared->sums)(a->q + line * shared->line_k, quads, others, sums, tables, tokens, rows);
+    const int32_t *block = most + line / BN_TABLE_LINES;
+    span += block[0];
+    if (line + BN_TABLE_LINES < shared->lines && span + block[1] <= BN_MOST_SUM) continue;
     span = 0;
     row = 0;
-    for (int i = 0; i < count; i++) {
-      const bn_matrix *m = &bn_matrices[parts[i].matrix];
-      const long own = (parts[i].end - parts[i].first) * m->tile_rows;
-      m->results(sums + row * BN_TABLE_ENTRY, s->y[parts[i].matrix] + parts[i].first * m->tile_rows, tokens, own);
-      row += own;
-    }
+    for (const part *p = parts; p < parts + count; row += rows_of(p++))
+      bn_matrices[p->matrix].results(sums + row * BN_TABLE_ENTRY, products_of(s, p), tokens, rows_of(p));
   }
 }
 
 /* All rows of the thread, cut into pieces of at most BN_TABLE_ROWS. */
 static void by_tables(bn_state *s, int thread, const part *parts, int count, const quantised *a, long tokens) {
   const bn_matrix *shared = &bn_matrices[parts[0].matrix];
-  int32_t *most = (int32_t *)(void *)scratch_of(s, thread); /* there is room: it holds a float for every k */
+  int32_t most[LONGEST / LANES]; /* a block has more than LANES k */
   most_of(a, tokens, shared, most);
-  part piece[BN_SLOTS];
-  int pieces = 0;
+  part pieces[BN_SLOTS]; /* of different matrices: one that is cut fills the room */
+  int used = 0;
   long room = BN_TABLE_ROWS;
-  for (int i = 0; i < count; i++) {
-    const long tile_rows = bn_matrices[parts[i].matrix].tile_rows;
-    for (part rest = parts[i]; rest.first < rest.end;) {
-      part *p = &piece[pieces++];
-      *p = rest;
-      if (p->end - p->first > room / tile_rows) p->end = p->first + room / tile_rows;
-      rest.first = p->end;
-      room -= (p->end - p->first) * tile_rows;
-      const int full = rest.first < rest.end || room < tile_rows;
-      if (!full) continue;
-      sum_rows(s, piece, pieces, a, tokens, most, s->tables + (size_t)thread * BN_SCRATCH_BYTES);
-      pieces = 0;
+  for (const part *p = parts; p < parts + count; p++)
+    for (part rest = *p; rest.first < rest.end;) {
+      const long tiles = room / shared->tile_rows;
+      part *piece = &pieces[used++];
+      *piece = rest;
+      if (piece->end - piece->first > tiles) piece->end = piece->first + tiles;
+      rest.first = piece->end;
+      room -= rows_of(piece);
+      if (room >= shared->tile_rows) continue;
+      sum_rows(s, thread, pieces, used, a, tokens, most);
+      used = 0;
       room = BN_TABLE_ROWS;
     }
-  }
-  if (pieces) sum_rows(s, piece, pieces, a, tokens, most, s->tables + (size_t)thread * BN_SCRATCH_BYTES);
+  if (used) sum_rows(s, thread, pieces, used, a, tokens, most);
 }
 
 /* ---- dot products */
@@ -146,11 +149,12 @@ static void by_dots(bn_state *s, const part *p, const quantised *a, long t0) {
     for (long t = t0, tokens; t < s->n; t += tokens) {
       bn_gemv *kernel = m->gemv;
       tokens = 1;
+      /* The smallest that does the rest, or the largest. */
       for (int i = 0; i < BN_GEMMS && m->gemm[i].tokens && tokens < s->n - t; i++) {
         kernel = m->gemm[i].kernel;
         tokens = m->gemm[i].tokens;
       }
-      kernel(p->w, a->q + (size_t)t * (size_t)a->stride, a->sum + t, s->y[p->matrix] + t * m->y_stride, tile, end);
+      kernel(p->w, a->q + t * a->stride, a->sum + t, s->y[p->matrix] + t * m->y_stride, tile, end);
     }
   }
 }
@@ -163,8 +167,8 @@ void bn_products(bn_state *s, int thread, int layer, int matrix, int count, cons
     for (int i = 0; i < count; i++) {
       const part *p = &parts[i];
       if (p->first < p->end)
-        bn_matrices[p->matrix].gemv(p->w, a->q + (size_t)thread * (size_t)a->stride, a->sum + thread, s->y[p->matrix],
-                                    p->first, p->end);
+        bn_matrices[p->matrix].gemv(p->w, a->q + (long)thread * a->stride, a->sum + thread, s->y[p->matrix], p->first,
+                                    p->end);
     }
     return;
   }
@@ -173,7 +177,6 @@ void bn_products(bn_state *s, int thread, int layer, int matrix, int count, cons
     for (end = i + 1; end < count && bn_matrices[matrix + end].sums == bn_matrices[matrix + i].sums;) end++;
     const long tables = tabled(s, parts + i, end - i);
     if (tables) by_tables(s, thread, parts + i, end - i, a, tables);
-    if (tables >= s->n) continue;
     for (const part *p = parts + i; p < parts + end; p++) by_dots(s, p, a, tables);
   }
 }

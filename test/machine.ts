@@ -90,7 +90,7 @@ export const compilerCommand = (target: string): Promise<string> => {
 };
 
 /** The profile of a target, with those optional features that this machine has. */
-const profileHere = (target: string): CpuProfile => {
+export const profileHere = (target: string): CpuProfile => {
   const cpu = profileOf(target);
   const { optional } = isaOf(cpu.isa);
   return { ...cpu, features: [...cpu.features, ...optional.filter((f) => hostFeatures().has(f))] };

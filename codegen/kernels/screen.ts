@@ -156,7 +156,7 @@ export const screen: KernelFamily = {
     const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
 
     const vectors = range(groupOf(isa));
-    // Enough independent sums to hide the latency of a dot step, as in gemv.ts; there are two planes.
+    // Enough independent sums to hide the latency of a dot step, as in dot-products.ts; there are two planes.
     const chains = Math.max(1, Math.floor(2 / vectors.length));
     const steps = stepsBeforeFlush(isa, largest);
     const held = steps >= lines * shifts.length;

@@ -17,7 +17,7 @@ export interface Packing {
   /** k of a line. */
   readonly lineK: number;
   readonly lineBytes: number;
-  /** Lines of one unrolled step and prefetch that decoding begins with, as gemv.ts names it; the tuner looks further. */
+  /** Lines of one unrolled step and prefetch that decoding begins with, as dot-products.ts names it; the tuner looks further. */
   readonly unroll: number;
   readonly prefetch: string;
   /** Most vectors of a line that leave registers for tables and sums; any number when absent. */

@@ -11,7 +11,7 @@
  *   r = B - d <= 80 gives the other four as two-bit fields of one byte:                         L[r] = t0 + 4 t1 + 16 t2 + 64 t3
  *
  * For decode products the fields stay where they are: L & 3, L & 12, L & 48, L & 192 and d itself are codes times 1, 4, 16, 64
- * and 84, each summed on its own and divided once at the end, exactly (gemv.ts). Where a dot product takes codes up to 127
+ * and 84, each summed on its own and divided once at the end, exactly (dot-products.ts). Where a dot product takes codes up to 127
  * only (s8 x s8), the last two are shifted down first.
  *
  * The rows of a line are a parameter: 16 fill a 512-bit register, 32 share each activation between two; with 128-bit registers the
