@@ -20,11 +20,13 @@ enum {
   SLACK = 64,      /* kernels may read this many elements past a head */
   HEAD_ROWS = 64,  /* rows of the head that stay in the cache while the tokens of a batch pass */
   BLOCK = 32,      /* positions of an attention block */
+  QUERIES = 8,     /* tokens that take each span of keys and values in turn */
   SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
 };
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
 #define PADDED(n) (GROUPS(n) * LANES)
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
   /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
