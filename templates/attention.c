@@ -115,28 +115,22 @@ static void combine(bn_state *s, int thread, size_t t, size_t head, const float 
   memcpy(s->attended + t * PADDED(ATTENDED) + head * BN_HEAD_SIZE, o, BN_HEAD_SIZE * sizeof(float));
 }
 
-/* Blocks that the tokens before token t of the batch attend to, in one key-value head: position p to p / BLOCK + 1. */
-static long work_before(const bn_state *s, long t) {
-  long blocks[2];
-  for (int i = 0; i < 2; i++) {
-    const long p = s->position + i * t, whole = p / BLOCK;
-    blocks[i] = BLOCK * whole * (whole + 1) / 2 + p % BLOCK * (whole + 1);
-  }
-  return blocks[1] - blocks[0];
+/* Blocks that the tokens at positions before p attend to, in one key-value head: token i to i / BLOCK + 1. */
+static long blocks_before(long p) {
+  const long whole = p / BLOCK;
+  return (whole * BLOCK / 2 + p % BLOCK) * (whole + 1);
 }
 
-/* First of a thread's pairs, numbered by key-value head and token, when all threads get equal work. */
+/* First of a thread's pairs, numbered by key-value head and token, when all threads get equally many blocks. */
 static long first_pair(const bn_state *s, int thread, int threads) {
-  const long each = work_before(s, s->n), work = each * BN_KV_HEADS * thread / threads;
+  const long before = blocks_before(s->position), each = blocks_before(s->position + s->n) - before,
+             work = each * BN_KV_HEADS * thread / threads;
   long t = 0;
-  while (work_before(s, t) < work % each) t++;
+  while (blocks_before(s->position + t) - before < work % each) t++;
   return work / each * s->n + t;
 }
 
-/*
- * Many tokens, divided by key-value head and token. A thread takes up to QUERIES tokens at a time through the cache:
- * each span of keys and values is read from memory once for all of them.
- */
+/* Many tokens, divided by key-value head and token. Up to QUERIES at a time go through the spans together. */
 static void attend_prompt(bn_state *s, int thread, int layer) {
   const int threads = bn_pool_threads(s->pool);
   const long end = first_pair(s, thread + 1, threads);
@@ -155,10 +149,7 @@ static void attend_prompt(bn_state *s, int thread, int layer) {
   }
 }
 
-/*
- * Few tokens with several spans, divided by spans too: the tokens of a span are neighbours. A second step brings the
- * spans together.
- */
+/* Few tokens with several spans, divided by span too, a span's tokens in turn. A second step brings spans together. */
 static void attend_few(bn_state *s, int thread, int layer) {
   const int threads = bn_pool_threads(s->pool);
   const long spans = spans_of(s, s->n - 1);
@@ -176,8 +167,7 @@ static void attend_few(bn_state *s, int thread, int layer) {
     combine(s, thread, (size_t)(u / BN_HEADS), (size_t)(u % BN_HEADS), s->parts + (size_t)(u / GROUP) * s->part_floats);
 }
 
-/* Attention over all positions up to the token's own. All threads take the same way, as it follows from position and n
- * alone. */
+/* Over all positions up to the token's own. All threads take the same way: it follows from position and n alone. */
 void bn_attend(bn_state *s, int thread, int layer) {
   bn_time(BN_TIME_ATTENTION);
   if (s->n > SPLIT_TOKENS || spans_of(s, s->n - 1) == 1)
