@@ -115,36 +115,63 @@ static void combine(bn_state *s, int thread, size_t t, size_t head, const float 
   memcpy(s->attended + t * PADDED(ATTENDED) + head * BN_HEAD_SIZE, o, BN_HEAD_SIZE * sizeof(float));
 }
 
-/*
- * Attention over all positions up to the token's own. Many tokens are divided by token and key-value head. Few tokens
- * with several spans are divided by spans too, and a second step brings the spans together; all threads take the same
- * way, as it follows from position and n alone.
- */
-void bn_attend(bn_state *s, int thread, int layer) {
+/* Blocks that the tokens at positions before p attend to, in one key-value head: token i to i / BLOCK + 1. */
+static long blocks_before(long p) {
+  const long whole = p / BLOCK;
+  return (whole * BLOCK / 2 + p % BLOCK) * (whole + 1);
+}
+
+/* First of a thread's pairs, numbered by key-value head and token, when all threads get equally many blocks. */
+static long first_pair(const bn_state *s, int thread, int threads) {
+  const long before = blocks_before(s->position), each = blocks_before(s->position + s->n) - before,
+             work = each * BN_KV_HEADS * thread / threads;
+  long t = 0;
+  while (blocks_before(s->position + t) - before < work % each) t++;
+  return work / each * s->n + t;
+}
+
+/* Many tokens, divided by key-value head and token. Up to QUERIES at a time go through the spans together. */
+static void attend_prompt(bn_state *s, int thread, int layer) {
+  const int threads = bn_pool_threads(s->pool);
+  const long end = first_pair(s, thread + 1, threads);
+  float *parts = s->parts + (size_t)thread * QUERIES * s->part_floats;
+  for (long u = first_pair(s, thread, threads), count; u < end; u += count) {
+    const long kv = u / s->n, t = u % s->n;
+    count = MIN(QUERIES, MIN(s->n - t, end - u));
+    for (long span = 0; span < spans_of(s, t + count - 1); span++)
+      for (long i = 0; i < count; i++)
+        if (span < spans_of(s, t + i))
+          attend_span(s, layer, thread, (size_t)(t + i), (size_t)kv, span,
+                      parts + (size_t)i * s->part_floats + span * BN_ATTENTION_PART);
+    for (long i = 0; i < count; i++)
+      for (long h = 0; h < GROUP; h++)
+        combine(s, thread, (size_t)(t + i), (size_t)(kv * GROUP + h), parts + (size_t)i * s->part_floats);
+  }
+}
+
+/* Few tokens with several spans, divided by span too, a span's tokens in turn. A second step brings spans together. */
+static void attend_few(bn_state *s, int thread, int layer) {
   const int threads = bn_pool_threads(s->pool);
   const long spans = spans_of(s, s->n - 1);
   long u0, u1;
-  bn_time(BN_TIME_ATTENTION);
-  if (spans == 1 || s->n > SPLIT_TOKENS) {
-    float *parts = s->parts + (size_t)thread * s->part_floats;
-    bn_span((long)s->n * BN_KV_HEADS, thread, threads, &u0, &u1);
-    for (long u = u0; u < u1; u++) {
-      const size_t t = (size_t)(u / BN_KV_HEADS), kv = (size_t)(u % BN_KV_HEADS);
-      for (long span = 0; span < spans_of(s, (long)t); span++)
-        attend_span(s, layer, thread, t, kv, span, parts + span * BN_ATTENTION_PART);
-      for (size_t h = 0; h < GROUP; h++) combine(s, thread, t, kv * GROUP + h, parts);
-    }
-    return;
-  }
-  bn_span(s->n * BN_KV_HEADS * spans, thread, threads, &u0, &u1);
+  bn_span(BN_KV_HEADS * spans * s->n, thread, threads, &u0, &u1);
   for (long u = u0; u < u1; u++) {
-    const size_t pair = (size_t)(u / spans), t = pair / BN_KV_HEADS, kv = pair % BN_KV_HEADS;
-    const long span = u % spans;
-    if (span < spans_of(s, (long)t))
-      attend_span(s, layer, thread, t, kv, span, s->parts + pair * s->part_floats + span * BN_ATTENTION_PART);
+    const long t = u % s->n, span = u / s->n % spans, kv = u / s->n / spans;
+    if (span < spans_of(s, t))
+      attend_span(s, layer, thread, (size_t)t, (size_t)kv, span,
+                  s->parts + (size_t)(t * BN_KV_HEADS + kv) * s->part_floats + span * BN_ATTENTION_PART);
   }
   bn_pool_barrier(s->pool);
   bn_span((long)s->n * BN_HEADS, thread, threads, &u0, &u1);
   for (long u = u0; u < u1; u++)
     combine(s, thread, (size_t)(u / BN_HEADS), (size_t)(u % BN_HEADS), s->parts + (size_t)(u / GROUP) * s->part_floats);
+}
+
+/* Over all positions up to the token's own. All threads take the same way: it follows from position and n alone. */
+void bn_attend(bn_state *s, int thread, int layer) {
+  bn_time(BN_TIME_ATTENTION);
+  if (s->n > SPLIT_TOKENS || spans_of(s, s->n - 1) == 1)
+    attend_prompt(s, thread, layer);
+  else
+    attend_few(s, thread, layer);
 }

@@ -74,7 +74,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   }
   const int pairs = SPLIT_TOKENS * BN_KV_HEADS;
   s->part_floats = (rows + BN_ATTENTION_SPAN - 1) / BN_ATTENTION_SPAN * BN_ATTENTION_PART;
-  s->parts = take(a, (size_t)MAX(pairs, threads) * s->part_floats * sizeof(float));
+  s->parts = take(a, (size_t)MAX(pairs, QUERIES * threads) * s->part_floats * sizeof(float));
   s->cosine = take(a, rows * ANGLES * sizeof(float));
   s->sine = take(a, rows * ANGLES * sizeof(float));
   s->rows_of_cache = rows;

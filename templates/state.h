@@ -21,6 +21,7 @@ enum {
   SEARCHES = 16,   /* hidden states whose largest logits are found at once: most drafts are shorter */
   HEAD_ROWS = 64,  /* rows of the head that stay in the cache while the tokens of a batch pass */
   BLOCK = 32,      /* positions of an attention block */
+  QUERIES = 8,     /* tokens of a batch that use a span of keys and values while it is in the cache */
   SPLIT_TOKENS = 8 /* tokens up to which attention is divided by spans too: more are work enough for many threads */
 };
 #define GROUPS(n) (((n) + LANES - 1) / LANES)
@@ -30,7 +31,8 @@ enum {
 enum {
   LONGEST = MAX(PADDED(BN_HIDDEN), MAX(PADDED(ATTENDED), PADDED(BN_INTERMEDIATE))),
   /* floats of one thread: the longest vector twice (activation function and norm), a rotated head, or attention */
-  SCRATCH = PADDED(MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, MAX(2 * V_STRIDE, BN_ATTENTION_SCRATCH + GROUP * BLOCK / 4)))
+  SCRATCH = PADDED(
+      MAX(2 * LONGEST + Q_STRIDE + V_STRIDE, MAX(2 * V_STRIDE, BN_ATTENTION_SCRATCH + GROUP * BN_ATTENTION_SPAN / 4)))
 };
 
 /* Quantised activations: the input of one or more products. A row is a token of a batch, or a thread's own copy of the
@@ -101,7 +103,7 @@ struct bn_state {
   size_t rows_of_cache;             /* positions, whole blocks */
   size_t key_bytes, value_bytes;    /* of one position */
   size_t head_bytes_k, head_bytes_v;
-  /* attention's parts: [pair of token and key-value head, or thread][span][BN_ATTENTION_PART] */
+  /* attention's parts: [pair of token and key-value head, or thread and token][span][BN_ATTENTION_PART] */
   float *parts;
   size_t part_floats; /* of one pair */
   void *memory;       /* everything above */

@@ -13,7 +13,7 @@
  */
 import { exp, expGroup, laneTree, reduceGroup } from '../ir/lanes.ts';
 import type { Address, Affine, AffineLike, Recorder, Value } from '../ir/record.ts';
-import { at, plus, times } from '../ir/record.ts';
+import { at, times } from '../ir/record.ts';
 import type { Arguments } from '../ir/simulate.ts';
 import { fmaf } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -30,33 +30,31 @@ const SPAN_BLOCKS = 4;
  */
 export const SPAN = SPAN_BLOCKS * BLOCK;
 /**
- * How many blocks ahead scores fetch values. Keys and values of a block are two runs of a few kilobytes in turn, which a hardware prefetcher meets as many short streams;
- * so scores fetch the values of the next block, and sums of values the keys of the block after that, all a block of work ahead.
- * 2048 positions, 5 x 4 heads of 128, 8 bits, AMD EPYC (Zen 4), clang 19, 1 thread, best of 60: 300 us a layer without, 270 half
- * a block ahead into the first-level cache (prefetch), 160 so.
+ * How many blocks ahead the sums of values fetch keys: those of the next span, while scores fetch the values of their own. Keys and
+ * values of a span are two runs of some kilobytes in turn, which a hardware prefetcher meets as many short streams. One token after
+ * 512 positions of 2B4T's cache, 8 bits, AMD EPYC (Zen 4), clang 19, 1 thread: 55 us a layer without, 42 into the first-level cache
+ * (prefetch), 32 so.
  */
-export const VALUES_AHEAD = 1;
-/** How many blocks ahead the sums of values fetch keys. */
-export const KEYS_AHEAD = 2;
+export const KEYS_AHEAD = SPAN_BLOCKS;
 /** Stands for minus infinity: below every score, and its differences stay finite or round to -infinity, which e^x clamps. */
 const LOWEST = -3e38;
 
 /** Floats of a part. */
 export const partSize = (g: number, d: number): number => g * roundUp(d, LANES) + 2 * roundUp(g, LANES);
 
-/** Rows of per-head numbers behind the scores [g][32]: a block's m, l and the scale of its o; the factors a and c of the fold. */
+/** Per-head numbers of each block, behind the scores: a block's m, l and the scale of its o; the factors a and c of the fold. */
 const slots = ['blockMaximum', 'blockSum', 'blockScale', 'old', 'fresh'] as const;
 type Slot = (typeof slots)[number];
 
 /** Floats of scratch that one call needs. */
-export const attentionScratch = (g: number): number => g * BLOCK + slots.length * roundUp(g, LANES);
+export const attentionScratch = (g: number): number => SPAN_BLOCKS * (g * BLOCK + slots.length * roundUp(g, LANES));
 
 /** The parameters that all attention kernels end with. */
 export interface Blocks {
   readonly part: Address;
-  /** Score, later weight, of head h and position j of the block. */
-  readonly score: (h: AffineLike, j: AffineLike) => Address;
-  readonly state: (slot: Slot, h: AffineLike) => Address;
+  /** Score, later weight, of head h and position j of a block. */
+  readonly score: (block: Affine, h: AffineLike, j: AffineLike) => Address;
+  readonly state: (slot: Slot, block: Affine, h: AffineLike) => Address;
   readonly whole: Affine;
   readonly blocks: Affine;
   readonly rest: Affine;
@@ -75,32 +73,38 @@ export function declareBlocks(b: Recorder, g: number, d: number): Blocks {
     element: 'f32',
     access: 'scratch',
     extent: attentionScratch(g),
-    doc: 'scores and fold state',
+    doc: `scores, later weights [${SPAN_BLOCKS}][${g}][${BLOCK}]; ${slots.length} numbers a head [${SPAN_BLOCKS}][${states}]`,
   });
   return {
     part,
-    score: (h, j) => at(scratch, times(h, BLOCK), j),
-    state: (slot, h) => at(scratch, g * BLOCK + slots.indexOf(slot) * states, h),
+    score: (block, h, j) => at(scratch, times(block, g * BLOCK), times(h, BLOCK), j),
+    state: (slot, block, h) =>
+      at(scratch, SPAN_BLOCKS * (g * BLOCK + slots.indexOf(slot) * states), times(block, states), h),
     whole: b.long('whole', 0, SPAN_BLOCKS, 'whole blocks of 32 positions'),
     blocks: b.long('blocks', 1, SPAN_BLOCKS, 'blocks: one more where the last is not whole'),
     rest: b.long('rest', 0, BLOCK - 1, 'positions in that last block'),
   };
 }
 
-/** What an attention kernel does with a block; `id` keeps names apart, `valid` is absent for whole blocks. */
+/** What an attention kernel does with a block; `id` keeps names apart. */
 export interface BlockSteps {
   /** Writes the scores of all heads and positions. */
-  readonly scores: (block: Affine, id: string) => void;
+  readonly scores: (block: Affine) => void;
   /** After the softmax of head h: may replace the weights, and put the scale of the block's sums in `blockScale`. */
-  readonly weights?: (block: Affine, h: Affine, id: string) => void;
-  /** Sums the weighted values and folds them into the part with `foldValues`. */
-  readonly weigh: (block: Affine, id: string, valid: Affine | undefined) => void;
+  readonly weights?: (block: Affine, h: Affine) => void;
+  /** Sums the weighted values and folds them into the part with `foldValues`; `valid` positions where given, else all. */
+  readonly weigh: (block: Affine, id: string, valid?: Affine) => void;
+  /** Values of positions that do not exist may be anything: `weigh` is never told how many are valid. */
+  readonly anyValues: boolean;
 }
 
-/** Records the walk over the blocks of a span. */
+/**
+ * Records the walk over a span, each step for all its blocks: the softmax of a head and block is one long chain of dependent
+ * operations (peak, e^x, sum, codes), and many such chains overlap.
+ */
 export function recordBlocks(b: Recorder, isa: Isa, g: number, d: number, frame: Blocks, steps: BlockSteps): void {
   const L = isa.lanes;
-  const { part, score, state } = frame;
+  const { part, score, state, whole, blocks, rest } = frame;
   const sums = g * roundUp(d, LANES);
   const states = roundUp(g, LANES);
   const maximum = (h: AffineLike) => at(part, sums, h);
@@ -111,13 +115,26 @@ export function recordBlocks(b: Recorder, isa: Isa, g: number, d: number, frame:
   const zero = b.let('zero', 'constant', 0);
   b.loop('clear', 0, sums, L, (i) => b.do('store_floats', at(part, i), zero));
   b.loop('start', 0, states, L, (h) => {
-    for (const to of [maximum(h), state('blockMaximum', h)]) b.do('store_floats', to, low);
-    for (const to of [total(h), state('blockSum', h), state('blockScale', h)]) b.do('store_floats', to, zero);
+    b.do('store_floats', maximum(h), low);
+    b.do('store_floats', total(h), zero);
+    b.loop('start_block', 0, blocks, 1, (block) => {
+      b.do('store_floats', state('blockMaximum', block, h), low);
+      for (const slot of ['blockSum', 'blockScale'] as const) b.do('store_floats', state(slot, block, h), zero);
+    });
   });
 
-  /** The vectors of the block's scores of head h. */
-  const load = (h: Affine, name: string) =>
-    range(BLOCK / L).map((v) => b.let(`${name}_${v}`, 'load_floats', score(h, v * L)));
+  /** Every head of every block. */
+  const rows = (name: string, record: (block: Affine, h: Affine) => void) =>
+    b.loop(`${name}_block`, 0, blocks, 1, (block) => b.loop(`${name}_h`, 0, g, 1, (h) => record(block, h)));
+  /** The scores of positions that do not exist. */
+  const fill = (name: string, value: number) =>
+    b.loop(`${name}_block`, whole, blocks, 1, (block) =>
+      b.loop(`${name}_h`, 0, g, 1, (h) =>
+        b.loop(name, rest, BLOCK, 1, (j) => b.do('put', score(block, h, j), b.let(`${name}_value`, 'number', value))),
+      ),
+    );
+  const load = (block: Affine, h: Affine, name: string) =>
+    range(BLOCK / L).map((v) => b.let(`${name}_${v}`, 'load_floats', score(block, h, v * L)));
   /** Lane i of 16 is position i with position i + 16; then the tree. */
   const reduce = (name: string, word: 'add' | 'max', vectors: readonly Value[]) => {
     const half = vectors.length / 2;
@@ -129,60 +146,48 @@ export function recordBlocks(b: Recorder, isa: Isa, g: number, d: number, frame:
     );
   };
 
-  const softmax = (block: Affine, id: string, valid?: Affine) =>
-    b.loop(`h${id}`, 0, g, 1, (h) => {
-      if (valid)
-        b.loop(`mask${id}`, valid, BLOCK, 1, (j) =>
-          b.do('put', score(h, j), b.let(`mask_value${id}`, 'number', LOWEST)),
-        );
-      const peak = reduce(`peak${id}`, 'max', load(h, `raw${id}`));
-      b.do('put', state('blockMaximum', h), peak);
-      const top = b.let(`top${id}`, 'splat', peak);
-      // Four vectors at once: their chains of dependent operations overlap.
-      b.chunks(`e${id}`, BLOCK, Math.min(BLOCK, 4 * L), (first, count, tag) => {
-        const below = range(count / L).map((v) => {
-          const s = b.let(`s${id}${tag}_${v}`, 'load_floats', score(h, plus(first, v * L)));
-          return b.let(`below${id}${tag}_${v}`, 'sub', s, top);
-        });
-        expGroup(b, `p${id}${tag}`, below).forEach((p, v) => {
-          b.do('store_floats', score(h, plus(first, v * L)), p);
-        });
-      });
-      if (valid)
-        b.loop(`drop${id}`, valid, BLOCK, 1, (j) => b.do('put', score(h, j), b.let(`dropped${id}`, 'number', 0)));
-      b.do('put', state('blockSum', h), reduce(`l${id}`, 'add', load(h, `weights${id}`)));
-      steps.weights?.(block, h, id);
+  b.loop('block_s', 0, blocks, 1, steps.scores);
+  fill('mask', LOWEST);
+  rows('p', (block, h) => {
+    const scores = load(block, h, 's');
+    const peak = reduce('peak', 'max', scores);
+    b.do('put', state('blockMaximum', block, h), peak);
+    const top = b.let('top', 'splat', peak);
+    const below = scores.map((s, v) => b.let(`below_${v}`, 'sub', s, top));
+    expGroup(b, 'p', below).forEach((p, v) => {
+      b.do('store_floats', score(block, h, v * L), p);
     });
+  });
+  fill('drop', 0);
+  rows('l', (block, h) => {
+    b.do('put', state('blockSum', block, h), reduce('l', 'add', load(block, h, 'weights')));
+    steps.weights?.(block, h);
+  });
 
-  /** Running maximum and sum; leaves the factors for the values. Lane = head. */
-  const fold = (id: string) =>
-    b.chunks(`f${id}`, roundUp(g, L), L, (h) => {
-      const before = b.let(`before${id}`, 'load_floats', maximum(h));
-      const block = b.let(`block_max${id}`, 'load_floats', state('blockMaximum', h));
-      const now = b.let(`now${id}`, 'max', before, block);
-      const [a, c] = expGroup(b, `factor${id}`, [
-        b.let(`below_a${id}`, 'sub', before, now),
-        b.let(`below_c${id}`, 'sub', block, now),
+  // Running maximum and sum; leaves the factors for the values. Lane = head.
+  b.loop('f', 0, states, L, (h) =>
+    b.loop('f_block', 0, blocks, 1, (block) => {
+      const before = b.let('before', 'load_floats', maximum(h));
+      const peak = b.let('block_max', 'load_floats', state('blockMaximum', block, h));
+      const now = b.let('now', 'max', before, peak);
+      const [a, c] = expGroup(b, 'fold', [
+        b.let('below_a', 'sub', before, now),
+        b.let('below_c', 'sub', peak, now),
       ]) as [Value, Value];
-      const kept = b.let(`kept${id}`, 'mul', b.let(`sum${id}`, 'load_floats', total(h)), a);
-      const added = b.let(`added${id}`, 'load_floats', state('blockSum', h));
-      b.do('store_floats', total(h), b.let(`sum_now${id}`, 'fma', added, c, kept));
+      const kept = b.let('kept', 'mul', b.let('sum', 'load_floats', total(h)), a);
+      const added = b.let('added', 'load_floats', state('blockSum', block, h));
+      b.do('store_floats', total(h), b.let('sum_now', 'fma', added, c, kept));
       b.do('store_floats', maximum(h), now);
-      b.do('store_floats', state('old', h), a);
+      b.do('store_floats', state('old', block, h), a);
       const scaled = steps.weights
-        ? b.let(`scaled_c${id}`, 'mul', c, b.let(`block_scale${id}`, 'load_floats', state('blockScale', h)))
+        ? b.let('scaled_c', 'mul', c, b.let('block_scale', 'load_floats', state('blockScale', block, h)))
         : c;
-      b.do('store_floats', state('fresh', h), scaled);
-    });
+      b.do('store_floats', state('fresh', block, h), scaled);
+    }),
+  );
 
-  const blockOf = (block: Affine, id: string, valid?: Affine) => {
-    steps.scores(block, id);
-    softmax(block, id, valid);
-    fold(id);
-    steps.weigh(block, id, valid);
-  };
-  b.loop('block', 0, frame.whole, 1, (block) => blockOf(block, ''));
-  b.loop('last', frame.whole, frame.blocks, 1, (block) => blockOf(block, 't', frame.rest));
+  b.loop('block_v', 0, steps.anyValues ? blocks : whole, 1, (block) => steps.weigh(block, ''));
+  if (!steps.anyValues) b.loop('last', whole, blocks, 1, (block) => steps.weigh(block, 't', rest));
 }
 
 /** o' = o a + o_b c for the sums of one head; `sums` are vectors of consecutive dims from `to` on. */
@@ -191,12 +196,13 @@ export function foldValues(
   lanes: number,
   name: string,
   frame: Blocks,
+  block: Affine,
   h: Affine,
   to: Address,
   sums: readonly Value[],
 ): void {
   const factor = (slot: Slot) =>
-    b.let(`${slot}${name}`, 'splat', b.let(`${slot}_1${name}`, 'get', frame.state(slot, h)));
+    b.let(`${slot}${name}`, 'splat', b.let(`${slot}_1${name}`, 'get', frame.state(slot, block, h)));
   const a = factor('old');
   const c = factor('fresh');
   sums.forEach((sum, v) => {

@@ -25,7 +25,6 @@ import {
   referencePart,
   SPAN,
   sampledGroups,
-  VALUES_AHEAD,
 } from './attention-blocks.ts';
 import { floatTypes, readFloat } from './elementwise.ts';
 import type { KernelFamily } from './kernel.ts';
@@ -103,13 +102,7 @@ export const attention: KernelFamily = {
         for (let n = 0; n < lines * LANES; n += line64)
           b.do(
             'prefetch',
-            at(
-              values,
-              times(plus(block, VALUES_AHEAD), BLOCK * padded),
-              times(line, LANES * d),
-              times(i, lines * LANES),
-              n,
-            ),
+            at(values, times(block, BLOCK * padded), times(line, LANES * d), times(i, lines * LANES), n),
             2,
           );
         const k = vectors.map((from, v) =>
@@ -129,21 +122,22 @@ export const attention: KernelFamily = {
       });
       acc.forEach((sums, h) => {
         sums.forEach((sum, v) => {
-          const to = frame.score(plus(h0, h), plus(times(vectors[v]!.line, LANES), p, vectors[v]!.v * L));
+          const to = frame.score(block, plus(h0, h), plus(times(vectors[v]!.line, LANES), p, vectors[v]!.v * L));
           b.do('store_floats', to, b.let(`scaled${id}_${h}_${v}`, 'mul', sum, scale));
         });
       });
     };
 
     recordBlocks(b, isa, g, d, frame, {
-      scores: (block, id) =>
-        b.chunks(`hs${id}`, g, tileHeads, (h0, heads, hTag) =>
-          b.chunks(`line${id}${hTag}`, BLOCK / LANES, Math.ceil(tilePositions / LANES), (line, lines) =>
-            b.chunks(`p${id}${hTag}`, LANES, Math.min(tilePositions, LANES), (p, count) =>
-              scoreTile(`${id}_${hTag}`, block, h0, heads, line, lines, p, count),
+      scores: (block) =>
+        b.chunks('hs', g, tileHeads, (h0, heads, hTag) =>
+          b.chunks(`line${hTag}`, BLOCK / LANES, Math.ceil(tilePositions / LANES), (line, lines) =>
+            b.chunks(`p${hTag}`, LANES, Math.min(tilePositions, LANES), (p, count) =>
+              scoreTile(`_${hTag}`, block, h0, heads, line, lines, p, count),
             ),
           ),
         ),
+      anyValues: false,
       weigh: (block, id, valid) =>
         b.chunks(`hw${id}`, g, tileHeads, (h0, heads, hTag) =>
           b.chunks(`d${id}${hTag}`, padded, tileDims, (d0, dims, dTag) => {
@@ -157,7 +151,7 @@ export const attention: KernelFamily = {
                   b.do('prefetch', at(keys, times(plus(block, KEYS_AHEAD), BLOCK * d), times(j, padded), d0, n), 2);
               const v: Value[] = vectors.map((i) => b.let(`v${name}_${i}`, type.load, at(from, i * L)));
               acc.forEach((sum, h) => {
-                const p1 = b.let(`pj1${name}_${h}`, 'get', frame.score(plus(h0, h), j));
+                const p1 = b.let(`pj1${name}_${h}`, 'get', frame.score(block, plus(h0, h), j));
                 const p = b.let(`pj${name}_${h}`, 'splat', p1);
                 sum.forEach((a, i) => {
                   b.set(a, 'fma', v[i]!, p, a);
@@ -168,7 +162,7 @@ export const attention: KernelFamily = {
             else b.unrolled(`j${tag}`, BLOCK, 2, (j, u) => position(j, `${tag}_u${u}`));
             acc.forEach((sums, h) => {
               const head = plus(h0, h);
-              foldValues(b, L, `${tag}_${h}`, frame, head, at(frame.part, times(head, padded), d0), sums);
+              foldValues(b, L, `${tag}_${h}`, frame, block, head, at(frame.part, times(head, padded), d0), sums);
             });
           }),
         ),

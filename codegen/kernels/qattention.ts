@@ -17,7 +17,7 @@
  * of the query, or of the weights. Scales [position]. Tile: query heads x positions of a score x value dims.
  */
 import { reduceGroup } from '../ir/lanes.ts';
-import type { Address, Affine, Recorder, Value } from '../ir/record.ts';
+import type { Address, Affine, AffineLike, Recorder, Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { roundHalfEven } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -34,7 +34,6 @@ import {
   referencePart,
   SPAN,
   sampledGroups,
-  VALUES_AHEAD,
 } from './attention-blocks.ts';
 import type { KernelFamily } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
@@ -168,10 +167,11 @@ export const qattention: KernelFamily = {
     const codes = b.pointer('codes', {
       element: 'i8',
       access: 'scratch',
-      extent: g * BLOCK,
+      extent: g * SPAN,
       bound: TOP,
-      doc: `codes of the weights [${g}][${BLOCK}]`,
+      doc: `codes of the weights [${SPAN / BLOCK}][${g}][${BLOCK}]`,
     });
+    const codeOf = (block: Affine, h: Affine, j: AffineLike) => at(codes, times(block, g * BLOCK), times(h, BLOCK), j);
     const nothing = b.let('nothing', 'integer', 0);
 
     /** Scores of `heads` heads from h0, of `lines` times 16 positions from `line`, in each the positions p .. p + count. */
@@ -205,7 +205,7 @@ export const qattention: KernelFamily = {
         ahead: (step, v) =>
           at(
             values,
-            times(plus(block, VALUES_AHEAD), BLOCK * padded),
+            times(block, BLOCK * padded),
             times(plus(line, Math.floor(v / perLine)), LANES * stride),
             times(step, LANES * FOUR),
           ),
@@ -221,43 +221,44 @@ export const qattention: KernelFamily = {
           const name = `${id}_${h}_${v}`;
           const both = b.let(`kq${name}`, 'mul', scales[v]!, scale);
           const s = b.let(`s${name}`, 'mul', b.let(`f${name}`, 'to_floats', sum), both);
-          b.do('store_floats', frame.score(plus(h0, h), positions[v]!), s);
+          b.do('store_floats', frame.score(block, plus(h0, h), positions[v]!), s);
         });
       });
     };
 
     recordBlocks(b, isa, g, d, frame, {
-      scores: (block, id) =>
-        b.chunks(`hs${id}`, g, tileHeads, (h0, heads, hTag) =>
-          b.chunks(`line${id}${hTag}`, BLOCK / LANES, Math.ceil(tilePositions / LANES), (line, lines) =>
-            b.chunks(`p${id}${hTag}`, LANES, Math.min(tilePositions, LANES), (p, count) =>
-              scoreTile(`_s${id}_${hTag}`, block, h0, heads, line, lines, p, count),
+      scores: (block) =>
+        b.chunks('hs', g, tileHeads, (h0, heads, hTag) =>
+          b.chunks(`line${hTag}`, BLOCK / LANES, Math.ceil(tilePositions / LANES), (line, lines) =>
+            b.chunks(`p${hTag}`, LANES, Math.min(tilePositions, LANES), (p, count) =>
+              scoreTile(`_s_${hTag}`, block, h0, heads, line, lines, p, count),
             ),
           ),
         ),
-      weights: (block, h, id) => {
+      weights: (block, h) => {
         const w = range(BLOCK / L).map((v) => {
-          const p = b.let(`p_of${id}_${v}`, 'load_floats', frame.score(h, v * L));
+          const p = b.let(`p_of_${v}`, 'load_floats', frame.score(block, h, v * L));
           return b.let(
-            `w${id}_${v}`,
+            `w_${v}`,
             'mul',
             p,
-            b.let(`vs${id}_${v}`, 'load_floats', at(valueScales, times(block, BLOCK), v * L)),
+            b.let(`vs_${v}`, 'load_floats', at(valueScales, times(block, BLOCK), v * L)),
           );
         });
-        const most = reduceGroup(b, `most${id}`, 'max', w);
-        const top = b.let(`top_code${id}`, 'number', TOP);
-        b.do('put', frame.state('blockScale', h), b.let(`step${id}`, 'div1', most, top));
-        const factor = b.let(`factor${id}`, 'splat', b.let(`factor1${id}`, 'div1', top, most));
+        const most = reduceGroup(b, 'most', 'max', w);
+        const top = b.let('top_code', 'number', TOP);
+        b.do('put', frame.state('blockScale', block, h), b.let('step', 'div1', most, top));
+        const factor = b.let('factor', 'splat', b.let('factor1', 'div1', top, most));
         w.forEach((value, v) => {
-          const code = b.let(`code${id}_${v}`, 'round', b.let(`t${id}_${v}`, 'mul', value, factor));
-          b.do('store_int8', at(codes, times(h, BLOCK), v * L), code);
+          const code = b.let(`code_${v}`, 'round', b.let(`t_${v}`, 'mul', value, factor));
+          b.do('store_int8', codeOf(block, h, v * L), code);
         });
       },
-      weigh: (block, id) =>
-        b.chunks(`hw${id}`, g, tileHeads, (h0, heads, hTag) =>
-          b.chunks(`d${id}${hTag}`, padded, tileDims, (d0, dims, dTag) => {
-            const tag = `_v${id}${hTag}${dTag}`;
+      anyValues: true,
+      weigh: (block) =>
+        b.chunks('hw', g, tileHeads, (h0, heads, hTag) =>
+          b.chunks(`d${hTag}`, padded, tileDims, (d0, dims, dTag) => {
+            const tag = `_v${hTag}${dTag}`;
             const sums = dotSums(b, isa, tag, Array<Value>(heads).fill(nothing), {
               steps: BLOCK / FOUR,
               vectors: dims / L,
@@ -270,13 +271,13 @@ export const qattention: KernelFamily = {
                   times(step, FOUR * padded),
                   times(plus(d0, v * L), FOUR),
                 ),
-              codes: (step, h) => at(codes, times(plus(h0, h), BLOCK), times(step, FOUR)),
+              codes: (step, h) => codeOf(block, plus(h0, h), times(step, FOUR)),
               vectorIs: 'signed',
             });
             sums.forEach((row, h) => {
               const floats = row.map((sum, v) => b.let(`o_b${tag}_${h}_${v}`, 'to_floats', sum));
               const head = plus(h0, h);
-              foldValues(b, L, `${tag}_${h}`, frame, head, at(frame.part, times(head, padded), d0), floats);
+              foldValues(b, L, `${tag}_${h}`, frame, block, head, at(frame.part, times(head, padded), d0), floats);
             });
           }),
         ),
@@ -349,7 +350,7 @@ export const qattention: KernelFamily = {
       key_scales: scales(capacity, 0.02),
       values: Int8Array.from(range(capacity * padded), () => code(-TOP)),
       value_scales: scales(capacity, 0.02),
-      codes: new Int8Array(g * BLOCK),
+      codes: new Int8Array(g * SPAN),
     };
   },
 };

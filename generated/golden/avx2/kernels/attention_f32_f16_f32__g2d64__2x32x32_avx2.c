@@ -6,7 +6,7 @@
  *   keys: keys of the span [8][64][16], f16
  *   values: values of the span [128][64], f16
  *   part: sums [2][64], maxima [16], sums of weights [16] of the span
- *   scratch: scores and fold state
+ *   scratch: scores, later weights [4][2][32]; 5 numbers a head [4][16]
  *   whole: whole blocks of 32 positions, 0 <= whole <= 4
  *   blocks: blocks: one more where the last is not whole, 1 <= blocks <= 4
  *   rest: positions in that last block, 0 <= rest <= 31
@@ -54,12 +54,14 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
   }
   for (long start = 0; start < 16; start += 8) {
     _mm256_storeu_ps(part + start + 128, lowest);
-    _mm256_storeu_ps(scratch + start + 64, lowest);
     _mm256_storeu_ps(part + start + 144, zero);
-    _mm256_storeu_ps(scratch + start + 80, zero);
-    _mm256_storeu_ps(scratch + start + 96, zero);
+    for (long start_block = 0; start_block < blocks; start_block += 1) {
+      _mm256_storeu_ps(scratch + 16 * start_block + start + 256, lowest);
+      _mm256_storeu_ps(scratch + 16 * start_block + start + 320, zero);
+      _mm256_storeu_ps(scratch + 16 * start_block + start + 384, zero);
+    }
   }
-  for (long block = 0; block < whole; block += 1) {
+  for (long block_s = 0; block_s < blocks; block_s += 1) {
     __m256 s__0_0 = _mm256_set1_ps(0.0f);
     __m256 s__0_1 = _mm256_set1_ps(0.0f);
     __m256 s__0_2 = _mm256_set1_ps(0.0f);
@@ -69,11 +71,11 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
     __m256 s__1_2 = _mm256_set1_ps(0.0f);
     __m256 s__1_3 = _mm256_set1_ps(0.0f);
     for (long i_ = 0; i_ < 64; i_ += 4) {
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2048), _MM_HINT_T1);
-      const __m256 k__u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_)));
-      const __m256 k__u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 8)));
-      const __m256 k__u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1024)));
-      const __m256 k__u0_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1032)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_), _MM_HINT_T1);
+      const __m256 k__u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_)));
+      const __m256 k__u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 8)));
+      const __m256 k__u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1024)));
+      const __m256 k__u0_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1032)));
       const float q1__u0_0 = *(q + i_);
       const __m256 q__u0_0 = _mm256_set1_ps(q1__u0_0);
       s__0_0 = _mm256_fmadd_ps(k__u0_0, q__u0_0, s__0_0);
@@ -86,11 +88,11 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u0_1, q__u0_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u0_2, q__u0_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u0_3, q__u0_1, s__1_3);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2080), _MM_HINT_T1);
-      const __m256 k__u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 16)));
-      const __m256 k__u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 24)));
-      const __m256 k__u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1040)));
-      const __m256 k__u1_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1048)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 32), _MM_HINT_T1);
+      const __m256 k__u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 16)));
+      const __m256 k__u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 24)));
+      const __m256 k__u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1040)));
+      const __m256 k__u1_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1048)));
       const float q1__u1_0 = *(q + i_ + 1);
       const __m256 q__u1_0 = _mm256_set1_ps(q1__u1_0);
       s__0_0 = _mm256_fmadd_ps(k__u1_0, q__u1_0, s__0_0);
@@ -103,11 +105,11 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u1_1, q__u1_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u1_2, q__u1_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u1_3, q__u1_1, s__1_3);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2112), _MM_HINT_T1);
-      const __m256 k__u2_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 32)));
-      const __m256 k__u2_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 40)));
-      const __m256 k__u2_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1056)));
-      const __m256 k__u2_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1064)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 64), _MM_HINT_T1);
+      const __m256 k__u2_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 32)));
+      const __m256 k__u2_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 40)));
+      const __m256 k__u2_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1056)));
+      const __m256 k__u2_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1064)));
       const float q1__u2_0 = *(q + i_ + 2);
       const __m256 q__u2_0 = _mm256_set1_ps(q1__u2_0);
       s__0_0 = _mm256_fmadd_ps(k__u2_0, q__u2_0, s__0_0);
@@ -120,11 +122,11 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_1 = _mm256_fmadd_ps(k__u2_1, q__u2_1, s__1_1);
       s__1_2 = _mm256_fmadd_ps(k__u2_2, q__u2_1, s__1_2);
       s__1_3 = _mm256_fmadd_ps(k__u2_3, q__u2_1, s__1_3);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2144), _MM_HINT_T1);
-      const __m256 k__u3_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 48)));
-      const __m256 k__u3_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 56)));
-      const __m256 k__u3_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1072)));
-      const __m256 k__u3_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block + 16 * i_ + 1080)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 96), _MM_HINT_T1);
+      const __m256 k__u3_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 48)));
+      const __m256 k__u3_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 56)));
+      const __m256 k__u3_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1072)));
+      const __m256 k__u3_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * block_s + 16 * i_ + 1080)));
       const float q1__u3_0 = *(q + i_ + 3);
       const __m256 q__u3_0 = _mm256_set1_ps(q1__u3_0);
       s__0_0 = _mm256_fmadd_ps(k__u3_0, q__u3_0, s__0_0);
@@ -139,39 +141,45 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       s__1_3 = _mm256_fmadd_ps(k__u3_3, q__u3_1, s__1_3);
     }
     const __m256 scaled__0_0 = _mm256_mul_ps(s__0_0, scale_all);
-    _mm256_storeu_ps(scratch, scaled__0_0);
+    _mm256_storeu_ps(scratch + 64 * block_s, scaled__0_0);
     const __m256 scaled__0_1 = _mm256_mul_ps(s__0_1, scale_all);
-    _mm256_storeu_ps(scratch + 8, scaled__0_1);
+    _mm256_storeu_ps(scratch + 64 * block_s + 8, scaled__0_1);
     const __m256 scaled__0_2 = _mm256_mul_ps(s__0_2, scale_all);
-    _mm256_storeu_ps(scratch + 16, scaled__0_2);
+    _mm256_storeu_ps(scratch + 64 * block_s + 16, scaled__0_2);
     const __m256 scaled__0_3 = _mm256_mul_ps(s__0_3, scale_all);
-    _mm256_storeu_ps(scratch + 24, scaled__0_3);
+    _mm256_storeu_ps(scratch + 64 * block_s + 24, scaled__0_3);
     const __m256 scaled__1_0 = _mm256_mul_ps(s__1_0, scale_all);
-    _mm256_storeu_ps(scratch + 32, scaled__1_0);
+    _mm256_storeu_ps(scratch + 64 * block_s + 32, scaled__1_0);
     const __m256 scaled__1_1 = _mm256_mul_ps(s__1_1, scale_all);
-    _mm256_storeu_ps(scratch + 40, scaled__1_1);
+    _mm256_storeu_ps(scratch + 64 * block_s + 40, scaled__1_1);
     const __m256 scaled__1_2 = _mm256_mul_ps(s__1_2, scale_all);
-    _mm256_storeu_ps(scratch + 48, scaled__1_2);
+    _mm256_storeu_ps(scratch + 64 * block_s + 48, scaled__1_2);
     const __m256 scaled__1_3 = _mm256_mul_ps(s__1_3, scale_all);
-    _mm256_storeu_ps(scratch + 56, scaled__1_3);
-    for (long h = 0; h < 2; h += 1) {
-      const __m256 raw_0 = _mm256_loadu_ps(scratch + 32 * h);
-      const __m256 raw_1 = _mm256_loadu_ps(scratch + 32 * h + 8);
-      const __m256 raw_2 = _mm256_loadu_ps(scratch + 32 * h + 16);
-      const __m256 raw_3 = _mm256_loadu_ps(scratch + 32 * h + 24);
-      const __m256 peak_both_0 = _mm256_max_ps(raw_0, raw_2);
-      const __m256 peak_both_1 = _mm256_max_ps(raw_1, raw_3);
+    _mm256_storeu_ps(scratch + 64 * block_s + 56, scaled__1_3);
+  }
+  for (long mask_block = whole; mask_block < blocks; mask_block += 1) {
+    for (long mask_h = 0; mask_h < 2; mask_h += 1) {
+      for (long mask = rest; mask < 32; mask += 1) {
+        const float mask_value = -0x1.c363ccp127f /* -3.00000001e+38 */;
+        *(scratch + 64 * mask_block + 32 * mask_h + mask) = mask_value;
+      }
+    }
+  }
+  for (long p_block = 0; p_block < blocks; p_block += 1) {
+    for (long p_h = 0; p_h < 2; p_h += 1) {
+      const __m256 s_0 = _mm256_loadu_ps(scratch + 64 * p_block + 32 * p_h);
+      const __m256 s_1 = _mm256_loadu_ps(scratch + 64 * p_block + 32 * p_h + 8);
+      const __m256 s_2 = _mm256_loadu_ps(scratch + 64 * p_block + 32 * p_h + 16);
+      const __m256 s_3 = _mm256_loadu_ps(scratch + 64 * p_block + 32 * p_h + 24);
+      const __m256 peak_both_0 = _mm256_max_ps(s_0, s_2);
+      const __m256 peak_both_1 = _mm256_max_ps(s_1, s_3);
       const __m256 peak_h1_0 = _mm256_max_ps(peak_both_0, peak_both_1);
       const float peak = bn_peak(peak_h1_0);
-      *(scratch + h + 64) = peak;
+      *(scratch + 16 * p_block + p_h + 256) = peak;
       const __m256 top = _mm256_set1_ps(peak);
-      const __m256 s_0 = _mm256_loadu_ps(scratch + 32 * h);
       const __m256 below_0 = _mm256_sub_ps(s_0, top);
-      const __m256 s_1 = _mm256_loadu_ps(scratch + 32 * h + 8);
       const __m256 below_1 = _mm256_sub_ps(s_1, top);
-      const __m256 s_2 = _mm256_loadu_ps(scratch + 32 * h + 16);
       const __m256 below_2 = _mm256_sub_ps(s_2, top);
-      const __m256 s_3 = _mm256_loadu_ps(scratch + 32 * h + 24);
       const __m256 below_3 = _mm256_sub_ps(s_3, top);
       const __m256 p_low = _mm256_set1_ps(-87.0f);
       const __m256 p_high = _mm256_set1_ps(88.0f);
@@ -249,77 +257,95 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       const __m256 p_p0_3 = _mm256_fmadd_ps(p_p1_3, p_f_3, p_c0);
       const __m256 p_scale_3 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(p_n_3, _mm256_set1_epi32(127)), 23));
       const __m256 p_3 = _mm256_mul_ps(p_p0_3, p_scale_3);
-      _mm256_storeu_ps(scratch + 32 * h, p_0);
-      _mm256_storeu_ps(scratch + 32 * h + 8, p_1);
-      _mm256_storeu_ps(scratch + 32 * h + 16, p_2);
-      _mm256_storeu_ps(scratch + 32 * h + 24, p_3);
-      const __m256 weights_0 = _mm256_loadu_ps(scratch + 32 * h);
-      const __m256 weights_1 = _mm256_loadu_ps(scratch + 32 * h + 8);
-      const __m256 weights_2 = _mm256_loadu_ps(scratch + 32 * h + 16);
-      const __m256 weights_3 = _mm256_loadu_ps(scratch + 32 * h + 24);
+      _mm256_storeu_ps(scratch + 64 * p_block + 32 * p_h, p_0);
+      _mm256_storeu_ps(scratch + 64 * p_block + 32 * p_h + 8, p_1);
+      _mm256_storeu_ps(scratch + 64 * p_block + 32 * p_h + 16, p_2);
+      _mm256_storeu_ps(scratch + 64 * p_block + 32 * p_h + 24, p_3);
+    }
+  }
+  for (long drop_block = whole; drop_block < blocks; drop_block += 1) {
+    for (long drop_h = 0; drop_h < 2; drop_h += 1) {
+      for (long drop = rest; drop < 32; drop += 1) {
+        const float drop_value = 0.0f;
+        *(scratch + 64 * drop_block + 32 * drop_h + drop) = drop_value;
+      }
+    }
+  }
+  for (long l_block = 0; l_block < blocks; l_block += 1) {
+    for (long l_h = 0; l_h < 2; l_h += 1) {
+      const __m256 weights_0 = _mm256_loadu_ps(scratch + 64 * l_block + 32 * l_h);
+      const __m256 weights_1 = _mm256_loadu_ps(scratch + 64 * l_block + 32 * l_h + 8);
+      const __m256 weights_2 = _mm256_loadu_ps(scratch + 64 * l_block + 32 * l_h + 16);
+      const __m256 weights_3 = _mm256_loadu_ps(scratch + 64 * l_block + 32 * l_h + 24);
       const __m256 l_both_0 = _mm256_add_ps(weights_0, weights_2);
       const __m256 l_both_1 = _mm256_add_ps(weights_1, weights_3);
       const __m256 l_h1_0 = _mm256_add_ps(l_both_0, l_both_1);
       const float l = bn_sum(l_h1_0);
-      *(scratch + h + 80) = l;
+      *(scratch + 16 * l_block + l_h + 320) = l;
     }
-    const __m256 before = _mm256_loadu_ps(part + 128);
-    const __m256 block_max = _mm256_loadu_ps(scratch + 64);
-    const __m256 now = _mm256_max_ps(before, block_max);
-    const __m256 below_a = _mm256_sub_ps(before, now);
-    const __m256 below_c = _mm256_sub_ps(block_max, now);
-    const __m256 factor_low = _mm256_set1_ps(-87.0f);
-    const __m256 factor_high = _mm256_set1_ps(88.0f);
-    const __m256 factor_log2e = _mm256_set1_ps(0x1.715476p0f /* 1.44269502 */);
-    const __m256 factor_log2e_low = _mm256_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-    const __m256 factor_minus_one = _mm256_set1_ps(-1.0f);
-    const __m256 factor_c0 = _mm256_set1_ps(1.0f);
-    const __m256 factor_c1 = _mm256_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-    const __m256 factor_c2 = _mm256_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-    const __m256 factor_c3 = _mm256_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-    const __m256 factor_c4 = _mm256_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-    const __m256 factor_c5 = _mm256_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-    const __m256 factor_c6 = _mm256_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m256 factor_top_0 = _mm256_min_ps(below_a, factor_high);
-    const __m256 factor_x_0 = _mm256_max_ps(factor_top_0, factor_low);
-    const __m256 factor_t_0 = _mm256_mul_ps(factor_x_0, factor_log2e);
-    const __m256i factor_n_0 = _mm256_cvtps_epi32(factor_t_0);
-    const __m256 factor_whole_0 = _mm256_cvtepi32_ps(factor_n_0);
-    const __m256 factor_minus_n_0 = _mm256_mul_ps(factor_whole_0, factor_minus_one);
-    const __m256 factor_f0_0 = _mm256_fmadd_ps(factor_x_0, factor_log2e, factor_minus_n_0);
-    const __m256 factor_f_0 = _mm256_fmadd_ps(factor_x_0, factor_log2e_low, factor_f0_0);
-    const __m256 factor_p5_0 = _mm256_fmadd_ps(factor_c6, factor_f_0, factor_c5);
-    const __m256 factor_p4_0 = _mm256_fmadd_ps(factor_p5_0, factor_f_0, factor_c4);
-    const __m256 factor_p3_0 = _mm256_fmadd_ps(factor_p4_0, factor_f_0, factor_c3);
-    const __m256 factor_p2_0 = _mm256_fmadd_ps(factor_p3_0, factor_f_0, factor_c2);
-    const __m256 factor_p1_0 = _mm256_fmadd_ps(factor_p2_0, factor_f_0, factor_c1);
-    const __m256 factor_p0_0 = _mm256_fmadd_ps(factor_p1_0, factor_f_0, factor_c0);
-    const __m256 factor_scale_0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(factor_n_0, _mm256_set1_epi32(127)), 23));
-    const __m256 factor_0 = _mm256_mul_ps(factor_p0_0, factor_scale_0);
-    const __m256 factor_top_1 = _mm256_min_ps(below_c, factor_high);
-    const __m256 factor_x_1 = _mm256_max_ps(factor_top_1, factor_low);
-    const __m256 factor_t_1 = _mm256_mul_ps(factor_x_1, factor_log2e);
-    const __m256i factor_n_1 = _mm256_cvtps_epi32(factor_t_1);
-    const __m256 factor_whole_1 = _mm256_cvtepi32_ps(factor_n_1);
-    const __m256 factor_minus_n_1 = _mm256_mul_ps(factor_whole_1, factor_minus_one);
-    const __m256 factor_f0_1 = _mm256_fmadd_ps(factor_x_1, factor_log2e, factor_minus_n_1);
-    const __m256 factor_f_1 = _mm256_fmadd_ps(factor_x_1, factor_log2e_low, factor_f0_1);
-    const __m256 factor_p5_1 = _mm256_fmadd_ps(factor_c6, factor_f_1, factor_c5);
-    const __m256 factor_p4_1 = _mm256_fmadd_ps(factor_p5_1, factor_f_1, factor_c4);
-    const __m256 factor_p3_1 = _mm256_fmadd_ps(factor_p4_1, factor_f_1, factor_c3);
-    const __m256 factor_p2_1 = _mm256_fmadd_ps(factor_p3_1, factor_f_1, factor_c2);
-    const __m256 factor_p1_1 = _mm256_fmadd_ps(factor_p2_1, factor_f_1, factor_c1);
-    const __m256 factor_p0_1 = _mm256_fmadd_ps(factor_p1_1, factor_f_1, factor_c0);
-    const __m256 factor_scale_1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(factor_n_1, _mm256_set1_epi32(127)), 23));
-    const __m256 factor_1 = _mm256_mul_ps(factor_p0_1, factor_scale_1);
-    const __m256 sum = _mm256_loadu_ps(part + 144);
-    const __m256 kept = _mm256_mul_ps(sum, factor_0);
-    const __m256 added = _mm256_loadu_ps(scratch + 80);
-    const __m256 sum_now = _mm256_fmadd_ps(added, factor_1, kept);
-    _mm256_storeu_ps(part + 144, sum_now);
-    _mm256_storeu_ps(part + 128, now);
-    _mm256_storeu_ps(scratch + 112, factor_0);
-    _mm256_storeu_ps(scratch + 128, factor_1);
+  }
+  for (long f = 0; f < 16; f += 8) {
+    for (long f_block = 0; f_block < blocks; f_block += 1) {
+      const __m256 before = _mm256_loadu_ps(part + f + 128);
+      const __m256 block_max = _mm256_loadu_ps(scratch + 16 * f_block + f + 256);
+      const __m256 now = _mm256_max_ps(before, block_max);
+      const __m256 below_a = _mm256_sub_ps(before, now);
+      const __m256 below_c = _mm256_sub_ps(block_max, now);
+      const __m256 fold_low = _mm256_set1_ps(-87.0f);
+      const __m256 fold_high = _mm256_set1_ps(88.0f);
+      const __m256 fold_log2e = _mm256_set1_ps(0x1.715476p0f /* 1.44269502 */);
+      const __m256 fold_log2e_low = _mm256_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
+      const __m256 fold_minus_one = _mm256_set1_ps(-1.0f);
+      const __m256 fold_c0 = _mm256_set1_ps(1.0f);
+      const __m256 fold_c1 = _mm256_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
+      const __m256 fold_c2 = _mm256_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
+      const __m256 fold_c3 = _mm256_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
+      const __m256 fold_c4 = _mm256_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
+      const __m256 fold_c5 = _mm256_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
+      const __m256 fold_c6 = _mm256_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
+      const __m256 fold_top_0 = _mm256_min_ps(below_a, fold_high);
+      const __m256 fold_x_0 = _mm256_max_ps(fold_top_0, fold_low);
+      const __m256 fold_t_0 = _mm256_mul_ps(fold_x_0, fold_log2e);
+      const __m256i fold_n_0 = _mm256_cvtps_epi32(fold_t_0);
+      const __m256 fold_whole_0 = _mm256_cvtepi32_ps(fold_n_0);
+      const __m256 fold_minus_n_0 = _mm256_mul_ps(fold_whole_0, fold_minus_one);
+      const __m256 fold_f0_0 = _mm256_fmadd_ps(fold_x_0, fold_log2e, fold_minus_n_0);
+      const __m256 fold_f_0 = _mm256_fmadd_ps(fold_x_0, fold_log2e_low, fold_f0_0);
+      const __m256 fold_p5_0 = _mm256_fmadd_ps(fold_c6, fold_f_0, fold_c5);
+      const __m256 fold_p4_0 = _mm256_fmadd_ps(fold_p5_0, fold_f_0, fold_c4);
+      const __m256 fold_p3_0 = _mm256_fmadd_ps(fold_p4_0, fold_f_0, fold_c3);
+      const __m256 fold_p2_0 = _mm256_fmadd_ps(fold_p3_0, fold_f_0, fold_c2);
+      const __m256 fold_p1_0 = _mm256_fmadd_ps(fold_p2_0, fold_f_0, fold_c1);
+      const __m256 fold_p0_0 = _mm256_fmadd_ps(fold_p1_0, fold_f_0, fold_c0);
+      const __m256 fold_scale_0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(fold_n_0, _mm256_set1_epi32(127)), 23));
+      const __m256 fold_0 = _mm256_mul_ps(fold_p0_0, fold_scale_0);
+      const __m256 fold_top_1 = _mm256_min_ps(below_c, fold_high);
+      const __m256 fold_x_1 = _mm256_max_ps(fold_top_1, fold_low);
+      const __m256 fold_t_1 = _mm256_mul_ps(fold_x_1, fold_log2e);
+      const __m256i fold_n_1 = _mm256_cvtps_epi32(fold_t_1);
+      const __m256 fold_whole_1 = _mm256_cvtepi32_ps(fold_n_1);
+      const __m256 fold_minus_n_1 = _mm256_mul_ps(fold_whole_1, fold_minus_one);
+      const __m256 fold_f0_1 = _mm256_fmadd_ps(fold_x_1, fold_log2e, fold_minus_n_1);
+      const __m256 fold_f_1 = _mm256_fmadd_ps(fold_x_1, fold_log2e_low, fold_f0_1);
+      const __m256 fold_p5_1 = _mm256_fmadd_ps(fold_c6, fold_f_1, fold_c5);
+      const __m256 fold_p4_1 = _mm256_fmadd_ps(fold_p5_1, fold_f_1, fold_c4);
+      const __m256 fold_p3_1 = _mm256_fmadd_ps(fold_p4_1, fold_f_1, fold_c3);
+      const __m256 fold_p2_1 = _mm256_fmadd_ps(fold_p3_1, fold_f_1, fold_c2);
+      const __m256 fold_p1_1 = _mm256_fmadd_ps(fold_p2_1, fold_f_1, fold_c1);
+      const __m256 fold_p0_1 = _mm256_fmadd_ps(fold_p1_1, fold_f_1, fold_c0);
+      const __m256 fold_scale_1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(fold_n_1, _mm256_set1_epi32(127)), 23));
+      const __m256 fold_1 = _mm256_mul_ps(fold_p0_1, fold_scale_1);
+      const __m256 sum = _mm256_loadu_ps(part + f + 144);
+      const __m256 kept = _mm256_mul_ps(sum, fold_0);
+      const __m256 added = _mm256_loadu_ps(scratch + 16 * f_block + f + 320);
+      const __m256 sum_now = _mm256_fmadd_ps(added, fold_1, kept);
+      _mm256_storeu_ps(part + f + 144, sum_now);
+      _mm256_storeu_ps(part + f + 128, now);
+      _mm256_storeu_ps(scratch + 16 * f_block + f + 448, fold_0);
+      _mm256_storeu_ps(scratch + 16 * f_block + f + 512, fold_1);
+    }
+  }
+  for (long block_v = 0; block_v < whole; block_v += 1) {
     for (long d = 0; d < 64; d += 32) {
       __m256 w_0_0 = _mm256_set1_ps(0.0f);
       __m256 w_0_1 = _mm256_set1_ps(0.0f);
@@ -330,44 +356,44 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       __m256 w_1_2 = _mm256_set1_ps(0.0f);
       __m256 w_1_3 = _mm256_set1_ps(0.0f);
       for (long j = 0; j < 32; j += 2) {
-        _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + d + 4096), _MM_HINT_T1);
-        const __m256 v_u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d)));
-        const __m256 v_u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 8)));
-        const __m256 v_u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 16)));
-        const __m256 v_u0_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 24)));
-        const float pj1_u0_0 = *(scratch + j);
+        _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + d + 8192), _MM_HINT_T1);
+        const __m256 v_u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d)));
+        const __m256 v_u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 8)));
+        const __m256 v_u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 16)));
+        const __m256 v_u0_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 24)));
+        const float pj1_u0_0 = *(scratch + 64 * block_v + j);
         const __m256 pj_u0_0 = _mm256_set1_ps(pj1_u0_0);
         w_0_0 = _mm256_fmadd_ps(v_u0_0, pj_u0_0, w_0_0);
         w_0_1 = _mm256_fmadd_ps(v_u0_1, pj_u0_0, w_0_1);
         w_0_2 = _mm256_fmadd_ps(v_u0_2, pj_u0_0, w_0_2);
         w_0_3 = _mm256_fmadd_ps(v_u0_3, pj_u0_0, w_0_3);
-        const float pj1_u0_1 = *(scratch + j + 32);
+        const float pj1_u0_1 = *(scratch + 64 * block_v + j + 32);
         const __m256 pj_u0_1 = _mm256_set1_ps(pj1_u0_1);
         w_1_0 = _mm256_fmadd_ps(v_u0_0, pj_u0_1, w_1_0);
         w_1_1 = _mm256_fmadd_ps(v_u0_1, pj_u0_1, w_1_1);
         w_1_2 = _mm256_fmadd_ps(v_u0_2, pj_u0_1, w_1_2);
         w_1_3 = _mm256_fmadd_ps(v_u0_3, pj_u0_1, w_1_3);
-        _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + d + 4160), _MM_HINT_T1);
-        const __m256 v_u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 64)));
-        const __m256 v_u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 72)));
-        const __m256 v_u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 80)));
-        const __m256 v_u1_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block + 64 * j + d + 88)));
-        const float pj1_u1_0 = *(scratch + j + 1);
+        _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + d + 8256), _MM_HINT_T1);
+        const __m256 v_u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 64)));
+        const __m256 v_u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 72)));
+        const __m256 v_u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 80)));
+        const __m256 v_u1_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * block_v + 64 * j + d + 88)));
+        const float pj1_u1_0 = *(scratch + 64 * block_v + j + 1);
         const __m256 pj_u1_0 = _mm256_set1_ps(pj1_u1_0);
         w_0_0 = _mm256_fmadd_ps(v_u1_0, pj_u1_0, w_0_0);
         w_0_1 = _mm256_fmadd_ps(v_u1_1, pj_u1_0, w_0_1);
         w_0_2 = _mm256_fmadd_ps(v_u1_2, pj_u1_0, w_0_2);
         w_0_3 = _mm256_fmadd_ps(v_u1_3, pj_u1_0, w_0_3);
-        const float pj1_u1_1 = *(scratch + j + 33);
+        const float pj1_u1_1 = *(scratch + 64 * block_v + j + 33);
         const __m256 pj_u1_1 = _mm256_set1_ps(pj1_u1_1);
         w_1_0 = _mm256_fmadd_ps(v_u1_0, pj_u1_1, w_1_0);
         w_1_1 = _mm256_fmadd_ps(v_u1_1, pj_u1_1, w_1_1);
         w_1_2 = _mm256_fmadd_ps(v_u1_2, pj_u1_1, w_1_2);
         w_1_3 = _mm256_fmadd_ps(v_u1_3, pj_u1_1, w_1_3);
       }
-      const float old_1_0 = *(scratch + 112);
+      const float old_1_0 = *(scratch + 16 * block_v + 448);
       const __m256 old_0 = _mm256_set1_ps(old_1_0);
-      const float fresh_1_0 = *(scratch + 128);
+      const float fresh_1_0 = *(scratch + 16 * block_v + 512);
       const __m256 fresh_0 = _mm256_set1_ps(fresh_1_0);
       const __m256 o_0_0 = _mm256_loadu_ps(part + d);
       const __m256 kept_0_0 = _mm256_mul_ps(o_0_0, old_0);
@@ -385,9 +411,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       const __m256 kept_0_3 = _mm256_mul_ps(o_0_3, old_0);
       const __m256 o_now_0_3 = _mm256_fmadd_ps(w_0_3, fresh_0, kept_0_3);
       _mm256_storeu_ps(part + d + 24, o_now_0_3);
-      const float old_1_1 = *(scratch + 113);
+      const float old_1_1 = *(scratch + 16 * block_v + 449);
       const __m256 old_1 = _mm256_set1_ps(old_1_1);
-      const float fresh_1_1 = *(scratch + 129);
+      const float fresh_1_1 = *(scratch + 16 * block_v + 513);
       const __m256 fresh_1 = _mm256_set1_ps(fresh_1_1);
       const __m256 o_1_0 = _mm256_loadu_ps(part + d + 64);
       const __m256 kept_1_0 = _mm256_mul_ps(o_1_0, old_1);
@@ -408,274 +434,6 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
     }
   }
   for (long last = whole; last < blocks; last += 1) {
-    __m256 st__0_0 = _mm256_set1_ps(0.0f);
-    __m256 st__0_1 = _mm256_set1_ps(0.0f);
-    __m256 st__0_2 = _mm256_set1_ps(0.0f);
-    __m256 st__0_3 = _mm256_set1_ps(0.0f);
-    __m256 st__1_0 = _mm256_set1_ps(0.0f);
-    __m256 st__1_1 = _mm256_set1_ps(0.0f);
-    __m256 st__1_2 = _mm256_set1_ps(0.0f);
-    __m256 st__1_3 = _mm256_set1_ps(0.0f);
-    for (long it_ = 0; it_ < 64; it_ += 4) {
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2048), _MM_HINT_T1);
-      const __m256 kt__u0_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_)));
-      const __m256 kt__u0_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 8)));
-      const __m256 kt__u0_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1024)));
-      const __m256 kt__u0_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1032)));
-      const float q1t__u0_0 = *(q + it_);
-      const __m256 qt__u0_0 = _mm256_set1_ps(q1t__u0_0);
-      st__0_0 = _mm256_fmadd_ps(kt__u0_0, qt__u0_0, st__0_0);
-      st__0_1 = _mm256_fmadd_ps(kt__u0_1, qt__u0_0, st__0_1);
-      st__0_2 = _mm256_fmadd_ps(kt__u0_2, qt__u0_0, st__0_2);
-      st__0_3 = _mm256_fmadd_ps(kt__u0_3, qt__u0_0, st__0_3);
-      const float q1t__u0_1 = *(q + it_ + 64);
-      const __m256 qt__u0_1 = _mm256_set1_ps(q1t__u0_1);
-      st__1_0 = _mm256_fmadd_ps(kt__u0_0, qt__u0_1, st__1_0);
-      st__1_1 = _mm256_fmadd_ps(kt__u0_1, qt__u0_1, st__1_1);
-      st__1_2 = _mm256_fmadd_ps(kt__u0_2, qt__u0_1, st__1_2);
-      st__1_3 = _mm256_fmadd_ps(kt__u0_3, qt__u0_1, st__1_3);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2080), _MM_HINT_T1);
-      const __m256 kt__u1_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 16)));
-      const __m256 kt__u1_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 24)));
-      const __m256 kt__u1_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1040)));
-      const __m256 kt__u1_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1048)));
-      const float q1t__u1_0 = *(q + it_ + 1);
-      const __m256 qt__u1_0 = _mm256_set1_ps(q1t__u1_0);
-      st__0_0 = _mm256_fmadd_ps(kt__u1_0, qt__u1_0, st__0_0);
-      st__0_1 = _mm256_fmadd_ps(kt__u1_1, qt__u1_0, st__0_1);
-      st__0_2 = _mm256_fmadd_ps(kt__u1_2, qt__u1_0, st__0_2);
-      st__0_3 = _mm256_fmadd_ps(kt__u1_3, qt__u1_0, st__0_3);
-      const float q1t__u1_1 = *(q + it_ + 65);
-      const __m256 qt__u1_1 = _mm256_set1_ps(q1t__u1_1);
-      st__1_0 = _mm256_fmadd_ps(kt__u1_0, qt__u1_1, st__1_0);
-      st__1_1 = _mm256_fmadd_ps(kt__u1_1, qt__u1_1, st__1_1);
-      st__1_2 = _mm256_fmadd_ps(kt__u1_2, qt__u1_1, st__1_2);
-      st__1_3 = _mm256_fmadd_ps(kt__u1_3, qt__u1_1, st__1_3);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2112), _MM_HINT_T1);
-      const __m256 kt__u2_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 32)));
-      const __m256 kt__u2_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 40)));
-      const __m256 kt__u2_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1056)));
-      const __m256 kt__u2_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1064)));
-      const float q1t__u2_0 = *(q + it_ + 2);
-      const __m256 qt__u2_0 = _mm256_set1_ps(q1t__u2_0);
-      st__0_0 = _mm256_fmadd_ps(kt__u2_0, qt__u2_0, st__0_0);
-      st__0_1 = _mm256_fmadd_ps(kt__u2_1, qt__u2_0, st__0_1);
-      st__0_2 = _mm256_fmadd_ps(kt__u2_2, qt__u2_0, st__0_2);
-      st__0_3 = _mm256_fmadd_ps(kt__u2_3, qt__u2_0, st__0_3);
-      const float q1t__u2_1 = *(q + it_ + 66);
-      const __m256 qt__u2_1 = _mm256_set1_ps(q1t__u2_1);
-      st__1_0 = _mm256_fmadd_ps(kt__u2_0, qt__u2_1, st__1_0);
-      st__1_1 = _mm256_fmadd_ps(kt__u2_1, qt__u2_1, st__1_1);
-      st__1_2 = _mm256_fmadd_ps(kt__u2_2, qt__u2_1, st__1_2);
-      st__1_3 = _mm256_fmadd_ps(kt__u2_3, qt__u2_1, st__1_3);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2144), _MM_HINT_T1);
-      const __m256 kt__u3_0 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 48)));
-      const __m256 kt__u3_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 56)));
-      const __m256 kt__u3_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1072)));
-      const __m256 kt__u3_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(keys + 2048 * last + 16 * it_ + 1080)));
-      const float q1t__u3_0 = *(q + it_ + 3);
-      const __m256 qt__u3_0 = _mm256_set1_ps(q1t__u3_0);
-      st__0_0 = _mm256_fmadd_ps(kt__u3_0, qt__u3_0, st__0_0);
-      st__0_1 = _mm256_fmadd_ps(kt__u3_1, qt__u3_0, st__0_1);
-      st__0_2 = _mm256_fmadd_ps(kt__u3_2, qt__u3_0, st__0_2);
-      st__0_3 = _mm256_fmadd_ps(kt__u3_3, qt__u3_0, st__0_3);
-      const float q1t__u3_1 = *(q + it_ + 67);
-      const __m256 qt__u3_1 = _mm256_set1_ps(q1t__u3_1);
-      st__1_0 = _mm256_fmadd_ps(kt__u3_0, qt__u3_1, st__1_0);
-      st__1_1 = _mm256_fmadd_ps(kt__u3_1, qt__u3_1, st__1_1);
-      st__1_2 = _mm256_fmadd_ps(kt__u3_2, qt__u3_1, st__1_2);
-      st__1_3 = _mm256_fmadd_ps(kt__u3_3, qt__u3_1, st__1_3);
-    }
-    const __m256 scaledt__0_0 = _mm256_mul_ps(st__0_0, scale_all);
-    _mm256_storeu_ps(scratch, scaledt__0_0);
-    const __m256 scaledt__0_1 = _mm256_mul_ps(st__0_1, scale_all);
-    _mm256_storeu_ps(scratch + 8, scaledt__0_1);
-    const __m256 scaledt__0_2 = _mm256_mul_ps(st__0_2, scale_all);
-    _mm256_storeu_ps(scratch + 16, scaledt__0_2);
-    const __m256 scaledt__0_3 = _mm256_mul_ps(st__0_3, scale_all);
-    _mm256_storeu_ps(scratch + 24, scaledt__0_3);
-    const __m256 scaledt__1_0 = _mm256_mul_ps(st__1_0, scale_all);
-    _mm256_storeu_ps(scratch + 32, scaledt__1_0);
-    const __m256 scaledt__1_1 = _mm256_mul_ps(st__1_1, scale_all);
-    _mm256_storeu_ps(scratch + 40, scaledt__1_1);
-    const __m256 scaledt__1_2 = _mm256_mul_ps(st__1_2, scale_all);
-    _mm256_storeu_ps(scratch + 48, scaledt__1_2);
-    const __m256 scaledt__1_3 = _mm256_mul_ps(st__1_3, scale_all);
-    _mm256_storeu_ps(scratch + 56, scaledt__1_3);
-    for (long ht = 0; ht < 2; ht += 1) {
-      for (long maskt = rest; maskt < 32; maskt += 1) {
-        const float mask_valuet = -0x1.c363ccp127f /* -3.00000001e+38 */;
-        *(scratch + 32 * ht + maskt) = mask_valuet;
-      }
-      const __m256 rawt_0 = _mm256_loadu_ps(scratch + 32 * ht);
-      const __m256 rawt_1 = _mm256_loadu_ps(scratch + 32 * ht + 8);
-      const __m256 rawt_2 = _mm256_loadu_ps(scratch + 32 * ht + 16);
-      const __m256 rawt_3 = _mm256_loadu_ps(scratch + 32 * ht + 24);
-      const __m256 peakt_both_0 = _mm256_max_ps(rawt_0, rawt_2);
-      const __m256 peakt_both_1 = _mm256_max_ps(rawt_1, rawt_3);
-      const __m256 peakt_h1_0 = _mm256_max_ps(peakt_both_0, peakt_both_1);
-      const float peakt = bn_peak(peakt_h1_0);
-      *(scratch + ht + 64) = peakt;
-      const __m256 topt = _mm256_set1_ps(peakt);
-      const __m256 st_0 = _mm256_loadu_ps(scratch + 32 * ht);
-      const __m256 belowt_0 = _mm256_sub_ps(st_0, topt);
-      const __m256 st_1 = _mm256_loadu_ps(scratch + 32 * ht + 8);
-      const __m256 belowt_1 = _mm256_sub_ps(st_1, topt);
-      const __m256 st_2 = _mm256_loadu_ps(scratch + 32 * ht + 16);
-      const __m256 belowt_2 = _mm256_sub_ps(st_2, topt);
-      const __m256 st_3 = _mm256_loadu_ps(scratch + 32 * ht + 24);
-      const __m256 belowt_3 = _mm256_sub_ps(st_3, topt);
-      const __m256 pt_low = _mm256_set1_ps(-87.0f);
-      const __m256 pt_high = _mm256_set1_ps(88.0f);
-      const __m256 pt_log2e = _mm256_set1_ps(0x1.715476p0f /* 1.44269502 */);
-      const __m256 pt_log2e_low = _mm256_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-      const __m256 pt_minus_one = _mm256_set1_ps(-1.0f);
-      const __m256 pt_c0 = _mm256_set1_ps(1.0f);
-      const __m256 pt_c1 = _mm256_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-      const __m256 pt_c2 = _mm256_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-      const __m256 pt_c3 = _mm256_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-      const __m256 pt_c4 = _mm256_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-      const __m256 pt_c5 = _mm256_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-      const __m256 pt_c6 = _mm256_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-      const __m256 pt_top_0 = _mm256_min_ps(belowt_0, pt_high);
-      const __m256 pt_x_0 = _mm256_max_ps(pt_top_0, pt_low);
-      const __m256 pt_t_0 = _mm256_mul_ps(pt_x_0, pt_log2e);
-      const __m256i pt_n_0 = _mm256_cvtps_epi32(pt_t_0);
-      const __m256 pt_whole_0 = _mm256_cvtepi32_ps(pt_n_0);
-      const __m256 pt_minus_n_0 = _mm256_mul_ps(pt_whole_0, pt_minus_one);
-      const __m256 pt_f0_0 = _mm256_fmadd_ps(pt_x_0, pt_log2e, pt_minus_n_0);
-      const __m256 pt_f_0 = _mm256_fmadd_ps(pt_x_0, pt_log2e_low, pt_f0_0);
-      const __m256 pt_p5_0 = _mm256_fmadd_ps(pt_c6, pt_f_0, pt_c5);
-      const __m256 pt_p4_0 = _mm256_fmadd_ps(pt_p5_0, pt_f_0, pt_c4);
-      const __m256 pt_p3_0 = _mm256_fmadd_ps(pt_p4_0, pt_f_0, pt_c3);
-      const __m256 pt_p2_0 = _mm256_fmadd_ps(pt_p3_0, pt_f_0, pt_c2);
-      const __m256 pt_p1_0 = _mm256_fmadd_ps(pt_p2_0, pt_f_0, pt_c1);
-      const __m256 pt_p0_0 = _mm256_fmadd_ps(pt_p1_0, pt_f_0, pt_c0);
-      const __m256 pt_scale_0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(pt_n_0, _mm256_set1_epi32(127)), 23));
-      const __m256 pt_0 = _mm256_mul_ps(pt_p0_0, pt_scale_0);
-      const __m256 pt_top_1 = _mm256_min_ps(belowt_1, pt_high);
-      const __m256 pt_x_1 = _mm256_max_ps(pt_top_1, pt_low);
-      const __m256 pt_t_1 = _mm256_mul_ps(pt_x_1, pt_log2e);
-      const __m256i pt_n_1 = _mm256_cvtps_epi32(pt_t_1);
-      const __m256 pt_whole_1 = _mm256_cvtepi32_ps(pt_n_1);
-      const __m256 pt_minus_n_1 = _mm256_mul_ps(pt_whole_1, pt_minus_one);
-      const __m256 pt_f0_1 = _mm256_fmadd_ps(pt_x_1, pt_log2e, pt_minus_n_1);
-      const __m256 pt_f_1 = _mm256_fmadd_ps(pt_x_1, pt_log2e_low, pt_f0_1);
-      const __m256 pt_p5_1 = _mm256_fmadd_ps(pt_c6, pt_f_1, pt_c5);
-      const __m256 pt_p4_1 = _mm256_fmadd_ps(pt_p5_1, pt_f_1, pt_c4);
-      const __m256 pt_p3_1 = _mm256_fmadd_ps(pt_p4_1, pt_f_1, pt_c3);
-      const __m256 pt_p2_1 = _mm256_fmadd_ps(pt_p3_1, pt_f_1, pt_c2);
-      const __m256 pt_p1_1 = _mm256_fmadd_ps(pt_p2_1, pt_f_1, pt_c1);
-      const __m256 pt_p0_1 = _mm256_fmadd_ps(pt_p1_1, pt_f_1, pt_c0);
-      const __m256 pt_scale_1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(pt_n_1, _mm256_set1_epi32(127)), 23));
-      const __m256 pt_1 = _mm256_mul_ps(pt_p0_1, pt_scale_1);
-      const __m256 pt_top_2 = _mm256_min_ps(belowt_2, pt_high);
-      const __m256 pt_x_2 = _mm256_max_ps(pt_top_2, pt_low);
-      const __m256 pt_t_2 = _mm256_mul_ps(pt_x_2, pt_log2e);
-      const __m256i pt_n_2 = _mm256_cvtps_epi32(pt_t_2);
-      const __m256 pt_whole_2 = _mm256_cvtepi32_ps(pt_n_2);
-      const __m256 pt_minus_n_2 = _mm256_mul_ps(pt_whole_2, pt_minus_one);
-      const __m256 pt_f0_2 = _mm256_fmadd_ps(pt_x_2, pt_log2e, pt_minus_n_2);
-      const __m256 pt_f_2 = _mm256_fmadd_ps(pt_x_2, pt_log2e_low, pt_f0_2);
-      const __m256 pt_p5_2 = _mm256_fmadd_ps(pt_c6, pt_f_2, pt_c5);
-      const __m256 pt_p4_2 = _mm256_fmadd_ps(pt_p5_2, pt_f_2, pt_c4);
-      const __m256 pt_p3_2 = _mm256_fmadd_ps(pt_p4_2, pt_f_2, pt_c3);
-      const __m256 pt_p2_2 = _mm256_fmadd_ps(pt_p3_2, pt_f_2, pt_c2);
-      const __m256 pt_p1_2 = _mm256_fmadd_ps(pt_p2_2, pt_f_2, pt_c1);
-      const __m256 pt_p0_2 = _mm256_fmadd_ps(pt_p1_2, pt_f_2, pt_c0);
-      const __m256 pt_scale_2 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(pt_n_2, _mm256_set1_epi32(127)), 23));
-      const __m256 pt_2 = _mm256_mul_ps(pt_p0_2, pt_scale_2);
-      const __m256 pt_top_3 = _mm256_min_ps(belowt_3, pt_high);
-      const __m256 pt_x_3 = _mm256_max_ps(pt_top_3, pt_low);
-      const __m256 pt_t_3 = _mm256_mul_ps(pt_x_3, pt_log2e);
-      const __m256i pt_n_3 = _mm256_cvtps_epi32(pt_t_3);
-      const __m256 pt_whole_3 = _mm256_cvtepi32_ps(pt_n_3);
-      const __m256 pt_minus_n_3 = _mm256_mul_ps(pt_whole_3, pt_minus_one);
-      const __m256 pt_f0_3 = _mm256_fmadd_ps(pt_x_3, pt_log2e, pt_minus_n_3);
-      const __m256 pt_f_3 = _mm256_fmadd_ps(pt_x_3, pt_log2e_low, pt_f0_3);
-      const __m256 pt_p5_3 = _mm256_fmadd_ps(pt_c6, pt_f_3, pt_c5);
-      const __m256 pt_p4_3 = _mm256_fmadd_ps(pt_p5_3, pt_f_3, pt_c4);
-      const __m256 pt_p3_3 = _mm256_fmadd_ps(pt_p4_3, pt_f_3, pt_c3);
-      const __m256 pt_p2_3 = _mm256_fmadd_ps(pt_p3_3, pt_f_3, pt_c2);
-      const __m256 pt_p1_3 = _mm256_fmadd_ps(pt_p2_3, pt_f_3, pt_c1);
-      const __m256 pt_p0_3 = _mm256_fmadd_ps(pt_p1_3, pt_f_3, pt_c0);
-      const __m256 pt_scale_3 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(pt_n_3, _mm256_set1_epi32(127)), 23));
-      const __m256 pt_3 = _mm256_mul_ps(pt_p0_3, pt_scale_3);
-      _mm256_storeu_ps(scratch + 32 * ht, pt_0);
-      _mm256_storeu_ps(scratch + 32 * ht + 8, pt_1);
-      _mm256_storeu_ps(scratch + 32 * ht + 16, pt_2);
-      _mm256_storeu_ps(scratch + 32 * ht + 24, pt_3);
-      for (long dropt = rest; dropt < 32; dropt += 1) {
-        const float droppedt = 0.0f;
-        *(scratch + 32 * ht + dropt) = droppedt;
-      }
-      const __m256 weightst_0 = _mm256_loadu_ps(scratch + 32 * ht);
-      const __m256 weightst_1 = _mm256_loadu_ps(scratch + 32 * ht + 8);
-      const __m256 weightst_2 = _mm256_loadu_ps(scratch + 32 * ht + 16);
-      const __m256 weightst_3 = _mm256_loadu_ps(scratch + 32 * ht + 24);
-      const __m256 lt_both_0 = _mm256_add_ps(weightst_0, weightst_2);
-      const __m256 lt_both_1 = _mm256_add_ps(weightst_1, weightst_3);
-      const __m256 lt_h1_0 = _mm256_add_ps(lt_both_0, lt_both_1);
-      const float lt = bn_sum(lt_h1_0);
-      *(scratch + ht + 80) = lt;
-    }
-    const __m256 beforet = _mm256_loadu_ps(part + 128);
-    const __m256 block_maxt = _mm256_loadu_ps(scratch + 64);
-    const __m256 nowt = _mm256_max_ps(beforet, block_maxt);
-    const __m256 below_at = _mm256_sub_ps(beforet, nowt);
-    const __m256 below_ct = _mm256_sub_ps(block_maxt, nowt);
-    const __m256 factort_low = _mm256_set1_ps(-87.0f);
-    const __m256 factort_high = _mm256_set1_ps(88.0f);
-    const __m256 factort_log2e = _mm256_set1_ps(0x1.715476p0f /* 1.44269502 */);
-    const __m256 factort_log2e_low = _mm256_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-    const __m256 factort_minus_one = _mm256_set1_ps(-1.0f);
-    const __m256 factort_c0 = _mm256_set1_ps(1.0f);
-    const __m256 factort_c1 = _mm256_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-    const __m256 factort_c2 = _mm256_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-    const __m256 factort_c3 = _mm256_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-    const __m256 factort_c4 = _mm256_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-    const __m256 factort_c5 = _mm256_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-    const __m256 factort_c6 = _mm256_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m256 factort_top_0 = _mm256_min_ps(below_at, factort_high);
-    const __m256 factort_x_0 = _mm256_max_ps(factort_top_0, factort_low);
-    const __m256 factort_t_0 = _mm256_mul_ps(factort_x_0, factort_log2e);
-    const __m256i factort_n_0 = _mm256_cvtps_epi32(factort_t_0);
-    const __m256 factort_whole_0 = _mm256_cvtepi32_ps(factort_n_0);
-    const __m256 factort_minus_n_0 = _mm256_mul_ps(factort_whole_0, factort_minus_one);
-    const __m256 factort_f0_0 = _mm256_fmadd_ps(factort_x_0, factort_log2e, factort_minus_n_0);
-    const __m256 factort_f_0 = _mm256_fmadd_ps(factort_x_0, factort_log2e_low, factort_f0_0);
-    const __m256 factort_p5_0 = _mm256_fmadd_ps(factort_c6, factort_f_0, factort_c5);
-    const __m256 factort_p4_0 = _mm256_fmadd_ps(factort_p5_0, factort_f_0, factort_c4);
-    const __m256 factort_p3_0 = _mm256_fmadd_ps(factort_p4_0, factort_f_0, factort_c3);
-    const __m256 factort_p2_0 = _mm256_fmadd_ps(factort_p3_0, factort_f_0, factort_c2);
-    const __m256 factort_p1_0 = _mm256_fmadd_ps(factort_p2_0, factort_f_0, factort_c1);
-    const __m256 factort_p0_0 = _mm256_fmadd_ps(factort_p1_0, factort_f_0, factort_c0);
-    const __m256 factort_scale_0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(factort_n_0, _mm256_set1_epi32(127)), 23));
-    const __m256 factort_0 = _mm256_mul_ps(factort_p0_0, factort_scale_0);
-    const __m256 factort_top_1 = _mm256_min_ps(below_ct, factort_high);
-    const __m256 factort_x_1 = _mm256_max_ps(factort_top_1, factort_low);
-    const __m256 factort_t_1 = _mm256_mul_ps(factort_x_1, factort_log2e);
-    const __m256i factort_n_1 = _mm256_cvtps_epi32(factort_t_1);
-    const __m256 factort_whole_1 = _mm256_cvtepi32_ps(factort_n_1);
-    const __m256 factort_minus_n_1 = _mm256_mul_ps(factort_whole_1, factort_minus_one);
-    const __m256 factort_f0_1 = _mm256_fmadd_ps(factort_x_1, factort_log2e, factort_minus_n_1);
-    const __m256 factort_f_1 = _mm256_fmadd_ps(factort_x_1, factort_log2e_low, factort_f0_1);
-    const __m256 factort_p5_1 = _mm256_fmadd_ps(factort_c6, factort_f_1, factort_c5);
-    const __m256 factort_p4_1 = _mm256_fmadd_ps(factort_p5_1, factort_f_1, factort_c4);
-    const __m256 factort_p3_1 = _mm256_fmadd_ps(factort_p4_1, factort_f_1, factort_c3);
-    const __m256 factort_p2_1 = _mm256_fmadd_ps(factort_p3_1, factort_f_1, factort_c2);
-    const __m256 factort_p1_1 = _mm256_fmadd_ps(factort_p2_1, factort_f_1, factort_c1);
-    const __m256 factort_p0_1 = _mm256_fmadd_ps(factort_p1_1, factort_f_1, factort_c0);
-    const __m256 factort_scale_1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(factort_n_1, _mm256_set1_epi32(127)), 23));
-    const __m256 factort_1 = _mm256_mul_ps(factort_p0_1, factort_scale_1);
-    const __m256 sumt = _mm256_loadu_ps(part + 144);
-    const __m256 keptt = _mm256_mul_ps(sumt, factort_0);
-    const __m256 addedt = _mm256_loadu_ps(scratch + 80);
-    const __m256 sum_nowt = _mm256_fmadd_ps(addedt, factort_1, keptt);
-    _mm256_storeu_ps(part + 144, sum_nowt);
-    _mm256_storeu_ps(part + 128, nowt);
-    _mm256_storeu_ps(scratch + 112, factort_0);
-    _mm256_storeu_ps(scratch + 128, factort_1);
     for (long dt = 0; dt < 64; dt += 32) {
       __m256 wt_0_0 = _mm256_set1_ps(0.0f);
       __m256 wt_0_1 = _mm256_set1_ps(0.0f);
@@ -690,22 +448,22 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
         const __m256 vt_p_1 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * last + 64 * jt + dt + 8)));
         const __m256 vt_p_2 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * last + 64 * jt + dt + 16)));
         const __m256 vt_p_3 = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(values + 2048 * last + 64 * jt + dt + 24)));
-        const float pj1t_p_0 = *(scratch + jt);
+        const float pj1t_p_0 = *(scratch + 64 * last + jt);
         const __m256 pjt_p_0 = _mm256_set1_ps(pj1t_p_0);
         wt_0_0 = _mm256_fmadd_ps(vt_p_0, pjt_p_0, wt_0_0);
         wt_0_1 = _mm256_fmadd_ps(vt_p_1, pjt_p_0, wt_0_1);
         wt_0_2 = _mm256_fmadd_ps(vt_p_2, pjt_p_0, wt_0_2);
         wt_0_3 = _mm256_fmadd_ps(vt_p_3, pjt_p_0, wt_0_3);
-        const float pj1t_p_1 = *(scratch + jt + 32);
+        const float pj1t_p_1 = *(scratch + 64 * last + jt + 32);
         const __m256 pjt_p_1 = _mm256_set1_ps(pj1t_p_1);
         wt_1_0 = _mm256_fmadd_ps(vt_p_0, pjt_p_1, wt_1_0);
         wt_1_1 = _mm256_fmadd_ps(vt_p_1, pjt_p_1, wt_1_1);
         wt_1_2 = _mm256_fmadd_ps(vt_p_2, pjt_p_1, wt_1_2);
         wt_1_3 = _mm256_fmadd_ps(vt_p_3, pjt_p_1, wt_1_3);
       }
-      const float old_1t_0 = *(scratch + 112);
+      const float old_1t_0 = *(scratch + 16 * last + 448);
       const __m256 oldt_0 = _mm256_set1_ps(old_1t_0);
-      const float fresh_1t_0 = *(scratch + 128);
+      const float fresh_1t_0 = *(scratch + 16 * last + 512);
       const __m256 fresht_0 = _mm256_set1_ps(fresh_1t_0);
       const __m256 ot_0_0 = _mm256_loadu_ps(part + dt);
       const __m256 keptt_0_0 = _mm256_mul_ps(ot_0_0, oldt_0);
@@ -723,9 +481,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x32_avx2(const float *restrict q, cons
       const __m256 keptt_0_3 = _mm256_mul_ps(ot_0_3, oldt_0);
       const __m256 o_nowt_0_3 = _mm256_fmadd_ps(wt_0_3, fresht_0, keptt_0_3);
       _mm256_storeu_ps(part + dt + 24, o_nowt_0_3);
-      const float old_1t_1 = *(scratch + 113);
+      const float old_1t_1 = *(scratch + 16 * last + 449);
       const __m256 oldt_1 = _mm256_set1_ps(old_1t_1);
-      const float fresh_1t_1 = *(scratch + 129);
+      const float fresh_1t_1 = *(scratch + 16 * last + 513);
       const __m256 fresht_1 = _mm256_set1_ps(fresh_1t_1);
       const __m256 ot_1_0 = _mm256_loadu_ps(part + dt + 64);
       const __m256 keptt_1_0 = _mm256_mul_ps(ot_1_0, oldt_1);

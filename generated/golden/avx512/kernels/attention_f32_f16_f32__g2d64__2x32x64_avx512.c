@@ -6,7 +6,7 @@
  *   keys: keys of the span [8][64][16], f16
  *   values: values of the span [128][64], f16
  *   part: sums [2][64], maxima [16], sums of weights [16] of the span
- *   scratch: scores and fold state
+ *   scratch: scores, later weights [4][2][32]; 5 numbers a head [4][16]
  *   whole: whole blocks of 32 positions, 0 <= whole <= 4
  *   blocks: blocks: one more where the last is not whole, 1 <= blocks <= 4
  *   rest: positions in that last block, 0 <= rest <= 31
@@ -49,20 +49,22 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
   }
   for (long start = 0; start < 16; start += 16) {
     _mm512_storeu_ps(part + start + 128, lowest);
-    _mm512_storeu_ps(scratch + start + 64, lowest);
     _mm512_storeu_ps(part + start + 144, zero);
-    _mm512_storeu_ps(scratch + start + 80, zero);
-    _mm512_storeu_ps(scratch + start + 96, zero);
+    for (long start_block = 0; start_block < blocks; start_block += 1) {
+      _mm512_storeu_ps(scratch + 16 * start_block + start + 256, lowest);
+      _mm512_storeu_ps(scratch + 16 * start_block + start + 320, zero);
+      _mm512_storeu_ps(scratch + 16 * start_block + start + 384, zero);
+    }
   }
-  for (long block = 0; block < whole; block += 1) {
+  for (long block_s = 0; block_s < blocks; block_s += 1) {
     __m512 s__0_0 = _mm512_set1_ps(0.0f);
     __m512 s__0_1 = _mm512_set1_ps(0.0f);
     __m512 s__1_0 = _mm512_set1_ps(0.0f);
     __m512 s__1_1 = _mm512_set1_ps(0.0f);
     for (long i_ = 0; i_ < 64; i_ += 4) {
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2048), _MM_HINT_T1);
-      const __m512 k__u0_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_)));
-      const __m512 k__u0_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 1024)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_), _MM_HINT_T1);
+      const __m512 k__u0_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_)));
+      const __m512 k__u0_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 1024)));
       const float q1__u0_0 = *(q + i_);
       const __m512 q__u0_0 = _mm512_set1_ps(q1__u0_0);
       s__0_0 = _mm512_fmadd_ps(k__u0_0, q__u0_0, s__0_0);
@@ -71,9 +73,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u0_1 = _mm512_set1_ps(q1__u0_1);
       s__1_0 = _mm512_fmadd_ps(k__u0_0, q__u0_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u0_1, q__u0_1, s__1_1);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2080), _MM_HINT_T1);
-      const __m512 k__u1_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 16)));
-      const __m512 k__u1_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 1040)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 32), _MM_HINT_T1);
+      const __m512 k__u1_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 16)));
+      const __m512 k__u1_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 1040)));
       const float q1__u1_0 = *(q + i_ + 1);
       const __m512 q__u1_0 = _mm512_set1_ps(q1__u1_0);
       s__0_0 = _mm512_fmadd_ps(k__u1_0, q__u1_0, s__0_0);
@@ -82,9 +84,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u1_1 = _mm512_set1_ps(q1__u1_1);
       s__1_0 = _mm512_fmadd_ps(k__u1_0, q__u1_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u1_1, q__u1_1, s__1_1);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2112), _MM_HINT_T1);
-      const __m512 k__u2_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 32)));
-      const __m512 k__u2_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 1056)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 64), _MM_HINT_T1);
+      const __m512 k__u2_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 32)));
+      const __m512 k__u2_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 1056)));
       const float q1__u2_0 = *(q + i_ + 2);
       const __m512 q__u2_0 = _mm512_set1_ps(q1__u2_0);
       s__0_0 = _mm512_fmadd_ps(k__u2_0, q__u2_0, s__0_0);
@@ -93,9 +95,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 q__u2_1 = _mm512_set1_ps(q1__u2_1);
       s__1_0 = _mm512_fmadd_ps(k__u2_0, q__u2_1, s__1_0);
       s__1_1 = _mm512_fmadd_ps(k__u2_1, q__u2_1, s__1_1);
-      _mm_prefetch((const char *)(values + 2048 * block + 32 * i_ + 2144), _MM_HINT_T1);
-      const __m512 k__u3_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 48)));
-      const __m512 k__u3_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block + 16 * i_ + 1072)));
+      _mm_prefetch((const char *)(values + 2048 * block_s + 32 * i_ + 96), _MM_HINT_T1);
+      const __m512 k__u3_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 48)));
+      const __m512 k__u3_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * block_s + 16 * i_ + 1072)));
       const float q1__u3_0 = *(q + i_ + 3);
       const __m512 q__u3_0 = _mm512_set1_ps(q1__u3_0);
       s__0_0 = _mm512_fmadd_ps(k__u3_0, q__u3_0, s__0_0);
@@ -106,23 +108,31 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       s__1_1 = _mm512_fmadd_ps(k__u3_1, q__u3_1, s__1_1);
     }
     const __m512 scaled__0_0 = _mm512_mul_ps(s__0_0, scale_all);
-    _mm512_storeu_ps(scratch, scaled__0_0);
+    _mm512_storeu_ps(scratch + 64 * block_s, scaled__0_0);
     const __m512 scaled__0_1 = _mm512_mul_ps(s__0_1, scale_all);
-    _mm512_storeu_ps(scratch + 16, scaled__0_1);
+    _mm512_storeu_ps(scratch + 64 * block_s + 16, scaled__0_1);
     const __m512 scaled__1_0 = _mm512_mul_ps(s__1_0, scale_all);
-    _mm512_storeu_ps(scratch + 32, scaled__1_0);
+    _mm512_storeu_ps(scratch + 64 * block_s + 32, scaled__1_0);
     const __m512 scaled__1_1 = _mm512_mul_ps(s__1_1, scale_all);
-    _mm512_storeu_ps(scratch + 48, scaled__1_1);
-    for (long h = 0; h < 2; h += 1) {
-      const __m512 raw_0 = _mm512_loadu_ps(scratch + 32 * h);
-      const __m512 raw_1 = _mm512_loadu_ps(scratch + 32 * h + 16);
-      const __m512 peak_both_0 = _mm512_max_ps(raw_0, raw_1);
+    _mm512_storeu_ps(scratch + 64 * block_s + 48, scaled__1_1);
+  }
+  for (long mask_block = whole; mask_block < blocks; mask_block += 1) {
+    for (long mask_h = 0; mask_h < 2; mask_h += 1) {
+      for (long mask = rest; mask < 32; mask += 1) {
+        const float mask_value = -0x1.c363ccp127f /* -3.00000001e+38 */;
+        *(scratch + 64 * mask_block + 32 * mask_h + mask) = mask_value;
+      }
+    }
+  }
+  for (long p_block = 0; p_block < blocks; p_block += 1) {
+    for (long p_h = 0; p_h < 2; p_h += 1) {
+      const __m512 s_0 = _mm512_loadu_ps(scratch + 64 * p_block + 32 * p_h);
+      const __m512 s_1 = _mm512_loadu_ps(scratch + 64 * p_block + 32 * p_h + 16);
+      const __m512 peak_both_0 = _mm512_max_ps(s_0, s_1);
       const float peak = _mm512_reduce_max_ps(peak_both_0);
-      *(scratch + h + 64) = peak;
+      *(scratch + 16 * p_block + p_h + 256) = peak;
       const __m512 top = _mm512_set1_ps(peak);
-      const __m512 s_0 = _mm512_loadu_ps(scratch + 32 * h);
       const __m512 below_0 = _mm512_sub_ps(s_0, top);
-      const __m512 s_1 = _mm512_loadu_ps(scratch + 32 * h + 16);
       const __m512 below_1 = _mm512_sub_ps(s_1, top);
       const __m512 p_low = _mm512_set1_ps(-87.0f);
       const __m512 p_high = _mm512_set1_ps(88.0f);
@@ -168,71 +178,89 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 p_p0_1 = _mm512_fmadd_ps(p_p1_1, p_f_1, p_c0);
       const __m512 p_scale_1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(p_n_1, _mm512_set1_epi32(127)), 23));
       const __m512 p_1 = _mm512_mul_ps(p_p0_1, p_scale_1);
-      _mm512_storeu_ps(scratch + 32 * h, p_0);
-      _mm512_storeu_ps(scratch + 32 * h + 16, p_1);
-      const __m512 weights_0 = _mm512_loadu_ps(scratch + 32 * h);
-      const __m512 weights_1 = _mm512_loadu_ps(scratch + 32 * h + 16);
+      _mm512_storeu_ps(scratch + 64 * p_block + 32 * p_h, p_0);
+      _mm512_storeu_ps(scratch + 64 * p_block + 32 * p_h + 16, p_1);
+    }
+  }
+  for (long drop_block = whole; drop_block < blocks; drop_block += 1) {
+    for (long drop_h = 0; drop_h < 2; drop_h += 1) {
+      for (long drop = rest; drop < 32; drop += 1) {
+        const float drop_value = 0.0f;
+        *(scratch + 64 * drop_block + 32 * drop_h + drop) = drop_value;
+      }
+    }
+  }
+  for (long l_block = 0; l_block < blocks; l_block += 1) {
+    for (long l_h = 0; l_h < 2; l_h += 1) {
+      const __m512 weights_0 = _mm512_loadu_ps(scratch + 64 * l_block + 32 * l_h);
+      const __m512 weights_1 = _mm512_loadu_ps(scratch + 64 * l_block + 32 * l_h + 16);
       const __m512 l_both_0 = _mm512_add_ps(weights_0, weights_1);
       const float l = bn_sum(l_both_0);
-      *(scratch + h + 80) = l;
+      *(scratch + 16 * l_block + l_h + 320) = l;
     }
-    const __m512 before = _mm512_loadu_ps(part + 128);
-    const __m512 block_max = _mm512_loadu_ps(scratch + 64);
-    const __m512 now = _mm512_max_ps(before, block_max);
-    const __m512 below_a = _mm512_sub_ps(before, now);
-    const __m512 below_c = _mm512_sub_ps(block_max, now);
-    const __m512 factor_low = _mm512_set1_ps(-87.0f);
-    const __m512 factor_high = _mm512_set1_ps(88.0f);
-    const __m512 factor_log2e = _mm512_set1_ps(0x1.715476p0f /* 1.44269502 */);
-    const __m512 factor_log2e_low = _mm512_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-    const __m512 factor_minus_one = _mm512_set1_ps(-1.0f);
-    const __m512 factor_c0 = _mm512_set1_ps(1.0f);
-    const __m512 factor_c1 = _mm512_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-    const __m512 factor_c2 = _mm512_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-    const __m512 factor_c3 = _mm512_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-    const __m512 factor_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-    const __m512 factor_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-    const __m512 factor_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m512 factor_top_0 = _mm512_min_ps(below_a, factor_high);
-    const __m512 factor_x_0 = _mm512_max_ps(factor_top_0, factor_low);
-    const __m512 factor_t_0 = _mm512_mul_ps(factor_x_0, factor_log2e);
-    const __m512i factor_n_0 = _mm512_cvtps_epi32(factor_t_0);
-    const __m512 factor_whole_0 = _mm512_cvtepi32_ps(factor_n_0);
-    const __m512 factor_minus_n_0 = _mm512_mul_ps(factor_whole_0, factor_minus_one);
-    const __m512 factor_f0_0 = _mm512_fmadd_ps(factor_x_0, factor_log2e, factor_minus_n_0);
-    const __m512 factor_f_0 = _mm512_fmadd_ps(factor_x_0, factor_log2e_low, factor_f0_0);
-    const __m512 factor_p5_0 = _mm512_fmadd_ps(factor_c6, factor_f_0, factor_c5);
-    const __m512 factor_p4_0 = _mm512_fmadd_ps(factor_p5_0, factor_f_0, factor_c4);
-    const __m512 factor_p3_0 = _mm512_fmadd_ps(factor_p4_0, factor_f_0, factor_c3);
-    const __m512 factor_p2_0 = _mm512_fmadd_ps(factor_p3_0, factor_f_0, factor_c2);
-    const __m512 factor_p1_0 = _mm512_fmadd_ps(factor_p2_0, factor_f_0, factor_c1);
-    const __m512 factor_p0_0 = _mm512_fmadd_ps(factor_p1_0, factor_f_0, factor_c0);
-    const __m512 factor_scale_0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(factor_n_0, _mm512_set1_epi32(127)), 23));
-    const __m512 factor_0 = _mm512_mul_ps(factor_p0_0, factor_scale_0);
-    const __m512 factor_top_1 = _mm512_min_ps(below_c, factor_high);
-    const __m512 factor_x_1 = _mm512_max_ps(factor_top_1, factor_low);
-    const __m512 factor_t_1 = _mm512_mul_ps(factor_x_1, factor_log2e);
-    const __m512i factor_n_1 = _mm512_cvtps_epi32(factor_t_1);
-    const __m512 factor_whole_1 = _mm512_cvtepi32_ps(factor_n_1);
-    const __m512 factor_minus_n_1 = _mm512_mul_ps(factor_whole_1, factor_minus_one);
-    const __m512 factor_f0_1 = _mm512_fmadd_ps(factor_x_1, factor_log2e, factor_minus_n_1);
-    const __m512 factor_f_1 = _mm512_fmadd_ps(factor_x_1, factor_log2e_low, factor_f0_1);
-    const __m512 factor_p5_1 = _mm512_fmadd_ps(factor_c6, factor_f_1, factor_c5);
-    const __m512 factor_p4_1 = _mm512_fmadd_ps(factor_p5_1, factor_f_1, factor_c4);
-    const __m512 factor_p3_1 = _mm512_fmadd_ps(factor_p4_1, factor_f_1, factor_c3);
-    const __m512 factor_p2_1 = _mm512_fmadd_ps(factor_p3_1, factor_f_1, factor_c2);
-    const __m512 factor_p1_1 = _mm512_fmadd_ps(factor_p2_1, factor_f_1, factor_c1);
-    const __m512 factor_p0_1 = _mm512_fmadd_ps(factor_p1_1, factor_f_1, factor_c0);
-    const __m512 factor_scale_1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(factor_n_1, _mm512_set1_epi32(127)), 23));
-    const __m512 factor_1 = _mm512_mul_ps(factor_p0_1, factor_scale_1);
-    const __m512 sum = _mm512_loadu_ps(part + 144);
-    const __m512 kept = _mm512_mul_ps(sum, factor_0);
-    const __m512 added = _mm512_loadu_ps(scratch + 80);
-    const __m512 sum_now = _mm512_fmadd_ps(added, factor_1, kept);
-    _mm512_storeu_ps(part + 144, sum_now);
-    _mm512_storeu_ps(part + 128, now);
-    _mm512_storeu_ps(scratch + 112, factor_0);
-    _mm512_storeu_ps(scratch + 128, factor_1);
+  }
+  for (long f = 0; f < 16; f += 16) {
+    for (long f_block = 0; f_block < blocks; f_block += 1) {
+      const __m512 before = _mm512_loadu_ps(part + f + 128);
+      const __m512 block_max = _mm512_loadu_ps(scratch + 16 * f_block + f + 256);
+      const __m512 now = _mm512_max_ps(before, block_max);
+      const __m512 below_a = _mm512_sub_ps(before, now);
+      const __m512 below_c = _mm512_sub_ps(block_max, now);
+      const __m512 fold_low = _mm512_set1_ps(-87.0f);
+      const __m512 fold_high = _mm512_set1_ps(88.0f);
+      const __m512 fold_log2e = _mm512_set1_ps(0x1.715476p0f /* 1.44269502 */);
+      const __m512 fold_log2e_low = _mm512_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
+      const __m512 fold_minus_one = _mm512_set1_ps(-1.0f);
+      const __m512 fold_c0 = _mm512_set1_ps(1.0f);
+      const __m512 fold_c1 = _mm512_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
+      const __m512 fold_c2 = _mm512_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
+      const __m512 fold_c3 = _mm512_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
+      const __m512 fold_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
+      const __m512 fold_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
+      const __m512 fold_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
+      const __m512 fold_top_0 = _mm512_min_ps(below_a, fold_high);
+      const __m512 fold_x_0 = _mm512_max_ps(fold_top_0, fold_low);
+      const __m512 fold_t_0 = _mm512_mul_ps(fold_x_0, fold_log2e);
+      const __m512i fold_n_0 = _mm512_cvtps_epi32(fold_t_0);
+      const __m512 fold_whole_0 = _mm512_cvtepi32_ps(fold_n_0);
+      const __m512 fold_minus_n_0 = _mm512_mul_ps(fold_whole_0, fold_minus_one);
+      const __m512 fold_f0_0 = _mm512_fmadd_ps(fold_x_0, fold_log2e, fold_minus_n_0);
+      const __m512 fold_f_0 = _mm512_fmadd_ps(fold_x_0, fold_log2e_low, fold_f0_0);
+      const __m512 fold_p5_0 = _mm512_fmadd_ps(fold_c6, fold_f_0, fold_c5);
+      const __m512 fold_p4_0 = _mm512_fmadd_ps(fold_p5_0, fold_f_0, fold_c4);
+      const __m512 fold_p3_0 = _mm512_fmadd_ps(fold_p4_0, fold_f_0, fold_c3);
+      const __m512 fold_p2_0 = _mm512_fmadd_ps(fold_p3_0, fold_f_0, fold_c2);
+      const __m512 fold_p1_0 = _mm512_fmadd_ps(fold_p2_0, fold_f_0, fold_c1);
+      const __m512 fold_p0_0 = _mm512_fmadd_ps(fold_p1_0, fold_f_0, fold_c0);
+      const __m512 fold_scale_0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(fold_n_0, _mm512_set1_epi32(127)), 23));
+      const __m512 fold_0 = _mm512_mul_ps(fold_p0_0, fold_scale_0);
+      const __m512 fold_top_1 = _mm512_min_ps(below_c, fold_high);
+      const __m512 fold_x_1 = _mm512_max_ps(fold_top_1, fold_low);
+      const __m512 fold_t_1 = _mm512_mul_ps(fold_x_1, fold_log2e);
+      const __m512i fold_n_1 = _mm512_cvtps_epi32(fold_t_1);
+      const __m512 fold_whole_1 = _mm512_cvtepi32_ps(fold_n_1);
+      const __m512 fold_minus_n_1 = _mm512_mul_ps(fold_whole_1, fold_minus_one);
+      const __m512 fold_f0_1 = _mm512_fmadd_ps(fold_x_1, fold_log2e, fold_minus_n_1);
+      const __m512 fold_f_1 = _mm512_fmadd_ps(fold_x_1, fold_log2e_low, fold_f0_1);
+      const __m512 fold_p5_1 = _mm512_fmadd_ps(fold_c6, fold_f_1, fold_c5);
+      const __m512 fold_p4_1 = _mm512_fmadd_ps(fold_p5_1, fold_f_1, fold_c4);
+      const __m512 fold_p3_1 = _mm512_fmadd_ps(fold_p4_1, fold_f_1, fold_c3);
+      const __m512 fold_p2_1 = _mm512_fmadd_ps(fold_p3_1, fold_f_1, fold_c2);
+      const __m512 fold_p1_1 = _mm512_fmadd_ps(fold_p2_1, fold_f_1, fold_c1);
+      const __m512 fold_p0_1 = _mm512_fmadd_ps(fold_p1_1, fold_f_1, fold_c0);
+      const __m512 fold_scale_1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(fold_n_1, _mm512_set1_epi32(127)), 23));
+      const __m512 fold_1 = _mm512_mul_ps(fold_p0_1, fold_scale_1);
+      const __m512 sum = _mm512_loadu_ps(part + f + 144);
+      const __m512 kept = _mm512_mul_ps(sum, fold_0);
+      const __m512 added = _mm512_loadu_ps(scratch + 16 * f_block + f + 320);
+      const __m512 sum_now = _mm512_fmadd_ps(added, fold_1, kept);
+      _mm512_storeu_ps(part + f + 144, sum_now);
+      _mm512_storeu_ps(part + f + 128, now);
+      _mm512_storeu_ps(scratch + 16 * f_block + f + 448, fold_0);
+      _mm512_storeu_ps(scratch + 16 * f_block + f + 512, fold_1);
+    }
+  }
+  for (long block_v = 0; block_v < whole; block_v += 1) {
     __m512 w_0_0 = _mm512_set1_ps(0.0f);
     __m512 w_0_1 = _mm512_set1_ps(0.0f);
     __m512 w_0_2 = _mm512_set1_ps(0.0f);
@@ -242,46 +270,46 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     __m512 w_1_2 = _mm512_set1_ps(0.0f);
     __m512 w_1_3 = _mm512_set1_ps(0.0f);
     for (long j = 0; j < 32; j += 2) {
-      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4096), _MM_HINT_T1);
-      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4128), _MM_HINT_T1);
-      const __m512 v_u0_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j)));
-      const __m512 v_u0_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 16)));
-      const __m512 v_u0_2 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 32)));
-      const __m512 v_u0_3 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 48)));
-      const float pj1_u0_0 = *(scratch + j);
+      _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + 8192), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + 8224), _MM_HINT_T1);
+      const __m512 v_u0_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j)));
+      const __m512 v_u0_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 16)));
+      const __m512 v_u0_2 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 32)));
+      const __m512 v_u0_3 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 48)));
+      const float pj1_u0_0 = *(scratch + 64 * block_v + j);
       const __m512 pj_u0_0 = _mm512_set1_ps(pj1_u0_0);
       w_0_0 = _mm512_fmadd_ps(v_u0_0, pj_u0_0, w_0_0);
       w_0_1 = _mm512_fmadd_ps(v_u0_1, pj_u0_0, w_0_1);
       w_0_2 = _mm512_fmadd_ps(v_u0_2, pj_u0_0, w_0_2);
       w_0_3 = _mm512_fmadd_ps(v_u0_3, pj_u0_0, w_0_3);
-      const float pj1_u0_1 = *(scratch + j + 32);
+      const float pj1_u0_1 = *(scratch + 64 * block_v + j + 32);
       const __m512 pj_u0_1 = _mm512_set1_ps(pj1_u0_1);
       w_1_0 = _mm512_fmadd_ps(v_u0_0, pj_u0_1, w_1_0);
       w_1_1 = _mm512_fmadd_ps(v_u0_1, pj_u0_1, w_1_1);
       w_1_2 = _mm512_fmadd_ps(v_u0_2, pj_u0_1, w_1_2);
       w_1_3 = _mm512_fmadd_ps(v_u0_3, pj_u0_1, w_1_3);
-      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4160), _MM_HINT_T1);
-      _mm_prefetch((const char *)(keys + 2048 * block + 64 * j + 4192), _MM_HINT_T1);
-      const __m512 v_u1_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 64)));
-      const __m512 v_u1_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 80)));
-      const __m512 v_u1_2 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 96)));
-      const __m512 v_u1_3 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block + 64 * j + 112)));
-      const float pj1_u1_0 = *(scratch + j + 1);
+      _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + 8256), _MM_HINT_T1);
+      _mm_prefetch((const char *)(keys + 2048 * block_v + 64 * j + 8288), _MM_HINT_T1);
+      const __m512 v_u1_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 64)));
+      const __m512 v_u1_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 80)));
+      const __m512 v_u1_2 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 96)));
+      const __m512 v_u1_3 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * block_v + 64 * j + 112)));
+      const float pj1_u1_0 = *(scratch + 64 * block_v + j + 1);
       const __m512 pj_u1_0 = _mm512_set1_ps(pj1_u1_0);
       w_0_0 = _mm512_fmadd_ps(v_u1_0, pj_u1_0, w_0_0);
       w_0_1 = _mm512_fmadd_ps(v_u1_1, pj_u1_0, w_0_1);
       w_0_2 = _mm512_fmadd_ps(v_u1_2, pj_u1_0, w_0_2);
       w_0_3 = _mm512_fmadd_ps(v_u1_3, pj_u1_0, w_0_3);
-      const float pj1_u1_1 = *(scratch + j + 33);
+      const float pj1_u1_1 = *(scratch + 64 * block_v + j + 33);
       const __m512 pj_u1_1 = _mm512_set1_ps(pj1_u1_1);
       w_1_0 = _mm512_fmadd_ps(v_u1_0, pj_u1_1, w_1_0);
       w_1_1 = _mm512_fmadd_ps(v_u1_1, pj_u1_1, w_1_1);
       w_1_2 = _mm512_fmadd_ps(v_u1_2, pj_u1_1, w_1_2);
       w_1_3 = _mm512_fmadd_ps(v_u1_3, pj_u1_1, w_1_3);
     }
-    const float old_1_0 = *(scratch + 112);
+    const float old_1_0 = *(scratch + 16 * block_v + 448);
     const __m512 old_0 = _mm512_set1_ps(old_1_0);
-    const float fresh_1_0 = *(scratch + 128);
+    const float fresh_1_0 = *(scratch + 16 * block_v + 512);
     const __m512 fresh_0 = _mm512_set1_ps(fresh_1_0);
     const __m512 o_0_0 = _mm512_loadu_ps(part);
     const __m512 kept_0_0 = _mm512_mul_ps(o_0_0, old_0);
@@ -299,9 +327,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     const __m512 kept_0_3 = _mm512_mul_ps(o_0_3, old_0);
     const __m512 o_now_0_3 = _mm512_fmadd_ps(w_0_3, fresh_0, kept_0_3);
     _mm512_storeu_ps(part + 48, o_now_0_3);
-    const float old_1_1 = *(scratch + 113);
+    const float old_1_1 = *(scratch + 16 * block_v + 449);
     const __m512 old_1 = _mm512_set1_ps(old_1_1);
-    const float fresh_1_1 = *(scratch + 129);
+    const float fresh_1_1 = *(scratch + 16 * block_v + 513);
     const __m512 fresh_1 = _mm512_set1_ps(fresh_1_1);
     const __m512 o_1_0 = _mm512_loadu_ps(part + 64);
     const __m512 kept_1_0 = _mm512_mul_ps(o_1_0, old_1);
@@ -321,192 +349,6 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     _mm512_storeu_ps(part + 112, o_now_1_3);
   }
   for (long last = whole; last < blocks; last += 1) {
-    __m512 st__0_0 = _mm512_set1_ps(0.0f);
-    __m512 st__0_1 = _mm512_set1_ps(0.0f);
-    __m512 st__1_0 = _mm512_set1_ps(0.0f);
-    __m512 st__1_1 = _mm512_set1_ps(0.0f);
-    for (long it_ = 0; it_ < 64; it_ += 4) {
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2048), _MM_HINT_T1);
-      const __m512 kt__u0_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_)));
-      const __m512 kt__u0_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 1024)));
-      const float q1t__u0_0 = *(q + it_);
-      const __m512 qt__u0_0 = _mm512_set1_ps(q1t__u0_0);
-      st__0_0 = _mm512_fmadd_ps(kt__u0_0, qt__u0_0, st__0_0);
-      st__0_1 = _mm512_fmadd_ps(kt__u0_1, qt__u0_0, st__0_1);
-      const float q1t__u0_1 = *(q + it_ + 64);
-      const __m512 qt__u0_1 = _mm512_set1_ps(q1t__u0_1);
-      st__1_0 = _mm512_fmadd_ps(kt__u0_0, qt__u0_1, st__1_0);
-      st__1_1 = _mm512_fmadd_ps(kt__u0_1, qt__u0_1, st__1_1);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2080), _MM_HINT_T1);
-      const __m512 kt__u1_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 16)));
-      const __m512 kt__u1_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 1040)));
-      const float q1t__u1_0 = *(q + it_ + 1);
-      const __m512 qt__u1_0 = _mm512_set1_ps(q1t__u1_0);
-      st__0_0 = _mm512_fmadd_ps(kt__u1_0, qt__u1_0, st__0_0);
-      st__0_1 = _mm512_fmadd_ps(kt__u1_1, qt__u1_0, st__0_1);
-      const float q1t__u1_1 = *(q + it_ + 65);
-      const __m512 qt__u1_1 = _mm512_set1_ps(q1t__u1_1);
-      st__1_0 = _mm512_fmadd_ps(kt__u1_0, qt__u1_1, st__1_0);
-      st__1_1 = _mm512_fmadd_ps(kt__u1_1, qt__u1_1, st__1_1);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2112), _MM_HINT_T1);
-      const __m512 kt__u2_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 32)));
-      const __m512 kt__u2_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 1056)));
-      const float q1t__u2_0 = *(q + it_ + 2);
-      const __m512 qt__u2_0 = _mm512_set1_ps(q1t__u2_0);
-      st__0_0 = _mm512_fmadd_ps(kt__u2_0, qt__u2_0, st__0_0);
-      st__0_1 = _mm512_fmadd_ps(kt__u2_1, qt__u2_0, st__0_1);
-      const float q1t__u2_1 = *(q + it_ + 66);
-      const __m512 qt__u2_1 = _mm512_set1_ps(q1t__u2_1);
-      st__1_0 = _mm512_fmadd_ps(kt__u2_0, qt__u2_1, st__1_0);
-      st__1_1 = _mm512_fmadd_ps(kt__u2_1, qt__u2_1, st__1_1);
-      _mm_prefetch((const char *)(values + 2048 * last + 32 * it_ + 2144), _MM_HINT_T1);
-      const __m512 kt__u3_0 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 48)));
-      const __m512 kt__u3_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(keys + 2048 * last + 16 * it_ + 1072)));
-      const float q1t__u3_0 = *(q + it_ + 3);
-      const __m512 qt__u3_0 = _mm512_set1_ps(q1t__u3_0);
-      st__0_0 = _mm512_fmadd_ps(kt__u3_0, qt__u3_0, st__0_0);
-      st__0_1 = _mm512_fmadd_ps(kt__u3_1, qt__u3_0, st__0_1);
-      const float q1t__u3_1 = *(q + it_ + 67);
-      const __m512 qt__u3_1 = _mm512_set1_ps(q1t__u3_1);
-      st__1_0 = _mm512_fmadd_ps(kt__u3_0, qt__u3_1, st__1_0);
-      st__1_1 = _mm512_fmadd_ps(kt__u3_1, qt__u3_1, st__1_1);
-    }
-    const __m512 scaledt__0_0 = _mm512_mul_ps(st__0_0, scale_all);
-    _mm512_storeu_ps(scratch, scaledt__0_0);
-    const __m512 scaledt__0_1 = _mm512_mul_ps(st__0_1, scale_all);
-    _mm512_storeu_ps(scratch + 16, scaledt__0_1);
-    const __m512 scaledt__1_0 = _mm512_mul_ps(st__1_0, scale_all);
-    _mm512_storeu_ps(scratch + 32, scaledt__1_0);
-    const __m512 scaledt__1_1 = _mm512_mul_ps(st__1_1, scale_all);
-    _mm512_storeu_ps(scratch + 48, scaledt__1_1);
-    for (long ht = 0; ht < 2; ht += 1) {
-      for (long maskt = rest; maskt < 32; maskt += 1) {
-        const float mask_valuet = -0x1.c363ccp127f /* -3.00000001e+38 */;
-        *(scratch + 32 * ht + maskt) = mask_valuet;
-      }
-      const __m512 rawt_0 = _mm512_loadu_ps(scratch + 32 * ht);
-      const __m512 rawt_1 = _mm512_loadu_ps(scratch + 32 * ht + 16);
-      const __m512 peakt_both_0 = _mm512_max_ps(rawt_0, rawt_1);
-      const float peakt = _mm512_reduce_max_ps(peakt_both_0);
-      *(scratch + ht + 64) = peakt;
-      const __m512 topt = _mm512_set1_ps(peakt);
-      const __m512 st_0 = _mm512_loadu_ps(scratch + 32 * ht);
-      const __m512 belowt_0 = _mm512_sub_ps(st_0, topt);
-      const __m512 st_1 = _mm512_loadu_ps(scratch + 32 * ht + 16);
-      const __m512 belowt_1 = _mm512_sub_ps(st_1, topt);
-      const __m512 pt_low = _mm512_set1_ps(-87.0f);
-      const __m512 pt_high = _mm512_set1_ps(88.0f);
-      const __m512 pt_log2e = _mm512_set1_ps(0x1.715476p0f /* 1.44269502 */);
-      const __m512 pt_log2e_low = _mm512_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-      const __m512 pt_minus_one = _mm512_set1_ps(-1.0f);
-      const __m512 pt_c0 = _mm512_set1_ps(1.0f);
-      const __m512 pt_c1 = _mm512_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-      const __m512 pt_c2 = _mm512_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-      const __m512 pt_c3 = _mm512_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-      const __m512 pt_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-      const __m512 pt_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-      const __m512 pt_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-      const __m512 pt_top_0 = _mm512_min_ps(belowt_0, pt_high);
-      const __m512 pt_x_0 = _mm512_max_ps(pt_top_0, pt_low);
-      const __m512 pt_t_0 = _mm512_mul_ps(pt_x_0, pt_log2e);
-      const __m512i pt_n_0 = _mm512_cvtps_epi32(pt_t_0);
-      const __m512 pt_whole_0 = _mm512_cvtepi32_ps(pt_n_0);
-      const __m512 pt_minus_n_0 = _mm512_mul_ps(pt_whole_0, pt_minus_one);
-      const __m512 pt_f0_0 = _mm512_fmadd_ps(pt_x_0, pt_log2e, pt_minus_n_0);
-      const __m512 pt_f_0 = _mm512_fmadd_ps(pt_x_0, pt_log2e_low, pt_f0_0);
-      const __m512 pt_p5_0 = _mm512_fmadd_ps(pt_c6, pt_f_0, pt_c5);
-      const __m512 pt_p4_0 = _mm512_fmadd_ps(pt_p5_0, pt_f_0, pt_c4);
-      const __m512 pt_p3_0 = _mm512_fmadd_ps(pt_p4_0, pt_f_0, pt_c3);
-      const __m512 pt_p2_0 = _mm512_fmadd_ps(pt_p3_0, pt_f_0, pt_c2);
-      const __m512 pt_p1_0 = _mm512_fmadd_ps(pt_p2_0, pt_f_0, pt_c1);
-      const __m512 pt_p0_0 = _mm512_fmadd_ps(pt_p1_0, pt_f_0, pt_c0);
-      const __m512 pt_scale_0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(pt_n_0, _mm512_set1_epi32(127)), 23));
-      const __m512 pt_0 = _mm512_mul_ps(pt_p0_0, pt_scale_0);
-      const __m512 pt_top_1 = _mm512_min_ps(belowt_1, pt_high);
-      const __m512 pt_x_1 = _mm512_max_ps(pt_top_1, pt_low);
-      const __m512 pt_t_1 = _mm512_mul_ps(pt_x_1, pt_log2e);
-      const __m512i pt_n_1 = _mm512_cvtps_epi32(pt_t_1);
-      const __m512 pt_whole_1 = _mm512_cvtepi32_ps(pt_n_1);
-      const __m512 pt_minus_n_1 = _mm512_mul_ps(pt_whole_1, pt_minus_one);
-      const __m512 pt_f0_1 = _mm512_fmadd_ps(pt_x_1, pt_log2e, pt_minus_n_1);
-      const __m512 pt_f_1 = _mm512_fmadd_ps(pt_x_1, pt_log2e_low, pt_f0_1);
-      const __m512 pt_p5_1 = _mm512_fmadd_ps(pt_c6, pt_f_1, pt_c5);
-      const __m512 pt_p4_1 = _mm512_fmadd_ps(pt_p5_1, pt_f_1, pt_c4);
-      const __m512 pt_p3_1 = _mm512_fmadd_ps(pt_p4_1, pt_f_1, pt_c3);
-      const __m512 pt_p2_1 = _mm512_fmadd_ps(pt_p3_1, pt_f_1, pt_c2);
-      const __m512 pt_p1_1 = _mm512_fmadd_ps(pt_p2_1, pt_f_1, pt_c1);
-      const __m512 pt_p0_1 = _mm512_fmadd_ps(pt_p1_1, pt_f_1, pt_c0);
-      const __m512 pt_scale_1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(pt_n_1, _mm512_set1_epi32(127)), 23));
-      const __m512 pt_1 = _mm512_mul_ps(pt_p0_1, pt_scale_1);
-      _mm512_storeu_ps(scratch + 32 * ht, pt_0);
-      _mm512_storeu_ps(scratch + 32 * ht + 16, pt_1);
-      for (long dropt = rest; dropt < 32; dropt += 1) {
-        const float droppedt = 0.0f;
-        *(scratch + 32 * ht + dropt) = droppedt;
-      }
-      const __m512 weightst_0 = _mm512_loadu_ps(scratch + 32 * ht);
-      const __m512 weightst_1 = _mm512_loadu_ps(scratch + 32 * ht + 16);
-      const __m512 lt_both_0 = _mm512_add_ps(weightst_0, weightst_1);
-      const float lt = bn_sum(lt_both_0);
-      *(scratch + ht + 80) = lt;
-    }
-    const __m512 beforet = _mm512_loadu_ps(part + 128);
-    const __m512 block_maxt = _mm512_loadu_ps(scratch + 64);
-    const __m512 nowt = _mm512_max_ps(beforet, block_maxt);
-    const __m512 below_at = _mm512_sub_ps(beforet, nowt);
-    const __m512 below_ct = _mm512_sub_ps(block_maxt, nowt);
-    const __m512 factort_low = _mm512_set1_ps(-87.0f);
-    const __m512 factort_high = _mm512_set1_ps(88.0f);
-    const __m512 factort_log2e = _mm512_set1_ps(0x1.715476p0f /* 1.44269502 */);
-    const __m512 factort_log2e_low = _mm512_set1_ps(0x1.4ae0cp-26f /* 1.92596303e-8 */);
-    const __m512 factort_minus_one = _mm512_set1_ps(-1.0f);
-    const __m512 factort_c0 = _mm512_set1_ps(1.0f);
-    const __m512 factort_c1 = _mm512_set1_ps(0x1.62e43p-1f /* 0.693147182 */);
-    const __m512 factort_c2 = _mm512_set1_ps(0x1.ebfbep-3f /* 0.240226507 */);
-    const __m512 factort_c3 = _mm512_set1_ps(0x1.c6b08ep-5f /* 0.0555041097 */);
-    const __m512 factort_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
-    const __m512 factort_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
-    const __m512 factort_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m512 factort_top_0 = _mm512_min_ps(below_at, factort_high);
-    const __m512 factort_x_0 = _mm512_max_ps(factort_top_0, factort_low);
-    const __m512 factort_t_0 = _mm512_mul_ps(factort_x_0, factort_log2e);
-    const __m512i factort_n_0 = _mm512_cvtps_epi32(factort_t_0);
-    const __m512 factort_whole_0 = _mm512_cvtepi32_ps(factort_n_0);
-    const __m512 factort_minus_n_0 = _mm512_mul_ps(factort_whole_0, factort_minus_one);
-    const __m512 factort_f0_0 = _mm512_fmadd_ps(factort_x_0, factort_log2e, factort_minus_n_0);
-    const __m512 factort_f_0 = _mm512_fmadd_ps(factort_x_0, factort_log2e_low, factort_f0_0);
-    const __m512 factort_p5_0 = _mm512_fmadd_ps(factort_c6, factort_f_0, factort_c5);
-    const __m512 factort_p4_0 = _mm512_fmadd_ps(factort_p5_0, factort_f_0, factort_c4);
-    const __m512 factort_p3_0 = _mm512_fmadd_ps(factort_p4_0, factort_f_0, factort_c3);
-    const __m512 factort_p2_0 = _mm512_fmadd_ps(factort_p3_0, factort_f_0, factort_c2);
-    const __m512 factort_p1_0 = _mm512_fmadd_ps(factort_p2_0, factort_f_0, factort_c1);
-    const __m512 factort_p0_0 = _mm512_fmadd_ps(factort_p1_0, factort_f_0, factort_c0);
-    const __m512 factort_scale_0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(factort_n_0, _mm512_set1_epi32(127)), 23));
-    const __m512 factort_0 = _mm512_mul_ps(factort_p0_0, factort_scale_0);
-    const __m512 factort_top_1 = _mm512_min_ps(below_ct, factort_high);
-    const __m512 factort_x_1 = _mm512_max_ps(factort_top_1, factort_low);
-    const __m512 factort_t_1 = _mm512_mul_ps(factort_x_1, factort_log2e);
-    const __m512i factort_n_1 = _mm512_cvtps_epi32(factort_t_1);
-    const __m512 factort_whole_1 = _mm512_cvtepi32_ps(factort_n_1);
-    const __m512 factort_minus_n_1 = _mm512_mul_ps(factort_whole_1, factort_minus_one);
-    const __m512 factort_f0_1 = _mm512_fmadd_ps(factort_x_1, factort_log2e, factort_minus_n_1);
-    const __m512 factort_f_1 = _mm512_fmadd_ps(factort_x_1, factort_log2e_low, factort_f0_1);
-    const __m512 factort_p5_1 = _mm512_fmadd_ps(factort_c6, factort_f_1, factort_c5);
-    const __m512 factort_p4_1 = _mm512_fmadd_ps(factort_p5_1, factort_f_1, factort_c4);
-    const __m512 factort_p3_1 = _mm512_fmadd_ps(factort_p4_1, factort_f_1, factort_c3);
-    const __m512 factort_p2_1 = _mm512_fmadd_ps(factort_p3_1, factort_f_1, factort_c2);
-    const __m512 factort_p1_1 = _mm512_fmadd_ps(factort_p2_1, factort_f_1, factort_c1);
-    const __m512 factort_p0_1 = _mm512_fmadd_ps(factort_p1_1, factort_f_1, factort_c0);
-    const __m512 factort_scale_1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(factort_n_1, _mm512_set1_epi32(127)), 23));
-    const __m512 factort_1 = _mm512_mul_ps(factort_p0_1, factort_scale_1);
-    const __m512 sumt = _mm512_loadu_ps(part + 144);
-    const __m512 keptt = _mm512_mul_ps(sumt, factort_0);
-    const __m512 addedt = _mm512_loadu_ps(scratch + 80);
-    const __m512 sum_nowt = _mm512_fmadd_ps(addedt, factort_1, keptt);
-    _mm512_storeu_ps(part + 144, sum_nowt);
-    _mm512_storeu_ps(part + 128, nowt);
-    _mm512_storeu_ps(scratch + 112, factort_0);
-    _mm512_storeu_ps(scratch + 128, factort_1);
     __m512 wt_0_0 = _mm512_set1_ps(0.0f);
     __m512 wt_0_1 = _mm512_set1_ps(0.0f);
     __m512 wt_0_2 = _mm512_set1_ps(0.0f);
@@ -520,22 +362,22 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
       const __m512 vt_p_1 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * last + 64 * jt + 16)));
       const __m512 vt_p_2 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * last + 64 * jt + 32)));
       const __m512 vt_p_3 = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(values + 2048 * last + 64 * jt + 48)));
-      const float pj1t_p_0 = *(scratch + jt);
+      const float pj1t_p_0 = *(scratch + 64 * last + jt);
       const __m512 pjt_p_0 = _mm512_set1_ps(pj1t_p_0);
       wt_0_0 = _mm512_fmadd_ps(vt_p_0, pjt_p_0, wt_0_0);
       wt_0_1 = _mm512_fmadd_ps(vt_p_1, pjt_p_0, wt_0_1);
       wt_0_2 = _mm512_fmadd_ps(vt_p_2, pjt_p_0, wt_0_2);
       wt_0_3 = _mm512_fmadd_ps(vt_p_3, pjt_p_0, wt_0_3);
-      const float pj1t_p_1 = *(scratch + jt + 32);
+      const float pj1t_p_1 = *(scratch + 64 * last + jt + 32);
       const __m512 pjt_p_1 = _mm512_set1_ps(pj1t_p_1);
       wt_1_0 = _mm512_fmadd_ps(vt_p_0, pjt_p_1, wt_1_0);
       wt_1_1 = _mm512_fmadd_ps(vt_p_1, pjt_p_1, wt_1_1);
       wt_1_2 = _mm512_fmadd_ps(vt_p_2, pjt_p_1, wt_1_2);
       wt_1_3 = _mm512_fmadd_ps(vt_p_3, pjt_p_1, wt_1_3);
     }
-    const float old_1t_0 = *(scratch + 112);
+    const float old_1t_0 = *(scratch + 16 * last + 448);
     const __m512 oldt_0 = _mm512_set1_ps(old_1t_0);
-    const float fresh_1t_0 = *(scratch + 128);
+    const float fresh_1t_0 = *(scratch + 16 * last + 512);
     const __m512 fresht_0 = _mm512_set1_ps(fresh_1t_0);
     const __m512 ot_0_0 = _mm512_loadu_ps(part);
     const __m512 keptt_0_0 = _mm512_mul_ps(ot_0_0, oldt_0);
@@ -553,9 +395,9 @@ void bn_attention_f32_f16_f32__g2d64__2x32x64_avx512(const float *restrict q, co
     const __m512 keptt_0_3 = _mm512_mul_ps(ot_0_3, oldt_0);
     const __m512 o_nowt_0_3 = _mm512_fmadd_ps(wt_0_3, fresht_0, keptt_0_3);
     _mm512_storeu_ps(part + 48, o_nowt_0_3);
-    const float old_1t_1 = *(scratch + 113);
+    const float old_1t_1 = *(scratch + 16 * last + 449);
     const __m512 oldt_1 = _mm512_set1_ps(old_1t_1);
-    const float fresh_1t_1 = *(scratch + 129);
+    const float fresh_1t_1 = *(scratch + 16 * last + 513);
     const __m512 fresht_1 = _mm512_set1_ps(fresh_1t_1);
     const __m512 ot_1_0 = _mm512_loadu_ps(part + 64);
     const __m512 keptt_1_0 = _mm512_mul_ps(ot_1_0, oldt_1);
