@@ -13,7 +13,7 @@ import { formatTable } from '../table.ts';
 import type { Request, Subject } from './subject.ts';
 
 /** Tokens of one generation. */
-const COUNT = 64;
+const COUNT = 128;
 
 /** Texts by name: prompt and generated tokens together, as indices of a random vocabulary. */
 const texts: Readonly<Record<string, (length: number, prompt: number, random: Uint32Array) => number[]>> = {
