@@ -80,12 +80,17 @@ describe('bitnet-tune', () => {
       assert.ok(low > 0 && low <= seconds && seconds <= high && roof > 0 && rounds >= 3);
     for (const [i, { seconds }] of candidates.entries()) assert.ok(!i || candidates[i - 1]!.seconds <= seconds);
     assert.deepEqual(readWisdom().entries, entries);
-    await cli.ok('tune', [gguf, ...quick, '--threads', '1,2', '--resume']);
+    const report = cli.path('report.html');
+    const again = await cli.ok('tune', [gguf, ...quick, '--threads', '1,2', '--resume', '--report', report]);
+    assert.match(again, /^128 x 128, 1 thread: [\s\S]*^128 x 128, 2 threads: [\s\S]*\nreport in .*report\.html\n$/m);
+    assert.match(readFileSync(report, 'utf8'), /^<!doctype html>[\s\S]*<svg/);
     assert.deepEqual(readWisdom().entries[0], entries[0], '--resume measured it again');
     assert.deepEqual(
       readWisdom().entries.map((e) => e.key.threads),
       [1, 2],
     );
+    const third = await cli.ok('tune', [gguf, ...quick, '--threads', '1,2', '--resume', '--report', report]);
+    assert.match(third, /, replaced\n$/);
   });
 
   it('show explains the choice; merge joins files', async () => {
@@ -149,7 +154,7 @@ describe('bitnet-tune', () => {
       writeFileSync(wisdomFile(), kept);
       change(edits[3]!);
       const told =
-        /^bitnet-\w+: what was tuned for 1 of 1 matrices is ignored: measured with 'tcc 0\.9', this is .*; run bitnet-tune again\n$/;
+        /^bitnet-\w+: what was tuned for 1 of 1 matrices is ignored: measured with 'tcc 0\.9', this is .*; run bitnet-tune again\n/;
       assert.match((await cli.run('run', [gguf, '--tokens', '1', '-n', '0'])).stderr, told);
       assert.match((await cli.run('gen', [gguf, '--dump', 'plan'])).stderr, told);
       await cli.refuses('tune', ['show', gguf], 1, [/is ignored: measured with 'tcc 0\.9'/]);
