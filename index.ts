@@ -39,6 +39,8 @@ export interface LoadOptions extends EngineOptions {
   readonly cc?: string;
   /** Progress of generating, compiling and packing. */
   readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
+  /** What the user should know: measurements of the tuner that do not count. */
+  readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -72,6 +74,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
     ...(options.signal ? { signal: options.signal } : {}),
+    ...(options.onNote ? { onNote: options.onNote } : {}),
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
   });
   options.signal?.throwIfAborted();

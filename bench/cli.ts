@@ -9,17 +9,12 @@ import { type HeadMode, headModes } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { kvTypes } from '../runtime/memory.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
+import { createProgram, interrupted, listOf, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import { hostCpu, usableCpus } from '../schemas/host.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { subjects } from './subjects/index.ts';
 import type { Result, Subject } from './subjects/subject.ts';
-
-/** Parser of a list with commas, each part parsed on its own, and counted once. */
-const listOf =
-  <T>(parse: (text: string) => T) =>
-  (text: string): T[] => [...new Set(text.split(',').map((part) => parse(part.trim())))];
 
 const names = Object.keys(subjects);
 const program = createProgram('bench', 'Measures generated libraries on random models of real sizes.')

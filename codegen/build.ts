@@ -9,6 +9,7 @@ import type { Build } from './compile.ts';
 import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
+import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
 import { type PlanOptions, planOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
@@ -23,6 +24,8 @@ export interface BuildOptions {
   readonly packing?: PlanOptions['packing'];
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
+  /** Called with what the user should know: measurements that do not count. */
+  readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
   /** Additional compiler flags (sanitizers). */
   readonly extra?: readonly string[];
@@ -32,9 +35,9 @@ export interface BuildOptions {
 export const buildRoot = (): string => path.join(cacheRoot(), 'builds');
 
 /** What bitnet-tune measured for this CPU and the compiler that would be used; nothing where there is no compiler. */
-export async function adviceHere(cpu: CpuProfile, cc?: string): Promise<Advice> {
+export async function adviceHere(cpu: CpuProfile, cc?: string): Promise<Advice | undefined> {
   const compiler = await findCompiler(isaOf(cpu.isa).family, cc).catch(() => undefined);
-  return compiler ? adviceFor(cpu, compiler) : () => undefined;
+  return compiler && adviceFor(cpu, compiler);
 }
 
 /**
@@ -48,7 +51,10 @@ export async function ensureBuilt(
 ): Promise<Build & { manifest: Manifest }> {
   const isa = isaOf(cpu.isa);
   const compiler = await findCompiler(isa.family, options.cc);
-  const plan = planOf(shape, cpu, { advice: adviceFor(cpu, compiler), packing: options.packing });
+  const advice = adviceFor(cpu, compiler);
+  const ignored = advice.ignored(problems(shape));
+  if (ignored) options.onNote?.(ignored);
+  const plan = planOf(shape, cpu, { advice, packing: options.packing });
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

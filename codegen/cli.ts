@@ -13,6 +13,7 @@ import { CLANG_ADVICE, compile, findCompiler, isSlower, writeFiles } from './com
 import { profileOf, readProfile } from './cpu.ts';
 import { emit, manifestOf } from './emit.ts';
 import { kernelSource } from './generate.ts';
+import { problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { packings } from './packings/index.ts';
 import { kernelsOf, planOf } from './plan.ts';
@@ -78,6 +79,8 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
   // What was measured here counts for this machine only; a named target gives the same files everywhere.
   const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
+  const ignored = advice?.ignored(problems(shape));
+  if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
   const plan = planOf(shape, cpu, { advice, packing: o.packing });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);

@@ -42,7 +42,7 @@ export const FLAGS = [
 ];
 /** Holds the include lines of an instruction set while kernels are compiled. */
 const INTRINSICS = 'intrinsics.h';
-const LIBRARIES = ['-lm', '-lpthread'];
+const LIBRARIES = ['-lm', '-lpthread', '-ldl'];
 
 const clangVersions = [23, 22, 21, 20, 19, 18, 17, 16, 15, 14];
 

@@ -76,7 +76,7 @@ function chooseMatrix(
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
-  const advised = advice?.('decode', n, k);
+  const advised = advice?.kernel('decode', n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
     const offered = candidates(cpu, p, n, k);

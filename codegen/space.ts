@@ -5,6 +5,7 @@
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { neededFeatures, programOf } from './generate.ts';
+import type { Program } from './ir/record.ts';
 import { kernels } from './kernels/index.ts';
 import type { KernelFamily } from './kernels/kernel.ts';
 import type { KernelSpec } from './name.ts';
@@ -17,15 +18,20 @@ export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): K
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
 }
 
-/** Why this kernel cannot be generated; undefined when it can. */
-export function refusal(spec: KernelSpec): string | undefined {
+/** The program of a kernel, or why it cannot be generated. */
+export function attempt(spec: KernelSpec): Program | string {
   try {
-    programOf(spec);
-    return undefined;
+    return programOf(spec);
   } catch (error) {
     if (error instanceof PlanError) return error.message;
     throw error;
   }
+}
+
+/** Why this kernel cannot be generated; undefined when it can. */
+export function refusal(spec: KernelSpec): string | undefined {
+  const program = attempt(spec);
+  return typeof program === 'string' ? program : undefined;
 }
 
 /** The first candidate that can be generated, or the reason why none can. */

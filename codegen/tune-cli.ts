@@ -1,53 +1,87 @@
 #!/usr/bin/env node
-/** bitnet-tune: measures the decode kernels of a model's matrices on this machine and remembers the fastest. */
+/** bitnet-tune: measures the decode kernels of a model's matrices on this machine, remembers what is fastest, and explains it. */
+import { existsSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, interrupted, run, wholeNumber } from '../schemas/command.ts';
-import { LibraryError } from '../schemas/error.ts';
+import { createProgram, duration, interrupted, listOf, oneOf, run, wholeNumber } from '../schemas/command.ts';
+import { LibraryError, PlanError, UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { findCompiler } from './compile.ts';
 import { missingFeatures, profileOf } from './cpu.ts';
 import { problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { shapeOf } from './shape.ts';
-import { type SweepResult, sweep } from './tune.ts';
-import { addWisdom, readWisdom, wisdomFile } from './wisdom.ts';
+import { explain, line } from './tune/explain.ts';
+import { reportOf } from './tune/report.ts';
+import { type Progress, sweep } from './tune/sweep.ts';
+import type { TuningEntry } from './wisdom.ts';
+import {
+  addWisdom,
+  adviceFor,
+  counting,
+  entryFor,
+  keyOf,
+  merge,
+  readWisdom,
+  wisdomFile,
+  writeWisdom,
+} from './wisdom.ts';
+
+const MODEL = 'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)';
 
 const program = createProgram(
   'bitnet-tune',
   'Measures the decode kernels of a model on this machine; later builds use the fastest.',
 )
-  .argument(
-    '[model]',
-    'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)',
-  )
+  .enablePositionalOptions()
+  .argument('[model]', MODEL)
   .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
-  .option('-t, --threads <n>', 'threads that share a matrix (default: physical cores)', wholeNumber(1, 1024))
-  .option('--rounds <n>', 'interleaved rounds; the median counts', wholeNumber(3, 1000), 15)
+  .option(
+    '-t, --threads <n,...>',
+    'numbers of threads that share a matrix (default: physical cores)',
+    listOf(wholeNumber(1, 1024)),
+  )
+  .option('--budget <time>', 'time for everything: 90s, 5m, 1h', duration, duration('5m'))
+  .option('--phase <phases>', 'phases of inference: decode', listOf(oneOf('decode')))
+  .option('--resume', 'leave out what was measured before under the same circumstances')
+  .option('--report <file>', 'write an HTML page with drawings and all data')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--json', 'print one JSON object')
   .addHelpText(
     'after',
     `
 Examples:
-  bitnet-tune bitnet-2b-4t
-  bitnet-tune model.gguf --threads 1 --rounds 31 --json
+  bitnet-tune bitnet-2b-4t --budget 2m --threads 1,2
+  bitnet-tune model.gguf --resume --report report.html
+  bitnet-tune show bitnet-2b-4t             explain what was chosen
+  bitnet-tune merge a.json b.json -o c.json
 
-The fastest are kept in $XDG_CACHE_HOME/bitnet-gen/wisdom.json (default ~/.cache/bitnet-gen).
+What was measured is kept in $XDG_CACHE_HOME/bitnet-gen/wisdom.json (default ~/.cache/bitnet-gen), and after Ctrl-C what is
+known until then.
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
 
 interface Options {
   target: string;
-  threads?: number;
-  rounds: number;
+  threads?: number[];
+  budget: number;
+  resume?: boolean;
+  report?: string;
   cc?: string;
   json?: boolean;
 }
 
-const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
+/** The line while a sweep runs. */
+function describe({ what, n, k, ofRoof, secondsLeft }: Progress): string {
+  const best = ofRoof ? `, best at ${Math.round(100 * ofRoof)} % of a plain read` : '';
+  const left = secondsLeft > 0 ? `${Math.round(secondsLeft)} s left` : 'finishing';
+  return `${n} x ${k}${best}, ${left}; ${what === 'timing' ? 'out of the race' : what}`;
+}
 
 program.action(async (model: string | undefined, o: Options) => {
+  if (o.report !== undefined && !existsSync(path.dirname(path.resolve(o.report))))
+    throw new UsageError(`there is no folder for --report '${o.report}'; make it, or choose another`);
   const shape = shapeOf(model, openModel);
   const cpu = profileOf(o.target);
   const isa = isaOf(cpu.isa);
@@ -55,30 +89,87 @@ program.action(async (model: string | undefined, o: Options) => {
   if (missing.length)
     throw new LibraryError(`this machine cannot measure target '${isa.name}': it lacks ${missing.join(', ')}`);
   // Damaged wisdom is told before the work.
-  readWisdom();
+  const before = readWisdom();
   const compiler = await findCompiler(isa.family, o.cc);
+  const threads = o.threads ?? [defaultThreads()];
   const progress = createProgress();
-  const total = problems(shape).length;
-  const results: SweepResult[] = [];
-  progress.update('measuring matrices', 0, total);
-  for await (const result of sweep(shape, cpu, compiler, o.threads ?? defaultThreads(), o.rounds, interrupted)) {
-    results.push(result);
-    addWisdom([result.entry]);
-    progress.update('measuring matrices', results.length, total);
-    if (o.json) continue;
+  const known = (n: number, k: number, count: number) => entryFor(before, keyOf(cpu, compiler, n, k, count));
+  const entries: TuningEntry[] = [];
+  const tell = (entry: TuningEntry) => {
+    entries.push(entry);
     progress.end();
-    const { key, kernel, read_seconds: read, seconds } = result.entry;
-    const worst = Math.max(...result.measured.map((m) => m.seconds ?? 0));
-    process.stdout.write(
-      `${key.n} x ${key.k}: ${kernel}\n  ${(seconds * 1e6).toFixed(1)} us, ${percent(read / seconds)} of a plain read; slowest of ${result.measured.length} candidates ${(worst * 1e6).toFixed(1)} us\n`,
-    );
-    for (const m of result.measured.filter((c) => c.seconds === undefined))
-      process.stdout.write(`  NOT EXACT, not timed: ${m.kernel}\n`);
+    if (!o.json && !interrupted.aborted) process.stdout.write(line(entry));
+  };
+  if (o.resume)
+    for (const { n, k } of problems(shape))
+      for (const count of threads) {
+        const entry = known(n, k, count);
+        if (entry?.finished) tell(entry);
+      }
+  const asked = {
+    shape,
+    cpu,
+    compiler,
+    threads,
+    seconds: o.budget,
+    isKnown: (n: number, k: number, count: number) => Boolean(o.resume && known(n, k, count)?.finished),
+    onProgress: (at: Progress) => progress.update(describe(at), at.done, at.total),
+    signal: interrupted,
+  };
+  try {
+    for await (const entry of sweep(asked)) {
+      addWisdom([entry]);
+      tell(entry);
+    }
+  } finally {
+    progress.end();
   }
-  progress.end();
-  if (o.json)
-    process.stdout.write(`${JSON.stringify({ wisdom: wisdomFile(), compiler: compiler.label, results }, null, 2)}\n`);
-  else process.stdout.write(`kept in ${wisdomFile()}\n`);
+  const replaced = o.report !== undefined && existsSync(o.report);
+  if (o.report !== undefined) writeFileSync(o.report, reportOf(shape.name, entries));
+  if (o.json) {
+    const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, entries };
+    process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+    return;
+  }
+  process.stdout.write(`kept in ${wisdomFile()}\n`);
+  if (o.report !== undefined) process.stdout.write(`report in ${o.report}${replaced ? ', replaced' : ''}\n`);
 });
+
+program
+  .command('show')
+  .description('Explains what was chosen for a model on this machine, among which candidates, and why.')
+  .argument('[model]', MODEL)
+  .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
+  .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
+  .option('--json', 'print one JSON object')
+  .action(async (model: string | undefined, o: Options) => {
+    const shape = shapeOf(model, openModel);
+    const cpu = profileOf(o.target);
+    const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
+    const sizes = problems(shape);
+    const entries = counting(readWisdom().entries, cpu, compiler).filter(({ key }) =>
+      sizes.some(({ n, k }) => n === key.n && k === key.k),
+    );
+    const ignored = adviceFor(cpu, compiler).ignored(sizes);
+    if (!entries.length)
+      throw new PlanError(ignored ?? `nothing was measured for ${shape.name} on this machine; run bitnet-tune`);
+    if (ignored) process.stderr.write(`bitnet-tune: ${ignored}\n`);
+    process.stdout.write(o.json ? `${JSON.stringify({ entries }, null, 2)}\n` : entries.map(explain).join('\n'));
+  });
+
+program
+  .command('merge')
+  .description('Joins two wisdom files; of two entries about the same thing the second file has the later word.')
+  .argument('<a>')
+  .argument('<b>')
+  .requiredOption('-o, --output <file>', 'where to write')
+  .action((a: string, b: string, { output }: { output: string }) => {
+    for (const file of [a, b])
+      if (!existsSync(file))
+        throw new UsageError(`there is no wisdom file '${file}'; give files that bitnet-tune wrote`);
+    const merged = merge(readWisdom(a), readWisdom(b));
+    writeWisdom(merged, output);
+    process.stdout.write(`${merged.entries.length} entries in ${output}\n`);
+  });
 
 await run(program);

@@ -265,6 +265,9 @@ async function generate(model: string | undefined, positional: string | undefine
     pages: o.pages,
     kv: kvTypes[o.kv],
     signal: interrupted,
+    onNote: (note) => {
+      if (!o.quiet) process.stderr.write(`bitnet-run: ${note}\n`);
+    },
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
     ...(o.threads ? { threads: o.threads } : {}),

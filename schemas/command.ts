@@ -57,6 +57,19 @@ export const oneOf =
     return text as T;
   };
 
+/** Parser of a list with commas, each part parsed on its own, and counted once. */
+export const listOf =
+  <T>(parse: (text: string) => T) =>
+  (text: string): T[] => [...new Set(text.split(',').map((part) => parse(part.trim())))];
+
+/** Parser of a time: `90s`, `5m`, `1h`. @returns seconds, at least one */
+export function duration(text: string): number {
+  const [, value, unit] = /^(\d+(?:\.\d+)?)([smh])$/.exec(text.trim()) ?? [];
+  const seconds = Number(value) * ({ s: 1, m: 60, h: 3600 }[unit as 's' | 'm' | 'h'] ?? Number.NaN);
+  if (!(seconds >= 1)) throw new InvalidArgumentError('It must be a time of a second or more, like 90s, 5m or 1h');
+  return seconds;
+}
+
 /**
  * Runs a program; errors for people become one line and exit code 1, or 2 for wrong usage. Ctrl-C aborts `interrupted` and gives
  * 130; a second one ends the program where it is.

@@ -183,7 +183,7 @@ describe('bad input', () => {
       ['gen', ['--unknown'], /--unknown/],
       ['gen', ['--dump', 'all'], /'all'.*plan, program, c/],
       ['gen', ['--target', 'scalar', '--cpu', 'x.json'], /not both/],
-      ['tune', ['--rounds', '1'], /'1'.*whole number from 3/],
+      ['tune', ['--budget', '10'], /'10'.*a time of a second or more, like 90s, 5m or 1h/],
     ];
     it(`${cases.length} command lines`, async () => {
       await Promise.all(cases.map(([program, args, says]) => cli.refuses(program, args, 2, [says])));

@@ -188,6 +188,12 @@ const dotProducts = {
   },
 } satisfies Partial<KernelFamily>;
 
+/** Most lines that are unrolled entirely: 160 take clang 19 a second or two, and 40 KB of code are more than the L1 cache holds. */
+const MOST_LINES = 160;
+/** All lines of a row, where that is worth a try: with the packing's own prefetch. */
+const entirely = (p: Packing, k: number, variant: string): number[] =>
+  variant === p.prefetch && linesOf(p, k) <= MOST_LINES ? [linesOf(p, k)] : [];
+
 /** One vector. */
 export const gemv: KernelFamily = {
   ...dotProducts,
@@ -196,7 +202,7 @@ export const gemv: KernelFamily = {
   product: {
     candidates: (cpu, p, n, k) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
+        [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map(
           (lines): KernelSpec => ({
             op: 'gemv',
             act: 'i8',

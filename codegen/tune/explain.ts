@@ -1,0 +1,58 @@
+/** What was measured, in words: a line for each problem while a sweep goes on, and the whole story for `bitnet-tune show`. */
+import type { TuningEntry, TuningSample } from '../wisdom.ts';
+
+const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
+const us = (seconds: number) => (seconds * 1e6).toFixed(1);
+const threads = (n: number) => `${n} thread${n === 1 ? '' : 's'}`;
+
+/** Weights a second, in thousand millions. */
+export const rateOf = ({ n, k }: TuningEntry['key'], seconds: number): number => (n * k) / seconds / 1e9;
+
+/** A candidate's sample. */
+export const sampleOf = (entry: TuningEntry, kernel: string): TuningSample | undefined =>
+  entry.candidates.find((c) => c.kernel === kernel);
+
+/** The result of a problem, two lines and one for each kernel that is not exact. */
+export function line(entry: TuningEntry): string {
+  const { key, kernel, candidates, inexact } = entry;
+  const best = sampleOf(entry, kernel)!;
+  const byDefault = sampleOf(entry, entry.default_kernel);
+  const compared =
+    kernel === entry.default_kernel
+      ? "the plan's own choice"
+      : byDefault
+        ? `the plan's own choice takes ${percent(byDefault.seconds / best.seconds)} of its time`
+        : "the plan's own choice was not measured";
+  return [
+    `${key.n} x ${key.k}, ${threads(key.threads)}: ${kernel}`,
+    `  ${us(best.seconds)} us, ${percent(best.roof)} of a plain read, of ${candidates.length} candidates; ${compared}`,
+    ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
+    '',
+  ].join('\n');
+}
+
+/** Everything about a problem: why, all candidates with times and spread, what was not measured. */
+export function explain(entry: TuningEntry): string {
+  const { key, kernel, why, finished, candidates, inexact, untried, refused, hopeless } = entry;
+  const mark = (c: TuningSample) =>
+    c.kernel === kernel ? 'chosen' : c.kernel === entry.default_kernel ? 'default' : '';
+  const rows = candidates.map((c) => {
+    const cells = [us(c.seconds), `${us(c.low)}-${us(c.high)}`, percent(c.roof), String(c.rounds), mark(c)];
+    return `  ${cells.map((cell, i) => cell.padStart([10, 21, 9, 7, 8][i]!)).join(' ')}  ${c.kernel}`;
+  });
+  const left = [
+    [untried, 'for lack of time'],
+    [refused, 'as they cannot be generated (registers, words)'],
+    [hopeless, 'as the estimate rules them out'],
+  ] as const;
+  return [
+    `${key.phase}, ${key.n} x ${key.k}, ${threads(key.threads)}: ${kernel}`,
+    `  why: ${why}${finished ? '' : '; the sweep was interrupted'}`,
+    `  on ${key.cpu}, ${key.compiler}; plain reads: ${(entry.read_rate / 1e9).toFixed(1)} GB/s`,
+    `  ${['median us', 'quartiles us', 'of read', 'rounds', ''].map((h, i) => h.padStart([10, 21, 9, 7, 8][i]!)).join(' ')}  candidate`,
+    ...rows,
+    ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
+    ...left.flatMap(([count, reason]) => (count ? [`  not measured: ${count} ${reason}`] : [])),
+    '',
+  ].join('\n');
+}

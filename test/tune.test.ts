@@ -1,0 +1,219 @@
+/**
+ * The sweep from the inside: whom the exactness gate catches, how a race finds the fastest, what the statistics say, and what the
+ * report shows.
+ */
+import { strict as assert } from 'node:assert';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { execa } from 'execa';
+import { findCompiler } from '../codegen/compile.ts';
+import { hostProfile, nativeProfile, runnableIsas } from '../codegen/cpu.ts';
+import { kernelSource } from '../codegen/generate.ts';
+import { isaOf } from '../codegen/isa/index.ts';
+import { parse } from '../codegen/name.ts';
+import { fieldOf } from '../codegen/tune/candidates.ts';
+import { newStanding, race, winnerOf } from '../codegen/tune/halving.ts';
+import { reportOf } from '../codegen/tune/report.ts';
+import { isFaster, spread } from '../codegen/tune/statistics.ts';
+import { sweep } from '../codegen/tune/sweep.ts';
+import type { TuningEntry } from '../codegen/wisdom.ts';
+import { skip } from './fixtures.ts';
+import { smallShape } from './write-model.ts';
+
+describe('the tuner', () => {
+  it('quartiles, and a signed-rank test that needs six rounds and forgives outliers', () => {
+    assert.deepEqual(spread([4, 1, 3, 2, 5]), { median: 3, low: 2, high: 4 });
+    const slow = [10, 11, 12, 10, 11, 12, 10, 11, 12, 13];
+    const fast = slow.map((s, i) => s - 1 - i / 100);
+    assert.ok(isFaster(fast, slow));
+    assert.ok(!isFaster(slow, fast));
+    const twice = (values: readonly number[]) => [...values, ...values];
+    assert.ok(isFaster(twice(fast).with(4, 50), twice(slow)), 'one outlier');
+    assert.ok(!isFaster(fast.slice(0, 5), slow.slice(0, 5)), 'too few rounds');
+    assert.ok(!isFaster(slow, slow));
+    const mixed = slow.map((s, i) => s + (i % 2 ? 1 : -1.01));
+    assert.ok(!isFaster(mixed, slow), 'half of the rounds each');
+  });
+
+  /** Runs a race of kernels with known times. @param seconds of a candidate in a round */
+  async function raceOf(count: number, seconds: (who: number, round: number) => number, roof = 0.1) {
+    const standing = newStanding(count);
+    let round = 0;
+    let turns = 0;
+    await race(
+      {
+        count,
+        until: performance.now() + 60,
+        time: async (who, rounds) => {
+          const first = round;
+          round += rounds;
+          turns += rounds * who.length;
+          await new Promise((resolve) => setImmediate(resolve));
+          const all = Array.from({ length: rounds }, (_, r) => first + r);
+          return { seconds: all.map((r) => who.map((i) => seconds(i, r))), roof: all.map(() => roof) };
+        },
+      },
+      standing,
+    );
+    return { standing, turns };
+  }
+  const noise = (who: number, round: number) => 0.02 * Math.sin(who * 12.9 + round * 78.2);
+
+  it('a race ends with the fastest, and the slow leave early; the first takes part to the end', async () => {
+    const { standing } = await raceOf(60, (who, round) => 1 + Math.abs(who - 41) / 50 + noise(who, round));
+    assert.deepEqual(winnerOf(standing), { winner: 41, fastest: 41 });
+    assert.ok(standing.finalists.includes(0));
+    assert.ok(standing.samples[59]!.length < standing.samples[41]!.length / 2);
+    assert.equal(standing.samples[41]!.length, standing.roof.length);
+    assert.equal(standing.samples[0]!.length, standing.roof.length);
+    assert.ok(!standing.atRoof);
+  });
+
+  it('among equals the first wins; at the roof the search ends', async () => {
+    const equal = await raceOf(20, (who, round) => 1 + noise(who, round));
+    assert.equal(winnerOf(equal.standing).winner, 0);
+    const early = await raceOf(60, (who, round) => 1 + who / 50 + noise(who, round), 0.99);
+    assert.ok(early.standing.atRoof);
+    assert.ok(early.turns < equal.turns + 60 * 12);
+    assert.equal(winnerOf(early.standing).winner, 0);
+  });
+
+  it('the field begins with what the plan takes, and with each packing', () => {
+    const cpu = nativeProfile();
+    const { candidates } = fieldOf(cpu, 96, 160, '');
+    const preferred = candidates.at(-1)!.name;
+    assert.equal(fieldOf(cpu, 96, 160, preferred).candidates[0]!.name, preferred);
+    const packings = new Set(candidates.map(({ packing }) => packing.token));
+    assert.deepEqual(new Set(candidates.slice(0, packings.size).map(({ packing }) => packing.token)), packings);
+    assert.equal(new Set(candidates.map(({ name }) => name)).size, candidates.length);
+  });
+
+  describe('the report', () => {
+    const cpu = nativeProfile();
+    const candidates = fieldOf(cpu, 96, 160, '').candidates.map(({ name }, i) => {
+      const seconds = 1e-6 * (1 + i / 100);
+      return { kernel: name, seconds, low: seconds, high: seconds, rounds: 9, roof: 0.9, cached_seconds: seconds / 2 };
+    });
+    const kernel = candidates[0]!.kernel;
+    const key = { features: cpu.features, caches: cpu.cache, phase: 'decode', n: 96, k: 160, threads: 2 } as const;
+    const entry: TuningEntry = {
+      key: { ...key, cpu: 'a <fast> & "new" CPU', compiler: 'cc', generator: '0' },
+      ...{ kernel, why: 'it is a </script> test', finished: true, read_rate: 3e10, default_kernel: kernel, candidates },
+      ...{ inexact: [], untried: 0, refused: 0, hopeless: 0 },
+    };
+    const page = reportOf('tiny', [entry]);
+
+    it('is one file: no address but the namespaces of w3.org, and all data inside', () => {
+      const addresses = [...page.matchAll(/\b(?:https?:)?\/\/[^\s"'<>]+/g)].map(([address]) => address);
+      assert.deepEqual([...new Set(addresses)], ['http://www.w3.org/2000/svg']);
+      assert.doesNotMatch(page, /\b(?:src|href)=|@import|url\(/);
+      const data = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page)![1]!;
+      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry] });
+      assert.doesNotMatch(page, /NaN|undefined|Infinity|<fast>/);
+    });
+
+    it('is drawn by a browser', async function () {
+      const names = ['chromium', 'chromium-browser', 'google-chrome'];
+      const browser = names.find((name) => spawnSync(name, ['--version']).status === 0);
+      if (!browser) return skip(this, `there is no browser (${names.join(', ')})`);
+      const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-report-'));
+      try {
+        const [file, picture] = ['report.html', 'report.png'].map((name) => path.join(folder, name)) as [
+          string,
+          string,
+        ];
+        // The page says in its title what the browser made of it.
+        const measured = `<script>document.title = [...document.querySelectorAll('svg')].map((s) => {
+          const { width, height } = s.getBoundingClientRect();
+          return width > 100 && height > 20 && s.getBBox().width > 100 ? 'drawn' : 'empty';
+        }).join(' ');</script>`;
+        writeFileSync(file, page.replace('</body>', `${measured}</body>`));
+        const flags = [
+          '--headless',
+          '--no-sandbox',
+          '--disable-gpu',
+          `--user-data-dir=${path.join(folder, 'profile')}`,
+        ];
+        const shot = await execa(browser, [...flags, `--screenshot=${picture}`, `file://${file}`]);
+        assert.ok(statSync(picture).size > 10_000, shot.stderr);
+        const { stdout } = await execa(browser, [...flags, '--dump-dom', `file://${file}`]);
+        const kinds = new Set(candidates.map((c) => `${parse(c.kernel).op} ${parse(c.kernel).weight}`));
+        const title = /<title>(.*?)<\/title>/.exec(stdout)![1]!;
+        assert.equal(title, Array.from({ length: 2 + kinds.size }, () => 'drawn').join(' '));
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    });
+  });
+
+  describe('the exactness gate', () => {
+    /** Sweeps one problem; candidates that prefetch 4 KB ahead have a bug. @returns what is said of them */
+    async function sweepWith(plant: (text: string) => string, isa = isaOf(nativeProfile().isa)): Promise<string[]> {
+      const planted: string[] = [];
+      const entries: TuningEntry[] = [];
+      for await (const entry of sweep({
+        // An int16 sum of 640 products can overflow: 640 x 2 x 127 > 32,767.
+        shape: smallShape({ layers: 1, hidden: 640, heads: 10, kvHeads: 10, intermediate: 640, context: 64 }),
+        cpu: hostProfile(isa),
+        compiler: await findCompiler(isa.family),
+        threads: [1],
+        seconds: 6,
+        textOf: ({ name, spec }) => {
+          const { text } = kernelSource(spec);
+          const changed = spec.variant === 'p4096' ? plant(text) : text;
+          if (changed !== text) planted.push(name);
+          return changed;
+        },
+        onProgress: () => {},
+        signal: new AbortController().signal,
+      }))
+        entries.push(entry);
+      const [{ inexact, candidates, kernel }] = entries as [TuningEntry];
+      assert.ok(planted.length > 0, 'nothing was planted');
+      assert.deepEqual(inexact.map((bad) => bad.kernel).sort(), planted.sort());
+      for (const timed of [kernel, ...candidates.map((c) => c.kernel)])
+        assert.ok(!planted.includes(timed), `${timed} was timed`);
+      return inexact.map(({ problem }) => problem);
+    }
+    const wrong = /^random: row \d+ is -?\d+ instead of -?\d+$/;
+
+    it('catches an off-by-one in k', async () => {
+      for (const problem of await sweepWith((text) => text.replace('(x + ', '(x + 1 + '))) assert.match(problem, wrong);
+    });
+
+    it('catches a wrong field and a wrong half of a table', async () => {
+      const mask = await sweepWith((text) => text.replace(/\(char\)12\b|\(12\)/, '(char)3'));
+      for (const problem of mask) assert.match(problem, wrong);
+      // Tables that do not fit one register have two halves; packings without tables stay as they are.
+      const tables = await sweepWith((text) => text.replace('(low, ', '(high, ')).catch((error: Error) => error);
+      if (Array.isArray(tables)) for (const problem of tables) assert.match(problem, wrong);
+      else assert.match(tables.message, /nothing was planted/);
+    });
+
+    it('catches an int16 sum that is flushed too late, by the worst case', async function () {
+      const isa = runnableIsas().find(({ dot }) => dot.limit <= 32767);
+      if (!isa) return skip(this, 'no instruction set of this CPU has int16 sums');
+      const late = await sweepWith((text) => {
+        const [loop, all, step] = /for \(long chunk = 0; chunk < (\d+); chunk \+= (\d+)\)/.exec(text) ?? [];
+        // A chunk that is unrolled has no loop to be made longer.
+        if (!loop || !text.includes(`i < ${step};`)) return text;
+        return text.replace(loop, loop.replace(`+= ${step}`, `+= ${all}`)).replace(`i < ${step};`, `i < ${all};`);
+      }, isa);
+      // Random data do not show it.
+      for (const problem of late) assert.match(problem, /^all \+-1 and 127: row \d+ is /);
+    });
+
+    it('catches crashes, foreign writes and compile errors', async () => {
+      for (const [code, says] of [
+        ['__builtin_trap();', /Illegal instruction|Trace/],
+        ['*(volatile int *)8 = 0;', /Segmentation fault/],
+        ['y[-3] = 0;', /writes outside the result/],
+        ['nonsense;', /error/],
+      ] as const)
+        for (const problem of await sweepWith((text) => text.replace('  BN_ASSERT(0 <= t0', `  ${code}\n$&`)))
+          assert.match(problem, says, code);
+    });
+  });
+});
