@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** bitnet-run: generates text with a model, building whatever is missing. */
-import { existsSync, fstatSync, statSync } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { existsSync, fstatSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describeModel, type Loaded, load, targets } from '../index.ts';
 import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
@@ -10,6 +10,7 @@ import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import { type Generation, type HeadMode, headModes } from './engine.ts';
 import { type Pages, pages } from './library.ts';
+import { checkLogits, writeLogits } from './logits-file.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
 import { createSampler } from './sampler.ts';
@@ -180,36 +181,6 @@ function promptTokens(loaded: Loaded, text: string | undefined, o: Options): num
   return tokens;
 }
 
-/** Refuses early what writeLogits would fail on after all the work; renaming onto a device would replace it. */
-function checkLogits(file: string): void {
-  const there = statSync(file, { throwIfNoEntry: false });
-  if (there && !there.isFile()) throw new UsageError(`--logits '${file}' is not an ordinary file; give another name`);
-  if (!existsSync(path.dirname(file))) throw new UsageError(`--logits '${file}': there is no such folder; create it`);
-}
-
-/** Writes the logits of every prompt position, aside first. */
-async function writeLogits(loaded: Loaded, tokens: readonly number[], file: string): Promise<void> {
-  const aside = `${file}.${process.pid}`;
-  const replaced = existsSync(file);
-  const out = await open(aside, 'wx').catch((error) => {
-    throw new UsageError(`cannot write logits to '${file}': ${error.message}`);
-  });
-  try {
-    for (let done = 0; done < tokens.length; done += 64) {
-      const logits = loaded.engine.evaluate(tokens.slice(done, done + 64), true);
-      await out.writeFile(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
-      interrupted.throwIfAborted();
-    }
-    await out.close();
-    await rename(aside, file);
-  } catch (error) {
-    await out.close().catch(() => undefined);
-    await rm(aside, { force: true });
-    throw error;
-  }
-  if (replaced) process.stderr.write(`bitnet-run: replaced ${file}\n`);
-}
-
 const nameOf = ({ source }: Loaded) => path.basename(path.resolve(source.path));
 /** Tokens per second, to a tenth. */
 const rate = (tokens: number, ms: number) => (ms > 0 ? Math.round((tokens / ms) * 10000) / 10 : 0);
@@ -292,7 +263,7 @@ async function generate(model: string | undefined, positional: string | undefine
         `the prompt has ${tokens.length} tokens, but the context holds ${engine.context}; shorten it or give --ctx ${tokens.length + o.nPredict}`,
       );
     if (o.logits !== undefined) {
-      await writeLogits(loaded, tokens, o.logits);
+      await writeLogits(engine, tokens, o.logits, interrupted);
       engine.rewind(0);
     }
     const live = !o.json;

@@ -32,6 +32,7 @@ export const offsetsSpec = (p: Packing, isa: string, k: number, lines: number, r
   variant: `r${rows}`,
 });
 
+/** The first step. */
 export const tableOffsets: KernelFamily = {
   source: 'table-offsets.ts',
   formula: 'offsets[row][group of 4 k] = bytes of an entry * sum_i 3^i (W[row][k_i] + 1)',

@@ -29,6 +29,7 @@ export const resultsSpec = (isa: string, stride: number, rows: number): KernelSp
   variant: `r${rows}`,
 });
 
+/** The last step. */
 export const tableResults: KernelFamily = {
   source: 'table-results.ts',
   formula: 'y[t][row] += sums[row][t]; sums = 0',

@@ -36,6 +36,7 @@ export const sumsSpec = (p: Packing, isa: string, k: number, lines: number, rows
   variant: `r${rows}`,
 });
 
+/** The second step. */
 export const tableSums: KernelFamily = {
   source: 'table-sums.ts',
   formula: 'sums[row][t] += sum over the k of a block W[row][k] x[t][k]',
