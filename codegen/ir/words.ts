@@ -356,7 +356,7 @@ export const words = {
   pin: {
     args: ['dots'],
     result: 'dots',
-    doc: 'the same sums; where compilers would add products to each other first, for want of nothing but registers, it stops them',
+    doc: 'the same sums; stops compilers that would reorder dot steps, or add products to each other first, until registers run out',
     meaning: (_m, acc: V) => acc,
   },
   dot_flush: {

@@ -17,7 +17,7 @@
  * (2^31 - 1) / 2,032 = 1,056,832 of them, k = 8,454,656: they are never flushed in between, and check() would refuse a longer k.
  * Tile: tokens x rows of a line x k of one step; variant as in dot-products.ts.
  */
-import type { Affine, Value } from '../ir/record.ts';
+import type { Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
@@ -39,6 +39,7 @@ export const mmla: KernelFamily = {
     'field',
     'dot_zero',
     'mat_next',
+    'pin',
     'dot_flush',
     'splat_int',
     'zip_low',
@@ -49,9 +50,8 @@ export const mmla: KernelFamily = {
   ],
 
   batch: (isa, p, n, k) => {
-    // Sums, a line, codes of two fields, two rows of them, activations and a mask.
-    const fits = (tokens: number) =>
-      (tokens + 3) * vectorsOf(p, isa) + 2 + tokens / 2 + tableRegisters(p, isa) <= isa.registers;
+    // Sums, rows, a line, two codes, activations and a mask.
+    const fits = (tokens: number) => (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
     return BATCHES.filter(fits).map((tokens) => batchSpec('mmla', isa, p, n, k, [tokens, p.rows, step]));
   },
@@ -60,6 +60,7 @@ export const mmla: KernelFamily = {
     const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec, 8);
     const vectors = range(vectorsOf(p, isa));
     const pairs = range(tokens / 2);
+    const fields = p.lineK / 4;
     const unpack = p.unpacker(b, isa, 'codes');
 
     b.loop('tile', t0, t1, 1, (tile) => {
@@ -67,38 +68,41 @@ export const mmla: KernelFamily = {
       const sums = vectors.map((v) =>
         HALVES.map((_, h) => pairs.map((t) => b.variable(`dots_v${v}_h${h}_t${t}`, 'dot_zero'))),
       );
-      /** Codes of k .. k+3 and of k+4 .. k+7, by all tokens. */
-      const multiply = (first: readonly Value[], second: readonly Value[], from: Affine, tag: string) => {
-        const xs = pairs.map((t) =>
-          b.let(`x${tag}_t${t}`, 'load_pair8', at(x, from, 2 * t * ldx), at(x, from, (2 * t + 1) * ldx)),
-        );
-        sums.forEach((own, v) => {
-          own.forEach((sum, h) => {
-            const rows = b.let(`rows${tag}_v${v}_h${h}`, HALVES[h]!, first[v]!, second[v]!);
-            sum.forEach((s, t) => {
-              b.set(s, 'mat_next', s, rows, xs[t]!);
-            });
-          });
-        });
-      };
       b.chunks('i', lines, spec.tile[2]! / p.lineK, (base, count, rest) => {
-        let waiting: { readonly codes: Value[]; readonly from: Affine; readonly tag: string } | undefined;
-        for (const u of range(count)) {
-          const line = plus(base, u);
-          const address = at(row, times(line, p.lineBytes));
-          prefetch(address, u);
-          unpack.fields(loadLine(b, p, isa, address, `${rest}_l${u}`), `${rest}_l${u}`).forEach((field, g) => {
-            const codes = field();
-            if (waiting) multiply(waiting.codes, codes, waiting.from, waiting.tag);
-            waiting = waiting
-              ? undefined
-              : { codes, from: plus(times(line, p.lineK), 4 * g), tag: `${rest}_l${u}_g${g}` };
+        /** Fields of a line, for each vector of rows on its own, so that few codes live at once. */
+        const opened: (readonly (() => Value[])[])[][] = [];
+        const open = (u: number) => {
+          const line = at(row, times(plus(base, u), p.lineBytes));
+          prefetch(line, u);
+          const tag = `${rest}_l${u}`;
+          return loadLine(b, p, isa, line, tag).map((bytes, v) => unpack.fields([bytes], `${tag}_r${v}`));
+        };
+        const code = (f: number, v: number): Value => {
+          const u = Math.floor(f / fields);
+          opened[u] ??= open(u);
+          return opened[u][v]![f % fields]!()[0]!;
+        };
+        for (let f = 0; f < count * fields; f += 2) {
+          const tag = `${rest}_f${f}`;
+          const rows = vectors.map((v) => {
+            const first = code(f, v);
+            const last = f + 1 === count * fields;
+            const second = last ? b.let(`none${tag}_r${v}`, 'field', first, 0, 0) : code(f + 1, v);
+            return HALVES.map((zip, h) => b.let(`rows${tag}_r${v}_h${h}`, zip, first, second));
           });
+          for (const t of pairs) {
+            const from = plus(times(base, p.lineK), 4 * f);
+            const xt = b.let(`x${tag}_t${t}`, 'load_pair8', at(x, from, 2 * t * ldx), at(x, from, (2 * t + 1) * ldx));
+            rows.forEach((halves, v) => {
+              halves.forEach((codes, h) => {
+                const sum = sums[v]![h]![t]!;
+                b.set(sum, 'mat_next', sum, codes, xt);
+                // clang would bring the look-ups of the next line forward, and spill.
+                b.set(sum, 'pin', sum);
+              });
+            });
+          }
         }
-        if (!waiting) return;
-        const { codes, from, tag } = waiting;
-        const none = b.let('none', 'field', codes[0]!, 0, 0);
-        multiply(codes, Array(codes.length).fill(none), from, tag);
       });
 
       const zero = b.let('zero', 'splat_int', b.let('nothing', 'integer', 0));

@@ -147,7 +147,7 @@ export function parameters(b: Recorder, spec: KernelSpec, width = 4) {
   const x = b.pointer('x', {
     element: 'i8',
     access: 'in',
-    extent: (tokens - 1) * ldx + roundUp(lines * p.lineK, width),
+    extent: (tokens - 1) * ldx + (lines - 1) * p.lineK + roundUp(p.lineK, width),
     doc:
       tokens === 1
         ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
