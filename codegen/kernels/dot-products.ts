@@ -13,12 +13,11 @@
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
 import { at, plus, times } from '../ir/record.ts';
-import type { KernelSpec } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { BATCHES, batchSpec, parameters, tableRegisters, ternaryProduct } from './ternary.ts';
+import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -123,34 +122,16 @@ export const gemv: KernelFamily = {
   product: {
     candidates: (cpu, p, n, k) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map(
-          (lines): KernelSpec => ({
-            op: 'gemv',
-            act: 'i8',
-            weight: p.token,
-            out: 'i32',
-            shape: { n, k },
-            tile: [1, p.rows, lines * p.lineK],
-            isa: cpu.isa,
-            variant,
-          }),
+        [...new Set([p.unroll, 1, 2, 4, 8, 16])].map((lines) =>
+          productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
         ),
       ),
   },
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
-        (k, i): KernelSpec => ({
-          op: 'gemv',
-          act: 'i8',
-          weight: p.token,
-          out: 'i32',
-          shape: { n: p.rows * 3 + i - 2, k },
-          tile: [1, p.rows, p.lineK * 4],
-          isa: isa.name,
-          variant: i % 2 ? p.prefetch : 'p8192',
-        }),
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
+        productSpec('gemv', isa.name, p, p.rows * 3 + i - 2, k, [1, p.rows, p.lineK * 4], i % 2 ? p.prefetch : 'p8192'),
       ),
     ),
 };
@@ -164,7 +145,7 @@ export const gemm: KernelFamily = {
     // Sums, a line, its codes, an activation, products and a mask.
     const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
     // One line a step: that is work enough, and keeps the code small.
-    return BATCHES.filter(fits).map((tokens) => batchSpec('gemm', isa, p, n, k, [tokens, p.rows, p.lineK]));
+    return BATCHES.filter(fits).map((tokens) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, p.lineK]));
   },
 
   samples: (isa) => packingsFor(isa).flatMap((p) => gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1)),

@@ -13,7 +13,7 @@
  * the next: a step is two lines where a line has an odd number of fields. Beside a field that is left over in the end, codes are 0
  * (and whatever activations). A sum is [row][token] in each 2 x 2 block; interleaving sorts them at the end of a tile.
  *
- * Bounds: codes <= 2 and |x| <= 127 are s8 as well as u8 x s8. A step adds at most 8 * 2 * 127 = 2,032 to a partial sum, which holds
+ * Bounds: codes <= 2 are the same as u8 and as s8; |x| <= 127. A step adds at most 8 * 2 * 127 = 2,032 to a partial sum, which holds
  * (2^31 - 1) / 2,032 = 1,056,832 of them, k = 8,454,656: they are never flushed in between, and check() would refuse a longer k.
  * Tile: tokens x rows of a line x k of one step; variant as in dot-products.ts.
  */
@@ -23,7 +23,7 @@ import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { BATCHES, batchSpec, parameters, tableRegisters, ternaryProduct } from './ternary.ts';
+import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
 
 const HALVES = ['zip4_low', 'zip4_high'] as const;
 
@@ -53,7 +53,7 @@ export const mmla: KernelFamily = {
     // Sums, rows, a line, two codes, activations and a mask.
     const fits = (tokens: number) => (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
-    return BATCHES.filter(fits).map((tokens) => batchSpec('mmla', isa, p, n, k, [tokens, p.rows, step]));
+    return BATCHES.filter(fits).map((tokens) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, step]));
   },
 
   record: (b, spec, isa) => {
@@ -112,7 +112,7 @@ export const mmla: KernelFamily = {
       sums.forEach((own, v) => {
         pairs.forEach((pair) => {
           const id = `_v${v}_t${pair}`;
-          // token 0, token 1 of row after row; log2 lanes rounds of interleaving: token 0 of all rows, then token 1.
+          // [row][token] over both halves; log2 lanes rounds of interleaving make it [token][row].
           let both = own.map((sum, h) => b.let(`acc${id}_h${h}`, 'dot_flush', zero, sum[pair]!));
           for (let round = 1; round < isa.lanes; round *= 2)
             both = (['zip_low', 'zip_high'] as const).map((zip, h) =>

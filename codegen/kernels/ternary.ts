@@ -107,24 +107,16 @@ export const BATCHES = [2, 4, 8];
 export const tableRegisters = (p: Packing, isa: Isa): number =>
   p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
 
-/** A kernel for as many tokens as the tile says. */
-export const batchSpec = (
+/** The spec of a product kernel; its tile begins with its tokens. */
+export const productSpec = (
   op: string,
-  isa: Isa,
+  isa: string,
   p: Packing,
   n: number,
   k: number,
   tile: readonly number[],
-): KernelSpec => ({
-  op,
-  act: 'i8',
-  weight: p.token,
-  out: 'i32',
-  shape: { n, k },
-  tile,
-  isa: isa.name,
-  variant: p.prefetch,
-});
+  variant = p.prefetch,
+): KernelSpec => ({ op, act: 'i8', weight: p.token, out: 'i32', shape: { n, k }, tile, isa, variant });
 
 /**
  * Declares the parameters of a product kernel (`bn_gemv` in templates/internal.h), and tells the sizes in its spec.
