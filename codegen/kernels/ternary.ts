@@ -171,12 +171,15 @@ export const ternaryProduct = {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
     const tokens = spec.tile[0]!;
-    const { trits, x, sums } = dotExample(n, k, tokens, activationStride(k), random, extreme);
+    // The buffers of one token end where the kernel's last access does.
+    const one = tokens === 1;
+    const stride = one ? linesOf(p, k) * p.lineK : activationStride(k);
+    const { trits, x, sums } = dotExample(n, k, tokens, stride, random, extreme);
     return {
       w: pack(p, trits, n, k),
       x,
       sums,
-      y: new Int32Array(tokens * productStride(p, n)),
+      y: new Int32Array(one ? tilesOf(p, n) * p.rows : tokens * productStride(p, n)),
       t0: 0,
       t1: tilesOf(p, n),
     };
