@@ -137,7 +137,7 @@ describe('schemas', () => {
   const valid: Record<SchemaName, () => Record<string, unknown>> = {
     model: () => ({ ...demoShape() }),
     cpu: () => ({ ...profileOf('scalar') }),
-    tuning: () => ({ version: 1, entries: [] }),
+    tuning: () => ({ version: 2, entries: [] }),
     manifest: () => ({ ...manifestOf(planOf(demoShape(), profileOf('scalar'))) }),
   };
   for (const name of Object.keys(valid) as SchemaName[])
