@@ -6,6 +6,7 @@ import { helpersOf, printFunction } from './ir/print.ts';
 import type { Param, Program } from './ir/record.ts';
 import { Recorder } from './ir/record.ts';
 import type { VectorWord } from './ir/words.ts';
+import { words as vocabulary } from './ir/words.ts';
 import { isaOf } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 import { kernels } from './kernels/index.ts';
@@ -62,14 +63,22 @@ const plural = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
 function numbers(program: Program, isa: Isa): string[] {
   const { largestSum, largestCode } = analyse(program, isa);
   const { words, loaded, live } = hotLoopCost(program, isa);
-  const counted = Object.entries({ dot_next: 'dot step', fma: 'multiply-add', broadcast4: 'broadcast', field: 'field' })
+  const counted = Object.entries({
+    dot_next: 'dot step',
+    mat_next: 'matrix step',
+    fma: 'multiply-add',
+    broadcast4: 'broadcast',
+    field: 'field',
+  })
     .filter(([word]) => words[word])
     .map(([word, what]) => plural(words[word]!, what));
   const cost = `Innermost loop: ${[`${plural(loaded, 'byte')} loaded`, ...counted].join(', ')}; ${live} live vector values${Number.isFinite(isa.registers) ? ` of ${isa.registers} registers` : ''}.`;
   if (!largestSum) return [cost];
-  const step = isa.dot.products * largestCode * 127;
+  const [step, products] = words.mat_next
+    ? (['matrix step', vocabulary.mat_next.products()] as const)
+    : (['dot step', vocabulary.dot_next.products(isa)] as const);
   return [
-    `Partial sums: at most ${plural(largestSum / step, 'dot step')} x ${isa.dot.products} products x ${largestCode} x 127 = ${largestSum} <= ${isa.dot.limit}.`,
+    `Partial sums: at most ${plural(largestSum / (products * largestCode * 127), step)} x ${products} products x ${largestCode} x 127 = ${largestSum} <= ${isa.dot.limit}.`,
     cost,
   ];
 }

@@ -11,7 +11,6 @@ import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
-import { gemmSpecs } from './kernels/dot-products.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
@@ -29,7 +28,7 @@ import { packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf, linesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
-import { candidates, firstLegal, refusal } from './space.ts';
+import { batches, candidates, firstLegal, refusal } from './space.ts';
 import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
@@ -92,7 +91,7 @@ function chooseMatrix(
       best = {
         packing: p.token,
         gemv,
-        gemm: gemmSpecs(cpu.isa, p, n, k),
+        gemm: batches(isaOf(cpu.isa), p, n, k),
         ...tablesFor(cpu, p, n, k),
         cycles,
         why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,

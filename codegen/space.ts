@@ -6,7 +6,8 @@ import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { neededFeatures, programOf } from './generate.ts';
 import type { Program } from './ir/record.ts';
-import { kernels } from './kernels/index.ts';
+import type { Isa } from './isa/isa.ts';
+import { kernels, kernelsFor } from './kernels/index.ts';
 import type { KernelFamily } from './kernels/kernel.ts';
 import type { KernelSpec } from './name.ts';
 import type { Packing } from './packings/packing.ts';
@@ -16,6 +17,13 @@ export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): K
   return Object.values<KernelFamily>(kernels)
     .flatMap(({ product }) => product?.candidates(cpu, p, n, k) ?? [])
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
+}
+
+/** The kernels for several tokens, by rising number: for each number the first family that offers one. */
+export function batches(isa: Isa, p: Packing, n: number, k: number): KernelSpec[] {
+  const offered = kernelsFor(isa).flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? []);
+  const first = new Map(offered.reverse().map((spec) => [spec.tile[0]!, spec]));
+  return [...first.values()].sort((a, b) => a.tile[0]! - b.tile[0]!);
 }
 
 /** The program of a kernel, or why it cannot be generated. */

@@ -26,8 +26,10 @@ export function hostFeatures(): ReadonlySet<string> {
       return '';
     }
   };
-  if (process.arch === 'arm64')
-    return new Set(sysctl('hw.optional.arm.FEAT_DotProd') === '1' ? ['asimd', 'asimddp'] : ['asimd']);
+  if (process.arch === 'arm64') {
+    const has = (feature: string) => sysctl(`hw.optional.arm.FEAT_${feature}`) === '1';
+    return new Set(['asimd', ...(has('DotProd') ? ['asimddp'] : []), ...(has('I8MM') ? ['i8mm'] : [])]);
+  }
   const names = `${sysctl('machdep.cpu.features')} ${sysctl('machdep.cpu.leaf7_features')}`.toLowerCase().split(/\s+/);
   return new Set(names);
 }

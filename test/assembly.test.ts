@@ -12,23 +12,25 @@ import { profileOf } from '../codegen/cpu.ts';
 import { kernelSource } from '../codegen/generate.ts';
 import type { Program, Statement } from '../codegen/ir/record.ts';
 import { Recorder } from '../codegen/ir/record.ts';
+import type { Word } from '../codegen/ir/words.ts';
+import { words } from '../codegen/ir/words.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
-import { gemmSpecs } from '../codegen/kernels/dot-products.ts';
 import { kernels } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
 import { packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
-import { firstLegal } from '../codegen/space.ts';
+import { batches, firstLegal } from '../codegen/space.ts';
 import { skip } from './fixtures.ts';
 import type { Kernel } from './kernel-runner.ts';
 import { compilerFor, standalone } from './kernel-runner.ts';
 
-/** The instruction of a dot step, by instruction set. */
-const instructions: Readonly<Record<string, string>> = {
-  avx512: 'vpdpbusd',
-  avx2: 'vpmaddubsw',
-  neon: 'sdot',
+/** The instructions of dot steps, by instruction set. */
+const instructions: Readonly<Record<string, readonly string[]>> = {
+  avx512: ['vpdpbusd'],
+  avx2: ['vpmaddubsw'],
+  neon: ['sdot'],
+  neoni8mm: ['sdot', 'smmla'],
 };
 
 interface Loop {
@@ -37,8 +39,8 @@ interface Loop {
   readonly stack: readonly string[];
 }
 
-/** The innermost loops of an assembly text that contain the instruction: from a label to a jump back to it. */
-function hotLoops(assembly: string, instruction: string): Loop[] {
+/** The innermost loops of an assembly text that contain one of the instructions: from a label to a jump back to it. */
+function hotLoops(assembly: string, wanted: readonly string[]): Loop[] {
   const lines = assembly.split('\n');
   const labels = new Map<string, number>();
   const loops: [number, number][] = [];
@@ -53,7 +55,7 @@ function hotLoops(assembly: string, instruction: string): Loop[] {
     .filter(([from, to]) => !loops.some(([f, t]) => (f > from && t <= to) || (f >= from && t < to)))
     .map(([from, to]) => lines.slice(from, to + 1))
     .map((body) => ({
-      dots: body.filter((line) => line.trim().split(/\s/)[0] === instruction).length,
+      dots: body.filter((line) => wanted.includes(line.trim().split(/\s/)[0]!)).length,
       // clang marks spills; x86 and ARM address the stack by these registers.
       stack: body.filter((line) => /\(%rsp|\[sp\b|\b(Spill|Reload)\b/.test(line)),
     }))
@@ -65,7 +67,7 @@ function dotSteps(body: readonly Statement[]): number[] {
   const inner = body.flatMap((s) => (s.kind === 'loop' ? dotSteps(s.body) : []));
   const own = body.some((s) => s.kind === 'loop')
     ? 0
-    : body.filter((s) => s.kind === 'set' && s.word === 'dot_next').length;
+    : body.filter((s) => s.kind === 'set' && (words[s.word] as Word).products).length;
   return own ? [own] : inner;
 }
 const loopsOf = (program: Program) =>
@@ -100,9 +102,9 @@ describe('assembly', () => {
   }
 
   for (const isa of Object.values<Isa>(isas)) {
-    const instruction = instructions[isa.name];
+    const wanted = instructions[isa.name];
     const cpu = profileOf(isa.name);
-    if (!instruction) {
+    if (!wanted) {
       it(`${isa.name}`, function () {
         skip(this, 'it has no dot instruction to look for');
       });
@@ -114,14 +116,14 @@ describe('assembly', () => {
         ...Object.entries<KernelFamily>(kernels)
           .filter(([, family]) => family.product)
           .map(([op, family]) => [op, firstOf(family, p)] as const),
-        ...gemmSpecs(isa.name, p, 2560, 2560).map((s) => [`${s.op} of ${s.tile[0]} tokens`, s] as const),
+        ...batches(isa, p, 2560, 2560).map((s) => [`${s.op} of ${s.tile[0]} tokens`, s] as const),
       ]) {
         it(`${what} over ${p.token} on ${isa.name}: no stack traffic, all dot instructions`, async function () {
           if (typeof spec === 'string') skip(this, spec);
           const source = kernelSource(spec);
           const expected = loopsOf(source.program);
           assert.ok(expected.length > 0, 'the program has a loop of dot steps');
-          const found = hotLoops(await assemblyOf(this, isa, source), instruction);
+          const found = hotLoops(await assemblyOf(this, isa, source), wanted);
           assert.deepEqual(
             found.flatMap((loop) => loop.stack),
             [],
@@ -136,7 +138,7 @@ describe('assembly', () => {
     it(`a tile that does not fit the registers of ${isa.name} shows as stack traffic`, async function () {
       // With more accumulators than registers, recorded without check().
       const p = Object.values<Packing>(packings)[0]!;
-      const spec = gemmSpecs(isa.name, p, 2560, 2560)[0]!;
+      const spec = kernels.gemm.batch!(isa, p, 2560, 2560)[0]!;
       const vectors = spec.tile[1]! / isa.lanes;
       const large = {
         ...spec,
@@ -145,7 +147,7 @@ describe('assembly', () => {
       const b = new Recorder();
       kernels.gemm.record(b, large, isa);
       const assembly = await assemblyOf(this, isa, standalone(b.program(`spilling_${isa.name}`), isa));
-      assert.ok(hotLoops(assembly, instruction).some((loop) => loop.stack.length > 0));
+      assert.ok(hotLoops(assembly, wanted).some((loop) => loop.stack.length > 0));
     });
   }
 

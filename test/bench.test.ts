@@ -149,7 +149,7 @@ describe('bench', () => {
     const text = await cli.ok('bench', args);
     assert.match(text, /^target +packing +threads +kv +context +text +plain ms +lookup ms +speed-up +drafted /m);
     assert.match(text, /^\w+ +p2 +1 +i8 +20 +copy +[\d.]+ /m);
-    assert.match(text, /^3 rounds of 64 tokens/m);
+    assert.match(text, /^3 rounds of 128 tokens/m);
     const { lookup } = await cli.json('bench', args);
     assert.deepEqual(
       lookup.map((row: { text: string }) => row.text),

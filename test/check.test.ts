@@ -13,7 +13,7 @@ import { simulate } from '../codegen/ir/simulate.ts';
 import type { Cell } from '../codegen/ir/words.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
-import { kernels } from '../codegen/kernels/index.ts';
+import { kernels, kernelsFor } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
 import { stepsBeforeFlush } from '../codegen/kernels/kernel.ts';
 import type { KernelSpec } from '../codegen/name.ts';
@@ -23,8 +23,7 @@ import type { Packing } from '../codegen/packings/packing.ts';
 import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
 
 const targets = Object.values<Isa>(isas);
-const families = Object.entries<KernelFamily>(kernels);
-const products = families.filter(([, family]) => family.product);
+const products = Object.entries<KernelFamily>(kernels).filter(([, family]) => family.product);
 
 /** What the family records, unchecked; `pretended` may differ from the instruction set that is checked. */
 function recorded(family: KernelFamily, spec: KernelSpec, pretended: Isa): Program {
@@ -123,7 +122,7 @@ const chainArgs = (isa: Isa): Arguments => ({
 describe('check', () => {
   for (const isa of targets) {
     it(`accepts every sample on ${isa.name}`, () => {
-      for (const [, family] of families)
+      for (const [, family] of kernelsFor(isa))
         for (const spec of family.samples(isa)) assert.deepEqual(check(programOf(spec), isa), [], format(spec));
     });
 
@@ -211,7 +210,7 @@ describe('check', () => {
 
 describe('simulate', () => {
   for (const isa of targets)
-    for (const [op, family] of families)
+    for (const [op, family] of kernelsFor(isa))
       it(`stops ${op} on ${isa.name} at the end of a buffer that is too short`, () => {
         const spec = smallest(family, isa);
         const program = programOf(spec);
@@ -221,6 +220,7 @@ describe('simulate', () => {
           if (p.kind !== 'pointer' || p.access === 'scratch') continue;
           const args = cloned(family.example(spec, random, false));
           const whole = args[p.name] as Cell['array'];
+          if (!whole.length) continue;
           args[p.name] = whole.slice(0, whole.length / 2);
           assert.throws(() => simulate(program, isa, args), new RegExp(`touches ${p.name}\\[`));
         }
@@ -232,7 +232,7 @@ describe('reference', () => {
   const SOME = 4;
 
   for (const isa of targets)
-    for (const [op, family] of families) {
+    for (const [op, family] of kernelsFor(isa)) {
       it(`tells when ${op} on ${isa.name} skips one step of a sum or one store`, () => {
         const spec = smallest(family, isa, 32);
         const program = programOf(spec);
@@ -240,7 +240,7 @@ describe('reference', () => {
         const outputs = new Set(
           program.params.flatMap((p) => (p.kind === 'pointer' && p.access !== 'scratch' ? [p.name] : [])),
         );
-        const steps = statements(program.body, (s) => s.kind === 'set' && (s.word === 'dot_next' || s.word === 'fma'));
+        const steps = statements(program.body, (s) => s.kind === 'set' && /_next$|^fma$/.test(s.word));
         const stores = statements(
           program.body,
           (s) => s.kind === 'do' && !s.word.startsWith('prefetch') && outputs.has(firstBase(s) ?? ''),

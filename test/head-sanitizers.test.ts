@@ -29,17 +29,18 @@ for (const [name, flags] of Object.entries(sanitizers))
         const program = await headProgram(cache(), headShape(n, k, type), bestTarget, { flags: extra });
         const { normal, huge } = stateKinds(k);
         const states = matrix(6, k, (t, i) => (t < 3 ? normal! : huge!)(t, i));
-        for (const kind of ['normal', 'equal rows', 'zero rows', 'sizes from 1e-20 to 1e16'])
+        for (const kind of ['normal', 'equal rows', 'zero rows', 'sizes from 1e-20 to 1e16']) {
+          const rows = matrix(n, k, rowKinds(n, k)[kind]!);
           for (const [threads, head] of [
             [1, 'exact'],
             [2, 'fast'],
             [2, 'exact'],
             [3, 'fast'],
           ] as const) {
-            const rows = matrix(n, k, rowKinds(n, k)[kind]!);
             const env = { TSAN_OPTIONS: 'exitcode=99', ASAN_OPTIONS: 'detect_leaks=0' };
             const answers = await runHead(program, rows, states, { ks: [1, 40, 1000], threads, head, env });
             assert.equal(answers[0]!.screened, 3, kind);
           }
+        }
       });
   });

@@ -7,13 +7,12 @@ import { profileOf, readProfile } from '../codegen/cpu.ts';
 import { familyOf, kernelSource } from '../codegen/generate.ts';
 import { problems } from '../codegen/graph.ts';
 import { isaOf, isas } from '../codegen/isa/index.ts';
-import { gemmSpecs } from '../codegen/kernels/dot-products.ts';
 import type { KernelSpec } from '../codegen/name.ts';
 import { format, parse } from '../codegen/name.ts';
 import { packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
 import { kernelsOf, planOf } from '../codegen/plan.ts';
-import { candidates, refusal } from '../codegen/space.ts';
+import { batches, candidates, refusal } from '../codegen/space.ts';
 import { PlanError } from '../schemas/error.ts';
 import { packageRoot } from '../schemas/files.ts';
 import { shippedShapes } from './shapes.ts';
@@ -140,7 +139,7 @@ describe('kernel names', () => {
       for (const p of Object.values<Packing>(packings))
         for (const spec of [
           ...candidates(cpu, p, n, k),
-          ...(packingsFor(isaOf(cpu.isa)).includes(p) ? gemmSpecs(cpu.isa, p, n, k) : []),
+          ...(packingsFor(isaOf(cpu.isa)).includes(p) ? batches(isaOf(cpu.isa), p, n, k) : []),
         ]) {
           if (refusal(spec)) continue;
           const body = bodyOf(spec);

@@ -154,6 +154,8 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   max1: { eitherZero: zeroSign },
   peak: { eitherZero: zeroSign },
   dot_next: { draw: [undefined, dotCodes, dotBytes] },
+  load_pair8: { memory: 'i8' },
+  mat_next: { draw: [undefined, dotCodes, dotBytes] },
   dot_flush: { draw: [integers(-(2 ** 30), 2 ** 30)] },
 };
 

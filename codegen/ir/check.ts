@@ -118,15 +118,16 @@ export function analyse(program: Program, isa: Isa): { problems: string[]; large
       for (const a of s.args) if (typeof a === 'object' && a.kind === 'address') bounds(s.word, a);
       if (s.kind === 'do') continue;
       if (s.word === 'dot_zero') sums.set(s.value.name, 0);
-      if (s.word === 'dot_next') {
+      const products = (words[s.word] as Word).products?.(isa);
+      if (products) {
         const [before, codes] = s.args as [Value, Value];
         const bound = codes.bound ?? 255;
         largestCode = Math.max(largestCode, bound);
         if (bound > isa.dot.codes)
           problems.push(
-            `dot_next takes codes up to ${isa.dot.codes} on ${isa.name}, but '${codes.name}' may be ${bound}`,
+            `${s.word} takes codes up to ${isa.dot.codes} on ${isa.name}, but '${codes.name}' may be ${bound}`,
           );
-        sums.set(s.value.name, (sums.get(before.name) ?? 0) + isa.dot.products * bound * 127);
+        sums.set(s.value.name, (sums.get(before.name) ?? 0) + products * bound * 127);
       }
     }
   };

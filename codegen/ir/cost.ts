@@ -53,7 +53,7 @@ export function hotLoopCost(program: Program, isa: Isa): Cost {
   const weight = (body: Body) =>
     body.reduce((sum, s) => {
       if (s.kind === 'note' || s.kind === 'loop' || s.kind === 'indices') return sum + 1;
-      return sum + (s.word === 'dot_next' || (s.kind === 'set' && s.word === 'fma') ? 1000 : 1);
+      return sum + ((words[s.word] as Word).products || (s.kind === 'set' && s.word === 'fma') ? 1000 : 1);
     }, 0);
   const hot = innermost(program.body).reduce((best, body) => (weight(body) > weight(best) ? body : best));
   const counts: Record<string, number> = {};

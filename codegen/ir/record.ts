@@ -182,6 +182,8 @@ export class Recorder {
       const param = this.#params.find((p) => p.name === first.base);
       return { bound: (param?.kind === 'pointer' ? param.bound : undefined) ?? 255 };
     }
+    if (word === 'zip4_low' || word === 'zip4_high')
+      return { bound: Math.max(...args.map((a) => (a as Value).bound ?? 255)) };
     return {};
   }
 

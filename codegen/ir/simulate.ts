@@ -24,14 +24,17 @@ export function simulate(program: Program, machine: Machine, args: Arguments): v
   const evaluate = ({ constant, terms }: Affine) =>
     Object.entries(terms).reduce((sum, [name, c]) => sum + c * longs[name]!, constant);
 
-  const cell = (a: Address, word: WordName): Cell => {
+  /** `count` elements from an address on, all of them inside its buffer. */
+  const elements = (a: Address, count: number, what: string): Cell => {
     const array = tables.get(a.base) ?? (args[a.base] as Cell['array']);
     const index = evaluate(a.offset);
-    const touches = (words[word] as Word).touches;
-    const count = (touches?.perLane ?? 0) * machine.lanes + (touches?.total ?? 0);
     if (count && (index < 0 || index + count > array.length))
-      throw new Error(`${program.name}: ${word} touches ${a.base}[${index}..${index + count}) of ${array.length}`);
+      throw new Error(`${program.name}: ${what} touches ${a.base}[${index}..${index + count}) of ${array.length}`);
     return { array, index };
+  };
+  const cell = (a: Address, word: WordName): Cell => {
+    const touches = (words[word] as Word).touches;
+    return elements(a, (touches?.perLane ?? 0) * machine.lanes + (touches?.total ?? 0), word);
   };
   const datum = (arg: Arg, word: WordName): Datum | Cell =>
     typeof arg === 'number' ? arg : arg.kind === 'value' ? values.get(arg.name)! : cell(arg, word);
@@ -53,8 +56,7 @@ export function simulate(program: Program, machine: Machine, args: Arguments): v
           call(s.word, s.args);
           break;
         case 'indices': {
-          const index = evaluate(s.address.offset);
-          const { array } = cell(s.address, 'prefetch');
+          const { array, index } = elements(s.address, 2 * s.names.length, 'indices');
           s.names.forEach((name, i) => {
             const value = array[index + 2 * i]! | (array[index + 2 * i + 1]! << 8);
             if (!(value <= s.max)) throw new Error(`${program.name}: ${name} = ${value} passes ${s.max}`);

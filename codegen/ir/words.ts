@@ -41,6 +41,8 @@ export interface Word {
   readonly meaning: (machine: Machine, ...args: never[]) => Datum | undefined;
   /** Elements touched at the address, for bounds checks: per lane or in total. */
   readonly touches?: { readonly perLane?: number; readonly total?: number };
+  /** In words that sum products of a code and an activation: how many they add to each partial sum. */
+  readonly products?: (machine: Machine) => number;
 }
 
 const f = Math.fround;
@@ -114,6 +116,11 @@ function tree(values: Float32Array, op: (a: number, b: number) => number): numbe
 
 const perLane = (n: number) => ({ perLane: n });
 const total = (n: number) => ({ total: n });
+/** a partial sum, checked against the ISA's limit */
+const within = (m: Machine, sum: number) => {
+  if (Math.abs(sum) > m.dot.limit) throw new Error(`partial sum ${sum} passes the limit ${m.dot.limit}`);
+  return sum;
+};
 type V = Int32Array;
 type F = Float32Array;
 type B = Uint8Array;
@@ -335,21 +342,21 @@ export const words = {
   dot_next: {
     args: ['dots', 'bytes', 'bytes'],
     result: 'dots',
+    products: (m) => m.dot.products,
     doc: 'adds u8 x s8 products to the partial sums, u <= 127; the partial sum must stay within the ISA limit',
     meaning: (m, acc: V, u: B, s: B) => {
       const n = m.dot.products;
       return acc.map((a, i) => {
         let sum = a;
         for (let j = 0; j < n; j++) sum += u[i * n + j]! * signed(s[i * n + j]!);
-        if (Math.abs(sum) > m.dot.limit) throw new Error(`partial sum ${sum} passes the limit ${m.dot.limit}`);
-        return sum;
+        return within(m, sum);
       });
     },
   },
   pin: {
     args: ['dots'],
     result: 'dots',
-    doc: 'the same sums; where compilers would add products to each other first, for want of nothing but registers, it stops them',
+    doc: 'the same sums; stops compilers that would reorder dot steps, or add products to each other first, until registers run out',
     meaning: (_m, acc: V) => acc,
   },
   dot_flush: {
@@ -364,6 +371,40 @@ export const words = {
         return sum;
       });
     },
+  },
+  // --- products of two matrices of bytes: in every four lanes a partial sum for each of 2 rows and 2 columns, k <= 8
+  load_pair8: {
+    args: ['address', 'address'],
+    result: 'bytes',
+    touches: total(8),
+    doc: 'eight consecutive bytes of each address, repeated in every four lanes',
+    meaning: (m, p: Cell, q: Cell) =>
+      bytes(m, (i) => (i & 8 ? q.array[q.index + (i & 7)]! : p.array[p.index + (i & 7)]!) & 255),
+  },
+  zip4_low: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'the first halves of a and b, interleaved by four bytes',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => (i & 4 ? b : a)[4 * (i >> 3) + (i & 3)]!),
+  },
+  zip4_high: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'the second halves of a and b, interleaved by four bytes',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => (i & 4 ? b : a)[2 * m.lanes + 4 * (i >> 3) + (i & 3)]!),
+  },
+  mat_next: {
+    args: ['dots', 'bytes', 'bytes'],
+    result: 'dots',
+    products: () => 8,
+    doc: 'adds u8 x s8 products, u <= 127: in every 16 bytes, a row is eight bytes of u, a column eight of s; sums [row][column]',
+    meaning: (m, acc: V, u: B, s: B) =>
+      acc.map((a, i) => {
+        const [row, column] = [8 * (i >> 1), 16 * (i >> 2) + 8 * (i & 1)];
+        let sum = a;
+        for (let j = 0; j < 8; j++) sum += u[row + j]! * signed(s[column + j]!);
+        return within(m, sum);
+      }),
   },
   // --- int32 lanes
   splat_int: {

@@ -4,12 +4,14 @@ import { avx2 } from './avx2.ts';
 import { avx512 } from './avx512.ts';
 import type { Isa } from './isa.ts';
 import { neon } from './neon.ts';
+import { neoni8mm } from './neon-i8mm.ts';
 import { scalar } from './scalar.ts';
 
 /** All instruction sets, the preferred first. */
 export const isas = {
   avx512,
   avx2,
+  neoni8mm,
   neon,
   scalar,
 } as const satisfies Record<string, Isa>;

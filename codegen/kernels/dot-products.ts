@@ -13,39 +13,16 @@
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
 import { at, plus, times } from '../ir/record.ts';
-import { isaOf } from '../isa/index.ts';
-import type { KernelSpec } from '../name.ts';
-import { packingOf, packingsFor } from '../packings/index.ts';
+import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { bytesOf, linesOf, loadLine, pack, tileBytes, tilesOf, vectorsOf } from '../packings/packing.ts';
+import { linesOf, loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { activationStride, dotExample, dotReference, productStride } from './ternary.ts';
-
-/** Vectors at once. */
-const BATCHES = [2, 4, 8];
-
-/** The kernels for several vectors, by rising number: those that the ISA has registers for. */
-export const gemmSpecs = (isaName: string, p: Packing, n: number, k: number): KernelSpec[] => {
-  const isa = isaOf(isaName);
-  const tables = p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
-  // Sums, a line, its codes, an activation, products and a mask.
-  const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tables <= isa.registers;
-  return BATCHES.filter(fits).map((tokens) => ({
-    op: 'gemm',
-    act: 'i8',
-    weight: p.token,
-    out: 'i32',
-    shape: { n, k },
-    // One line a step: that is work enough, and keeps the code small.
-    tile: [tokens, p.rows, p.lineK],
-    isa: isaName,
-    variant: p.prefetch,
-  }));
-};
+import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
+  ...ternaryProduct,
   source: 'dot-products.ts',
   needs: [
     'load_bytes',
@@ -61,39 +38,8 @@ const dotProducts = {
   ],
 
   record: (b, spec, isa) => {
-    const p = packingOf(spec.weight);
-    const { n, k } = spec.shape as { n: number; k: number };
-    const tokens = spec.tile[0]!;
-    const lines = linesOf(p, k);
+    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec);
     const unroll = spec.tile[2]! / p.lineK;
-    const ldx = activationStride(k);
-    const ldy = productStride(p, n);
-    const tiles = tilesOf(p, n);
-    const w = b.pointer('w', {
-      element: 'u8',
-      access: 'in',
-      extent: bytesOf(p, n, k),
-      doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
-    });
-    const x = b.pointer('x', {
-      element: 'i8',
-      access: 'in',
-      extent: (tokens - 1) * ldx + lines * p.lineK,
-      doc:
-        tokens === 1
-          ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
-          : `activations [${tokens}][${ldx}], int8, zero from ${k} up to ${lines * p.lineK}`,
-    });
-    const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
-    const y = b.pointer('y', {
-      element: 'i32',
-      access: 'out',
-      extent: (tokens - 1) * ldy + tiles * p.rows,
-      doc: tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`,
-    });
-    const t0 = b.long('t0', 0, tiles, 'first row tile');
-    const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
-    const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
     const vectors = vectorsOf(p, isa);
     const pinned = tokens > 1 && isa.dot.products === 2;
     const unpack = p.unpacker(b, isa, tokens === 1 ? 'scaled' : 'codes');
@@ -118,9 +64,7 @@ const dotProducts = {
           const tag = `${part}${rest}_l${u}`;
           const line = plus(base, i);
           const address = at(row, times(line, p.lineBytes));
-          // Once for each 64 bytes that the step reads.
-          for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
-            if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(address, ahead + byte), level || 0);
+          prefetch(address, u);
           unpack.fields(loadLine(b, p, isa, address, tag), tag).forEach((codes, g) => {
             const unpacked = codes();
             sums.forEach(({ scale, token, id }, s) => {
@@ -169,23 +113,6 @@ const dotProducts = {
       });
     });
   },
-
-  reference: (spec, args) => dotReference(spec, args, spec.tile[0]!),
-
-  example: (spec, random, extreme) => {
-    const p = packingOf(spec.weight);
-    const { n, k } = spec.shape as { n: number; k: number };
-    const tokens = spec.tile[0]!;
-    const { trits, x, sums } = dotExample(n, k, tokens, activationStride(k), random, extreme);
-    return {
-      w: pack(p, trits, n, k),
-      x,
-      sums,
-      y: new Int32Array(tokens * productStride(p, n)),
-      t0: 0,
-      t1: tilesOf(p, n),
-    };
-  },
 } satisfies Partial<KernelFamily>;
 
 /** Most lines that are unrolled entirely: 160 take clang 19 a second or two, and 40 KB of code are more than the L1 cache holds. */
@@ -202,34 +129,16 @@ export const gemv: KernelFamily = {
   product: {
     candidates: (cpu, p, n, k) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map(
-          (lines): KernelSpec => ({
-            op: 'gemv',
-            act: 'i8',
-            weight: p.token,
-            out: 'i32',
-            shape: { n, k },
-            tile: [1, p.rows, lines * p.lineK],
-            isa: cpu.isa,
-            variant,
-          }),
+        [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
+          productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
         ),
       ),
   },
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map(
-        (k, i): KernelSpec => ({
-          op: 'gemv',
-          act: 'i8',
-          weight: p.token,
-          out: 'i32',
-          shape: { n: p.rows * 3 + i - 2, k },
-          tile: [1, p.rows, p.lineK * 4],
-          isa: isa.name,
-          variant: i % 2 ? p.prefetch : 'p8192',
-        }),
+      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
+        productSpec('gemv', isa.name, p, p.rows * 3 + i - 2, k, [1, p.rows, p.lineK * 4], i % 2 ? p.prefetch : 'p8192'),
       ),
     ),
 };
@@ -238,7 +147,15 @@ export const gemv: KernelFamily = {
 export const gemm: KernelFamily = {
   ...dotProducts,
   formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
-  samples: (isa) => packingsFor(isa).flatMap((p) => gemmSpecs(isa.name, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
+
+  batch: (isa, p, n, k) => {
+    // Sums, a line, its codes, an activation, products and a mask.
+    const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
+    // One line a step: that is work enough, and keeps the code small.
+    return BATCHES.filter(fits).map((tokens) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, p.lineK]));
+  },
+
+  samples: (isa) => packingsFor(isa).flatMap((p) => gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
 };
 
 /**

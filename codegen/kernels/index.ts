@@ -1,10 +1,13 @@
 /** The registry of kernel families: one line each; the key is the `op` of kernel names. */
+
+import type { Isa } from '../isa/isa.ts';
 import { attention } from './attention.ts';
 import { combine } from './combine.ts';
 import { gemm, gemv } from './dot-products.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
+import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
 import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
@@ -17,6 +20,7 @@ import { tableSums } from './table-sums.ts';
 /** All kernel families. */
 export const kernels = {
   gemv,
+  mmla,
   gemm,
   offsets: tableOffsets,
   sums: tableSums,
@@ -36,3 +40,7 @@ export const kernels = {
   head,
   screen,
 } as const satisfies Record<string, KernelFamily>;
+
+/** The families whose words an ISA has, by op. */
+export const kernelsFor = (isa: Isa): [string, KernelFamily][] =>
+  Object.entries<KernelFamily>(kernels).filter(([, family]) => family.needs.every((word) => isa.words[word]));

@@ -21,6 +21,11 @@ export interface KernelFamily {
   readonly source: string;
   /** Present in families for ternary products. */
   readonly product?: Product;
+  /**
+   * Present in families for batches: specs for a matrix [n, k] in this packing, each for another number of tokens, its tile's first;
+   * called as `bn_gemv` too.
+   */
+  readonly batch?: (isa: Isa, packing: Packing, n: number, k: number) => readonly KernelSpec[];
   /** What it computes, with shapes: the banner's first line. */
   readonly formula: string;
   /** Words that the ISA must have, beyond those of the packing. */

@@ -162,11 +162,12 @@ export const tableOffsets: KernelFamily = {
     const k = spec.shape.k!;
     const room = roomOf(spec);
     const trits = Int8Array.from({ length: room * k }, (_, i) => (extreme ? 1 - 2 * (i & 1) : random.integer(-1, 1)));
-    const { quads, others } = offsetsLayout(p, room);
+    const { line, others } = offsetsLayout(p, room);
+    const lines = spec.tile[2]! / p.lineK;
     const rows = room / p.rows;
     return {
-      w: pack(p, trits, room, k).subarray(0, (rows - 1) * tileBytes(p, k) + (spec.tile[2]! / p.lineK) * p.lineBytes),
-      quads: new Uint8Array(quads),
+      w: pack(p, trits, room, k).subarray(0, (rows - 1) * tileBytes(p, k) + lines * p.lineBytes),
+      quads: new Uint8Array(lines * line),
       others: new Uint8Array(others),
       tiles: rows,
     };

@@ -251,7 +251,7 @@ export const tableSums: KernelFamily = {
       x: Int8Array.from({ length: tokens * activationStride(spec.shape.k!) }, () =>
         extreme ? 127 : random.integer(-127, 127),
       ),
-      quads: pairs(layout.quads, offset),
+      quads: pairs((blockK / p.lineK) * layout.line, offset),
       others: pairs(layout.others, offset),
       sums: pairs(2 * room * entry, () => {
         const sum = extreme ? most * (2 * random.integer(0, 1) - 1) : random.integer(-most, most);

@@ -1,11 +1,13 @@
-/** Shared by the ternary product kernels: their definition, their test data, and how long partial sums may grow. */
+/** Shared by the ternary product kernels: their parameters, their definition and their test data. */
+import type { Address, Recorder } from '../ir/record.ts';
+import { at } from '../ir/record.ts';
 import type { Arguments } from '../ir/simulate.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { linesOf, tilesOf } from '../packings/packing.ts';
-import type { Random } from './kernel.ts';
+import { bytesOf, linesOf, pack, tilesOf } from '../packings/packing.ts';
+import type { KernelFamily, Random } from './kernel.ts';
 import { LANES, roundUp } from './kernel.ts';
 
 /** The digits of a packing's bytes, each with its factor and the weight that it codes: by byte, the largest factor first. */
@@ -97,3 +99,89 @@ export const MAX_TOKENS = 512;
 
 /** int32 from one token's products to the next: whole row tiles, and whole groups of lanes for what reads them. */
 export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(p, n) * p.rows, LANES);
+
+/** Tokens that one call may take for a batch. */
+export const BATCHES = [2, 4, 8];
+
+/** Registers that a packing's look-up tables fill. */
+export const tableRegisters = (p: Packing, isa: Isa): number =>
+  p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
+
+/** The spec of a product kernel; its tile begins with its tokens. */
+export const productSpec = (
+  op: string,
+  isa: string,
+  p: Packing,
+  n: number,
+  k: number,
+  tile: readonly number[],
+  variant = p.prefetch,
+): KernelSpec => ({ op, act: 'i8', weight: p.token, out: 'i32', shape: { n, k }, tile, isa, variant });
+
+/**
+ * Declares the parameters of a product kernel (`bn_gemv` in templates/internal.h), and tells the sizes in its spec.
+ * @param width k that the kernel loads at once
+ */
+export function parameters(b: Recorder, spec: KernelSpec, width = 4) {
+  const p = packingOf(spec.weight);
+  const { n, k } = spec.shape as { n: number; k: number };
+  const tokens = spec.tile[0]!;
+  const lines = linesOf(p, k);
+  const ldx = activationStride(k);
+  const ldy = productStride(p, n);
+  const tiles = tilesOf(p, n);
+  const w = b.pointer('w', {
+    element: 'u8',
+    access: 'in',
+    extent: bytesOf(p, n, k),
+    doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
+  });
+  const x = b.pointer('x', {
+    element: 'i8',
+    access: 'in',
+    extent: (tokens - 1) * ldx + (lines - 1) * p.lineK + roundUp(p.lineK, width),
+    doc:
+      tokens === 1
+        ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
+        : `activations [${tokens}][${ldx}], int8, zero from ${k} up to ${lines * p.lineK}`,
+  });
+  const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
+  const y = b.pointer('y', {
+    element: 'i32',
+    access: 'out',
+    extent: (tokens - 1) * ldy + tiles * p.rows,
+    doc: tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`,
+  });
+  const t0 = b.long('t0', 0, tiles, 'first row tile');
+  const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
+  const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
+  /** Once for each 64 bytes that a step reads. @param u the line's number in its step */
+  const prefetch = (line: Address, u: number): void => {
+    for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
+      if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(line, ahead + byte), level || 0);
+  };
+  return { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch };
+}
+
+/** Definition and test data of every product kernel. */
+export const ternaryProduct = {
+  reference: (spec, args) => dotReference(spec, args, spec.tile[0]!),
+
+  example: (spec, random, extreme) => {
+    const p = packingOf(spec.weight);
+    const { n, k } = spec.shape as { n: number; k: number };
+    const tokens = spec.tile[0]!;
+    // The buffers of one token end where the kernel's last access does.
+    const one = tokens === 1;
+    const stride = one ? linesOf(p, k) * p.lineK : activationStride(k);
+    const { trits, x, sums } = dotExample(n, k, tokens, stride, random, extreme);
+    return {
+      w: pack(p, trits, n, k),
+      x,
+      sums,
+      y: new Int32Array(one ? tilesOf(p, n) * p.rows : tokens * productStride(p, n)),
+      t0: 0,
+      t1: tilesOf(p, n),
+    };
+  },
+} satisfies Partial<KernelFamily>;

@@ -1,0 +1,157 @@
+/* Constants of demo-62b889 on neoni8mm, and the kernels that serve it. Generated from codegen/plan.ts. */
+#ifndef BN_PLAN_H
+#define BN_PLAN_H
+#include <stdint.h>
+
+enum {
+  BN_HIDDEN = 256,
+  BN_LAYERS = 6,
+  BN_HEADS = 4,
+  BN_KV_HEADS = 2,
+  BN_HEAD_SIZE = 64,
+  BN_INTERMEDIATE = 768,
+  BN_VOCABULARY = 4096,
+  BN_BATCH = 128,
+  BN_SCRATCH_BYTES = 578880,
+  BN_GEMMS = 2,
+  BN_TABLE_ROWS = 2048,
+  BN_TABLE_TOKENS = 8,
+  BN_TABLE_LINES = 2,
+  BN_TABLE_ENTRY = 16,
+  BN_MOST_SUM = 32767,
+  BN_ATTENTION_SPAN = 128,
+  BN_ATTENTION_PART = 160,
+  BN_ATTENTION_SCRATCH = 576,
+  BN_HEAD_TOKENS = 4,
+  BN_HEAD_BATCH_ROWS = 1,
+  BN_HEAD_ONE_ROWS = 4,
+  BN_MOST_TOP = 1024,
+  BN_TENSORS = 68,
+  BN_TOKEN_EMBD = 0,
+  BN_OUTPUT_NORM = 1,
+  BN_OUTPUT = BN_TOKEN_EMBD,
+  BN_FIRST_LAYER = 2,
+  BN_SLOTS = 11,
+  BN_ATTN_NORM = 0,
+  BN_ATTN_Q = 1,
+  BN_ATTN_K = 2,
+  BN_ATTN_V = 3,
+  BN_ATTN_SUB_NORM = 4,
+  BN_ATTN_OUTPUT = 5,
+  BN_FFN_NORM = 6,
+  BN_FFN_GATE = 7,
+  BN_FFN_UP = 8,
+  BN_FFN_SUB_NORM = 9,
+  BN_FFN_DOWN = 10,
+};
+#define BN_SUB_NORMS 1
+#define BN_EMBEDDING_BLOCKS 0
+#define BN_HEAD_BLOCKS 0
+#define BN_SCREENED 0
+#define BN_NORM_EPS 0.00001f
+#define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
+#define BN_PAUSE() __asm__ volatile("isb")
+
+void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n256k256__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_t5r8x20_u16__k256__1x8x40_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_t5r8x20_i16__k256__8x4x40_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_results_i16_none_i32__n256__8x4x1_neoni8mm_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
+void bn_offsets_none_t5r8x20_u16__k256__1x8x20_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_gemv_i8_t5r8x20_i32__n128k256__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n128k256__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n128k256__4x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_results_i16_none_i32__n128__8x4x1_neoni8mm_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
+void bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n768k256__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n768k256__4x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_results_i16_none_i32__n768__8x4x1_neoni8mm_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
+    long rows);
+void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_t5r8x20_u16__k768__1x8x40_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_offsets_none_t5r8x20_u16__k768__1x8x20_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_sums_i8_t5r8x20_i16__k768__8x4x20_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_rows_none_bf16_f32__k256__1x1x32_neoni8mm(const uint16_t *restrict row, float *restrict o);
+void bn_norm_f32_f32_i8__k256__1x1x16_neoni8mm(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_rope_i32_f32_f32__d64__1x1x16_neoni8mm(const int32_t *restrict y, float f, const float *restrict cosine,
+    const float *restrict sine, float *restrict o);
+void bn_narrow_f32_none_f16__k64__1x1x32_neoni8mm(const float *restrict x, uint16_t *restrict o);
+void bn_scale_i32_none_f16__k64__1x1x32_neoni8mm(const int32_t *restrict y, float f, uint16_t *restrict o);
+void bn_scale_i32_none_f32__k64__1x1x32_neoni8mm(const int32_t *restrict y, float f, float *restrict o);
+void bn_quantise_f32_none_i8__d64__1x1x16_neoni8mm(float *restrict x, int8_t *restrict q, float *restrict scale,
+    int32_t *restrict sum);
+void bn_quantise_f32_none_u7__d64__1x1x16_neoni8mm(float *restrict x, int8_t *restrict q, float *restrict scale);
+void bn_attention_f32_f16_f32__g2d64__2x32x32_neoni8mm(const float *restrict q, const uint16_t *restrict keys,
+    const uint16_t *restrict values, float *restrict part, float *restrict scratch, long whole, long blocks,
+    long rest, float scale);
+void bn_attention_f32_f32_f32__g2d64__2x32x32_neoni8mm(const float *restrict q, const float *restrict keys,
+    const float *restrict values, float *restrict part, float *restrict scratch, long whole, long blocks, long rest,
+    float scale);
+void bn_qattention_i8_i8_f32__g2d64__2x32x32_neoni8mm(const int8_t *restrict q, const float *restrict query_scales,
+    const int32_t *restrict offsets, const uint8_t *restrict keys, const float *restrict key_scales,
+    const int8_t *restrict values, const float *restrict value_scales, float *restrict part, float *restrict scratch,
+    long whole, long blocks, long rest, int8_t *restrict codes);
+void bn_combine_f32_none_f32__g2d64__1x1x32_neoni8mm(const float *restrict sums, const float *restrict state,
+    float *restrict o, long spans);
+void bn_residual_i32_none_f32__k256__1x1x32_neoni8mm(const int32_t *restrict y, float f, float *restrict x);
+void bn_relu2_i32_i32_f32__k768__1x1x16_neoni8mm(const int32_t *restrict g, const int32_t *restrict u, float f,
+    float e, float *restrict o, long i0, long i1);
+void bn_norm_f32_f32_i8__k768__1x1x16_neoni8mm(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h, int8_t *restrict q, float *restrict inverse, int32_t *restrict sum);
+void bn_norm_f32_f32_f32__k256__1x1x16_neoni8mm(const float *restrict x, const float *restrict w, float eps,
+    float *restrict h);
+void bn_head_f32_bf16_f32__n4096k256__1x4x32_neoni8mm(const uint16_t *restrict w, const float *restrict x,
+    float *restrict y, long r0, long whole, long r1);
+void bn_head_f32_bf16_f32__n4096k256__4x1x32_neoni8mm(const uint16_t *restrict w, const float *restrict x,
+    float *restrict y, long r0, long whole, long r1);
+
+/* The names under which forward.c calls the float kernels. */
+#define bn_rows bn_rows_none_bf16_f32__k256__1x1x32_neoni8mm
+#define bn_norm_hidden bn_norm_f32_f32_i8__k256__1x1x16_neoni8mm
+#define bn_rope bn_rope_i32_f32_f32__d64__1x1x16_neoni8mm
+#define bn_narrow bn_narrow_f32_none_f16__k64__1x1x32_neoni8mm
+#define bn_scale_f16 bn_scale_i32_none_f16__k64__1x1x32_neoni8mm
+#define bn_scale_f32 bn_scale_i32_none_f32__k64__1x1x32_neoni8mm
+#define bn_quantise_i8 bn_quantise_f32_none_i8__d64__1x1x16_neoni8mm
+#define bn_quantise_u7 bn_quantise_f32_none_u7__d64__1x1x16_neoni8mm
+#define bn_attention_f16 bn_attention_f32_f16_f32__g2d64__2x32x32_neoni8mm
+#define bn_attention_f32 bn_attention_f32_f32_f32__g2d64__2x32x32_neoni8mm
+#define bn_attention_i8 bn_qattention_i8_i8_f32__g2d64__2x32x32_neoni8mm
+#define bn_combine bn_combine_f32_none_f32__g2d64__1x1x32_neoni8mm
+#define bn_norm_mixed bn_norm_f32_f32_i8__k256__1x1x16_neoni8mm
+#define bn_residual bn_residual_i32_none_f32__k256__1x1x32_neoni8mm
+#define bn_activation bn_relu2_i32_i32_f32__k768__1x1x16_neoni8mm
+#define bn_norm_inner bn_norm_f32_f32_i8__k768__1x1x16_neoni8mm
+#define bn_norm_output bn_norm_f32_f32_f32__k256__1x1x16_neoni8mm
+#define bn_head_one bn_head_f32_bf16_f32__n4096k256__1x4x32_neoni8mm
+#define bn_head_batch bn_head_f32_bf16_f32__n4096k256__4x1x32_neoni8mm
+
+#endif
