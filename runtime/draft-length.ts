@@ -21,39 +21,24 @@
  * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
  */
 
+import { Mean } from './mean.ts';
+
 /** Tokens of an evaluation that are considered. */
 const sizes: readonly number[] = [2, 4, 8, 16, 32];
 /** Share of the time that may be lost. */
 const ALLOWANCE = 0.01;
 
-/** Samples of a mean, after which older ones fade. */
+/** Evaluations that a mean time spans. */
 const SAMPLES = 4;
 
 /** What a size is taken to cost until it is measured. */
 const expectedCost = (size: number): number => 1 + (size - 1) / 4;
 
-/** A mean over all samples, and then over about the last four. */
-class Mean {
-  value: number;
-  samples: number;
-
-  /** @param value counts as one sample */
-  constructor(value?: number) {
-    this.value = value ?? 0;
-    this.samples = value === undefined ? 0 : 1;
-  }
-
-  add(sample: number): void {
-    this.samples = Math.min(this.samples + 1, SAMPLES);
-    this.value += (sample - this.value) / this.samples;
-  }
-}
-
 export class DraftLength {
   /** Milliseconds of one token. */
-  readonly #single = new Mean();
+  readonly #single = new Mean(SAMPLES);
   /** Costs of the sizes, in tokens. */
-  readonly #costs = sizes.map((size) => new Mean(expectedCost(size)));
+  readonly #costs = sizes.map((size) => new Mean(SAMPLES, expectedCost(size), 1));
   #account = 1;
 
   /** An evaluation of 1 token, or of as many as `choose` told and one. */

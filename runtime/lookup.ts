@@ -11,10 +11,11 @@
  * costs a few table accesses, however long the text.
  *
  * A match foretells every next token, drafted or not. So for each length of the agreement (how many tokens before the source equal
- * those at the end of the text) the share of right guesses is known without a single evaluation spent on finding out: an
- * exponential mean over about 16 guesses, which begins at length / (length + 2), a guess. draft-length.ts decides by it.
+ * those at the end of the text) the share of right guesses is known without a single evaluation spent on finding out: a mean
+ * over about 16 guesses, which begins at length / (length + 2), an assumption that counts as two. draft-length.ts decides by it.
  */
 import { UsageError } from '../schemas/error.ts';
+import { Mean } from './mean.ts';
 
 export interface LookupOptions {
   /** Tokens that must agree before anything is drafted; default 2. */
@@ -23,8 +24,12 @@ export interface LookupOptions {
   readonly longest?: number;
 }
 
-/** Agreements of this length or more are one class. */
+/** Agreements of this length or more are alike. */
 const MOST_AGREEMENT = 16;
+/** Lengths 1, 2, 3, 4 to 7, 8 to 15, and 16 or more are classes of their own, 0 to 5. */
+const classOf = (length: number): number => (length < 4 ? length - 1 : Math.min(32 - Math.clz32(length), 5));
+/** The least length of each class. */
+const classes = [1, 2, 3, 4, 8, MOST_AGREEMENT];
 
 export class Lookup {
   readonly #shortest: number;
@@ -37,8 +42,8 @@ export class Lookup {
   /** Position of the guessed next token; 0: there is no match. */
   #source = 0;
   #agreement = 0;
-  /** Share of right guesses by length of the agreement. */
-  readonly #hits = Float64Array.from({ length: MOST_AGREEMENT + 1 }, (_, length) => length / (length + 2));
+  /** Share of right guesses by class of the agreement. */
+  readonly #hits = classes.map((length) => new Mean(16, length / (length + 2), 2));
 
   /** @param tokens that the text may come to; beyond, n-grams replace older ones @throws UsageError for an option out of range */
   constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}, tokens = 4096) {
@@ -59,8 +64,7 @@ export class Lookup {
     const text = this.#text;
     if (this.#source) {
       const hit = text[this.#source] === token;
-      const length = Math.min(this.#agreement, MOST_AGREEMENT);
-      this.#hits[length]! += (Number(hit) - this.#hits[length]!) / 16;
+      this.#hits[classOf(this.#agreement)]!.add(Number(hit));
       this.#source = hit ? this.#source + 1 : 0;
       this.#agreement++;
     }
@@ -81,7 +85,7 @@ export class Lookup {
 
   /** Probability that guess `i` of a draft is right if those before it are; 0 without a match. */
   chance(i: number): number {
-    return this.#source ? this.#hits[Math.min(this.#agreement + i, MOST_AGREEMENT)]! : 0;
+    return this.#source ? this.#hits[classOf(this.#agreement + i)]!.value : 0;
   }
 
   /** Hashes of the last 1, 2, ... longest tokens (Fibonacci hashing). */
