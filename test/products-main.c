@@ -1,11 +1,12 @@
 /*
  * The ternary products of a layer against their definition, for products.test.ts:
  *
- *     products-main WEIGHTS THREADS...        (3: weights are read from the mapped file; 3c: from a copy)
+ *     products-main WEIGHTS KINDS THREADS...        (3: weights are read from the mapped file; 3c: from a copy)
  *
  * WEIGHTS is written: known trits, packed by the library's own packer; all other tensors are zero. Inputs of several
- * kinds are put where the forward pass keeps them, and bn_products is called as the forward pass calls it, for several
- * numbers of tokens. Prints how many products were compared; with the first difference it ends, exit code 2.
+ * kinds, the first KINDS of those below, are put where the forward pass keeps them, and bn_products is called as the
+ * forward pass calls it, for several numbers of tokens. Prints how many products were compared; with the first
+ * difference it ends, exit code 2.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "state.h"
 
 enum {
-  TOKENS = 13,    /* different tokens: no width of a vector or a kernel divides it, or the batch by it */
+  TOKENS = 7,     /* different tokens: no width of a vector or a kernel divides it, or the batch by it */
   FULL_SPAN = 258 /* elements of 127: their sum is 32,766 */
 };
 
@@ -236,15 +237,15 @@ int main(int argc, char **argv) {
                      BN_BATCH};
   const int few[] = {1, 2, 7, T + 1, T + T / 2 + 1, BN_BATCH};
   const int lengths = sizeof all / sizeof *all, some = sizeof few / sizeof *few;
-  if (argc < 3) fail("too few arguments");
+  if (argc < 4) fail("too few arguments");
   write_weights(argv[1]);
   for (int c = 0; c < CALLS; c++) inputs[calls[c].first] = allocate(TOKENS * (size_t)cols_of(calls[c].first));
   const int32_t model = bn_open(argv[1]);
   if (model < 0) fail(bn_error());
   long compared = 0;
-  for (int kind = 0; kind < KINDS; kind++) {
+  for (int kind = 0; kind < KINDS && kind < atoi(argv[2]); kind++) {
     make(kind);
-    for (int a = 2; a < argc; a++) {
+    for (int a = 3; a < argc; a++) {
       const int threads = atoi(argv[a]), copied = strchr(argv[a], 'c') != NULL;
       bn_state *s =
           bn_state_create(bn_model_acquire(model), 1, threads, 16, 0, copied ? BN_PAGES_HUGE : BN_PAGES_MAPPED, 0);

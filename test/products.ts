@@ -72,15 +72,19 @@ export async function productsProgram(
   return { file: driver, plan };
 }
 
-/** Runs the program. @param threads numbers of threads, `3c` where they read a copy of the weights */
+/** Runs the program. @param threads numbers of threads, `3c` where they read a copy of the weights; `kinds` of inputs, by default all */
 export async function runProducts(
   { file }: ProductsProgram,
   threads: readonly string[],
-  { runner = [], env = {} }: { readonly runner?: readonly string[]; readonly env?: NodeJS.ProcessEnv } = {},
+  {
+    runner = [],
+    env = {},
+    kinds = 99,
+  }: { readonly runner?: readonly string[]; readonly env?: NodeJS.ProcessEnv; readonly kinds?: number } = {},
 ): Promise<{ code: number | undefined; products: number; message: string }> {
   const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-products-'));
   try {
-    const [command, ...args] = [...runner, file, path.join(folder, 'weights'), ...threads];
+    const [command, ...args] = [...runner, file, path.join(folder, 'weights'), `${kinds}`, ...threads];
     const { exitCode, stdout, stderr } = await execa(command!, args, { reject: false, env });
     return { code: exitCode, products: Number(stdout), message: stderr };
   } finally {
