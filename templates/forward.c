@@ -104,7 +104,9 @@ static void expand(bn_state *s, int thread, int layer) {
   if (s->n == 1) {
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
     bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
-    if (t0 < t1) activate(s, layer, 0, thread, s->gated, t0 * m->tile_rows / LANES, GROUPS(t1 * m->tile_rows));
+    /* The last tile may reach beyond the rows. */
+    const long first = t0 * m->tile_rows / LANES, end = MIN(GROUPS(t1 * m->tile_rows), GROUPS(BN_INTERMEDIATE));
+    if (first < end) activate(s, layer, 0, thread, s->gated, first, end);
     bn_pool_barrier(s->pool);
     quantise_inner(s, layer, thread, s->gated, scratch);
     return;
