@@ -182,26 +182,16 @@ export class Engine {
     return count <= MOST_TOP ? count : 0;
   }
 
-  /** Evaluates `token`, unless it is absent. @returns how the token after it is drawn */
-  #evaluateOne(sampler: Sampler, history: readonly number[], token?: number): Draw {
-    const count = this.#needed(sampler, history);
-    if (count) {
-      const top = this.top(count, token);
-      return (past) => sampler.sampleTop(top, past);
-    }
-    const logits = token === undefined ? this.#logits : this.step(token);
-    return (past) => sampler.sample(logits, past);
-  }
-
   /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. One foreign call. */
   draw(sampler: Sampler, history: readonly number[], token?: number): number {
-    return this.#evaluateOne(sampler, history, token)(history);
+    const count = this.#needed(sampler, history);
+    if (count) return sampler.sampleTop(this.top(count, token), history);
+    return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
   }
 
   /** Evaluates the last token of `history` and a draft of what follows, in one foreign call. @returns a draw after each of them */
   drawAll(sampler: Sampler, history: readonly number[], draft: readonly number[]): Draw[] {
     const tokens = [history.at(-1)!, ...draft];
-    if (!draft.length) return [this.#evaluateOne(sampler, history, tokens[0])];
     const counts = tokens.map((_, i) => this.#needed(sampler, [...history, ...draft.slice(0, i)]));
     if (!counts.includes(0))
       return this.topAll(tokens, Math.max(...counts)).map((top) => (past) => sampler.sampleTop(top, past));

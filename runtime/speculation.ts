@@ -30,6 +30,7 @@ export class Speculation {
   readonly #engine: Engine;
   readonly #length: DraftLength;
   readonly #lookup: Lookup;
+  readonly #chance = (i: number): number => this.#lookup.chance(i);
   /** Guesses whose positions are evaluated, and how the token after each is drawn. */
   #ahead: { readonly guess: number; readonly draw: Draw }[] = [];
 
@@ -45,26 +46,35 @@ export class Speculation {
   draw(sampler: Sampler, history: readonly number[], most: number): number {
     const last = history.at(-1)!;
     this.#lookup.push(last);
-    const accepted = this.#ahead[0]?.guess === last;
-    this.statistics.accepted += Number(accepted);
-    const next = accepted ? this.#ahead.shift()!.draw : this.#evaluate(sampler, history, most);
+    const token = this.#ahead[0]?.guess === last ? this.#accept(history) : this.#evaluate(sampler, history, last, most);
     this.#length.drawn();
-    return next(history);
+    return token;
   }
 
-  /** Evaluates the last token and a draft. @returns how the next token is drawn */
-  #evaluate(sampler: Sampler, history: readonly number[], most: number): Draw {
+  /** The next token, where the last one was guessed. */
+  #accept(history: readonly number[]): number {
+    this.statistics.accepted++;
+    return this.#ahead.shift()!.draw(history);
+  }
+
+  /** Evaluates the last token, and a draft where one promises a gain. @returns the next token */
+  #evaluate(sampler: Sampler, history: readonly number[], last: number, most: number): number {
     this.settle();
-    const lookup = this.#lookup;
-    const count = this.#length.choose(most, (i) => lookup.chance(i));
-    const draft = lookup.draft(count);
+    const count = this.#length.choose(most, this.#chance);
     const started = performance.now();
-    const draws = this.#engine.drawAll(sampler, history, draft);
-    this.#length.evaluated(1 + draft.length, performance.now() - started);
-    this.#ahead = draft.map((guess, i) => ({ guess, draw: draws[i + 1]! }));
-    this.statistics.drafted += draft.length;
-    this.statistics.evaluations += Number(draft.length > 0);
-    return draws[0]!;
+    const token = count ? this.#drawAhead(sampler, history, count) : this.#engine.draw(sampler, history, last);
+    this.#length.evaluated(1 + count, performance.now() - started);
+    return token;
+  }
+
+  /** Evaluates the last token and a draft. @returns the next token */
+  #drawAhead(sampler: Sampler, history: readonly number[], count: number): number {
+    const draft = this.#lookup.draft(count);
+    const [next, ...draws] = this.#engine.drawAll(sampler, history, draft);
+    this.#ahead = draft.map((guess, i) => ({ guess, draw: draws[i]! }));
+    this.statistics.drafted += count;
+    this.statistics.evaluations++;
+    return next!(history);
   }
 
   /** Forgets what was evaluated beyond the tokens drawn; also to be called at the end. */
