@@ -11,21 +11,25 @@ import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
+import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen-rows.ts';
-import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
+import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingOf } from './packings/index.ts';
+import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
-import type { MatrixPlan, Plan } from './plan.ts';
-import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
+import type { Plan } from './plan.ts';
+import { kernelsOf } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
 import { isBlocks, rowConstant } from './rows.ts';
+import type { TableSteps } from './space.ts';
+import { kernelsOfTables } from './space.ts';
 
 /** The document that travels with a library (schemas/manifest.schema.json). */
 export interface Manifest {
@@ -89,11 +93,37 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
   ];
 }
 
-/** Where a thread's offsets, tables and sums lie; nothing without tables. */
-const scratchOf = (plan: Plan, m: MatrixPlan) =>
-  m.tables
-    ? tableScratch(packingOf(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
-    : { others: 0, tables: 0, sums: 0, bytes: 0 };
+/** Sizes of products by tables, and where a thread's offsets, tables and sums lie; nothing without tables. */
+function tableNumbers(p: Packing, isa: Isa, tables: TableSteps | undefined) {
+  if (!tables) return { lines: 0, rows: 0, others: 0, tables: 0, sums: 0, bytes: 0 };
+  const lines = tables.sums.tile[2]! / p.lineK;
+  const rows = roomOf(tables.sums);
+  return { lines, rows, ...tableScratch(p, isa, lines, rows, BATCH) };
+}
+
+/** Bytes that a thread needs for products of a batch. */
+export const scratchBytes = (p: Packing, isa: Isa, tables: TableSteps | undefined): number =>
+  roundUp(Math.max(64, tableNumbers(p, isa, tables).bytes), 64);
+
+/** The numbers of a `bn_matrix` (templates/internal.h): a matrix [n, k] in a packing, multiplied with many tokens by these tables. */
+export function matrixNumbers(p: Packing, n: number, k: number, isa: Isa, tables: TableSteps | undefined) {
+  const { lines, rows, others, tables: at, sums } = tableNumbers(p, isa, tables);
+  return {
+    tiles: tilesOf(p, n),
+    tile_rows: p.rows,
+    tile_bytes: tileBytes(p, k),
+    lines: linesOf(p, k),
+    line_k: p.lineK,
+    line_bytes: p.lineBytes,
+    table_lines: lines,
+    table_rows: rows,
+    others_at: others,
+    tables_at: at,
+    sums_at: sums,
+    x_stride: activationStride(k),
+    y_stride: productStride(p, n),
+  };
+}
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
@@ -109,11 +139,13 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
-    ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    [
+      'BN_SCRATCH_BYTES',
+      Math.max(...matrices.map((m) => scratchBytes(packingOf(m.packing), isaOf(plan.cpu.isa), m.tables))),
+    ],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
-    ['BN_TABLE_ROWS', tableRows(plan.cpu)],
+    ['BN_LEAST_ROWS', LEAST_ROWS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
-    ['BN_TABLE_LINES', BLOCK_LINES],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
     ['BN_MOST_SUM', MOST_SUM],
     ['BN_ATTENTION_SPAN', SPAN],
@@ -194,7 +226,6 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
     const p = packingOf(m.packing);
-    const { others, tables, sums } = scratchOf(plan, m);
     const steps = m.tables && {
       offsets: m.tables.offsets,
       sums: m.tables.sums,
@@ -205,9 +236,9 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       `.gemv = bn_${format(m.gemv)}`,
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
-      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}`,
-      `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
+      ...Object.entries(matrixNumbers(p, n, k, isaOf(plan.cpu.isa), m.tables)).map(
+        ([name, value]) => `.${name} = ${value}`,
+      ),
     ];
     return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
   });

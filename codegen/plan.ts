@@ -5,8 +5,8 @@
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { programOf } from './generate.ts';
-import type { MatrixSlot } from './graph.ts';
-import { hasScreen, matrixSlots, problems } from './graph.ts';
+import type { MatrixSlot, Problem } from './graph.ts';
+import { hasScreen, inputs, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
@@ -17,18 +17,24 @@ import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen-rows.ts';
-import { offsetsSpec } from './kernels/table-offsets.ts';
-import { resultsSpec } from './kernels/table-results.ts';
-import { sumsSpec } from './kernels/table-sums.ts';
-import { BLOCK_LINES } from './kernels/tables.ts';
-import { productStride, tablePackings } from './kernels/ternary.ts';
+import { BATCH } from './kernels/tables.ts';
 import type { KernelSpec } from './name.ts';
-import { format } from './name.ts';
-import { packings, packingsFor } from './packings/index.ts';
+import { format, parse } from './name.ts';
+import { packingOf, packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
-import { bytesOf, linesOf } from './packings/packing.ts';
+import { bytesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
-import { batches, candidates, firstLegal, refusal } from './space.ts';
+import type { TableSteps } from './space.ts';
+import {
+  batchCandidates,
+  batches,
+  candidates,
+  firstLegal,
+  kernelsOfTables,
+  refusal,
+  tableCandidates,
+  tableSteps,
+} from './space.ts';
 import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
@@ -38,17 +44,9 @@ export interface MatrixPlan {
   /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
   readonly gemm: readonly KernelSpec[];
-  readonly tables?: TablesPlan;
+  readonly tables?: TableSteps;
   /** The reason for the choice, for people. */
   readonly why: string;
-}
-
-/** The steps of products by tables; `last` for a line that is left over by blocks of lines. */
-export interface TablesPlan {
-  readonly offsets: KernelSpec;
-  readonly sums: KernelSpec;
-  readonly results: KernelSpec;
-  readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
 
 export interface Plan {
@@ -61,8 +59,6 @@ export interface Plan {
   readonly kernels: Readonly<Record<string, KernelSpec>>;
 }
 
-/** Tokens of a prompt that pass through the layers at once: four vectors of 32 tokens for products by tables. */
-const BATCH = 128;
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
@@ -75,7 +71,7 @@ function chooseMatrix(
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
-  const advised = advice?.kernel('decode', n, k);
+  const advised = advice?.kernel('decode', 1, n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
     const offered = candidates(cpu, p, n, k);
@@ -91,8 +87,7 @@ function chooseMatrix(
       best = {
         packing: p.token,
         gemv,
-        gemm: batches(isaOf(cpu.isa), p, n, k),
-        ...tablesFor(cpu, p, n, k),
+        gemm: batchesFor(cpu, p, n, k, advice),
         cycles,
         why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
       };
@@ -110,32 +105,32 @@ function chooseMatrix(
   return plan;
 }
 
-/** Rows that products by tables take at once: their sums for a whole batch fill half of the second-level cache. */
-export const tableRows = (cpu: CpuProfile): number =>
-  Math.max(256, Math.min(2048, Math.floor(cpu.cache.l2 / 2 / (2 * BATCH) / 256) * 256));
-
-/** An ISA with vectors sums by tables; a vector of one lane gains nothing. */
-function tablesFor(cpu: CpuProfile, p: Packing, n: number, k: number): { tables?: TablesPlan } {
-  const isa = isaOf(cpu.isa);
-  if (isa.lanes === 1 || !tablePackings(isa).includes(p)) return {};
-  const rows = tableRows(cpu);
-  const steps = (lines: number) => ({
-    offsets: offsetsSpec(p, isa.name, k, lines, rows),
-    sums: sumsSpec(p, isa.name, k, lines, rows),
+/** The kernels for several tokens: those measured, or else the preferred ones. */
+function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: Advice | undefined): KernelSpec[] {
+  const offered = batchCandidates(isaOf(cpu.isa), p, n, k);
+  return batches(isaOf(cpu.isa), p, n, k).map((preferred) => {
+    const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
+    return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
   });
-  const tables = {
-    ...steps(BLOCK_LINES),
-    results: resultsSpec(isa.name, productStride(p, n), rows),
-    ...(linesOf(p, k) % BLOCK_LINES ? { last: steps(1) } : {}),
-  };
-  return kernelsOfTables(tables).some(refusal) ? {} : { tables };
 }
 
-/** Every kernel of products by tables. */
-export const kernelsOfTables = ({ last, ...steps }: TablesPlan): KernelSpec[] => [
-  ...Object.values(steps),
-  ...(last ? Object.values(last) : []),
-];
+/**
+ * How a matrix, one of those with the same input, is multiplied with many tokens: by the tables or the dot products that were
+ * measured for all of them, or else by the preferred tables.
+ * @param all the matrices with this input, as one
+ */
+function withPrompts(plan: MatrixPlan, cpu: CpuProfile, all: Problem, advice: Advice | undefined): MatrixPlan {
+  const { n, k } = plan.gemv.shape as { n: number; k: number };
+  const p = packingOf(plan.packing);
+  const advised = advice?.kernel('prefill', BATCH, all.n, k);
+  const offered = tableCandidates(cpu, p, k);
+  const measured = offered.find((spec) => format(spec) === advised);
+  if (advised && !measured && parse(advised).weight === p.token) return plan;
+  const tables = [...(measured ? [measured] : []), ...offered]
+    .map((sums) => tableSteps(sums, n))
+    .find((steps) => !kernelsOfTables(steps).some(refusal));
+  return tables ? { ...plan, tables } : plan;
+}
 
 function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
   const isa = isaOf(isaName);
@@ -215,6 +210,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     const plan = chooseMatrix(cpu, n, k, options.advice, typeof packing === 'string' ? packing : packing?.[slots[0]!]);
     for (const slot of slots) matrices[slot] = plan;
   }
+  for (const all of inputs(shape))
+    for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({
     shape,
     cpu,
