@@ -23,6 +23,8 @@ import { median, spread } from './statistics.ts';
 /** Positions before a token or a few, as in a short conversation; a prompt begins at none. */
 const CONTEXT = 128;
 const ROUNDS = { least: 7, most: 40 } as const;
+/** Less time than this is not worth the compilation of a few libraries. */
+const LEAST_MS = 4000;
 /** The best kernels of another packing are tried if none of them is further behind than this. */
 const CLOSE = 1.1;
 
@@ -106,8 +108,8 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
   for (const phase of new Set(entries.map(({ key }) => key.phase))) {
     const own = entries.filter(({ key }) => key.phase === phase);
     const sets = setsOf(phase, own);
-    if (own.every(({ kernel, default_kernel }) => kernel === default_kernel) || performance.now() > asked.until(phase))
-      continue;
+    const time = asked.until(phase) - performance.now();
+    if (own.every(({ kernel, default_kernel }) => kernel === default_kernel) || time < LEAST_MS) continue;
     const rivals: Rival[] = [];
     try {
       for (const [name, choice] of sets) {
