@@ -86,8 +86,8 @@ interface Workshop {
   readonly until: number;
 }
 
-/** Parts of the time that a final choice gets, where a contest gets one. */
-const FINAL_SHARE = 2;
+/** Part of the time that the final choices get, where the contests that lead to them get one. */
+const FINAL = 1 / 3;
 
 /**
  * Measures the kernels of every distinct matrix, then whole tokens. What is found out comes as it is known.
@@ -109,7 +109,9 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
   let wisdom = request.wisdom ?? nothing;
   const counts = new Set(open.flatMap(({ threads }) => threads));
-  let left = open.reduce((sum, { threads }) => sum + threads.length, 0) + FINAL_SHARE * counts.size * phases.length;
+  const contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
+  const final = (FINAL * contests) / (counts.size * phases.length);
+  let left = (1 + FINAL) * contests;
   const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
   let meter: Meter | undefined;
   try {
@@ -138,12 +140,12 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
       const entries = all.map((contest) => found.find(({ key }) => isAbout(key, contest))!);
       for await (const entry of finals({
         ...{ shape, cpu, compiler, threads, entries, cold, folder, signal },
-        until: () => share(FINAL_SHARE),
+        until: () => share(final),
         onProgress: (what, phase, done, total) =>
           request.onProgress({ what, title: phase, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
       }))
         yield { tokens: [entry] };
-      left -= FINAL_SHARE * phases.length;
+      left -= final * phases.length;
     }
   } finally {
     await meter?.close();
@@ -301,9 +303,10 @@ async function measure(
   const cached = new Map<number, number>();
   if (finished)
     for (const i of standing.finalists) {
-      const { kernel, packing: p, tables } = exact[i]!;
+      const { kernel, packing: p, tables, spec } = exact[i]!;
       if (tables) continue;
-      cached.set(i, (await meter.cached(kernel, request.cpu.cache.l2 / 2)) * tilesOf(p, n));
+      const tile = await meter.cached(kernel, request.cpu.cache.l2 / 2);
+      cached.set(i, (tile * tilesOf(p, n) * tokens) / spec.tile[0]!);
     }
   const candidates = exact
     .map((candidate, i) => ({ candidate, i, samples: standing.samples[i]! }))
