@@ -19,7 +19,7 @@ import { format } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
-import { planOf } from '../plan.ts';
+import { type Plan, planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
 import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
@@ -96,7 +96,10 @@ const FINAL = 1 / 3;
 export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
   const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const all = contestsOf(planOf(shape, cpu), phases);
+  const unmeasured = planOf(shape, cpu);
+  /** For several tokens, by number of threads. */
+  const plans = new Map<number, Plan>();
+  const all = contestsOf(unmeasured, phases);
   const open = all.flatMap((contest) => {
     const threads = request.threads.filter((count) => !request.isKnown?.(contest, count));
     return threads.length ? [{ contest, threads }] : [];
@@ -120,7 +123,9 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
     for (const { contest, threads } of open) {
       const prepared = new Map<string, Awaited<ReturnType<typeof prepare>>>();
       for (const [i, count] of threads.entries()) {
-        const preferred = preferredFor(shape, cpu, compiler, wisdom, contest, count);
+        if (contest.phase !== 'decode' && !plans.has(count)) plans.set(count, planInPackings(request, wisdom, count));
+        const { matrices } = contest.phase === 'decode' ? unmeasured : plans.get(count)!;
+        const preferred = kernelOf(matrices[contest.slot], contest, count);
         const name = format(preferred);
         if (!prepared.has(name)) {
           const field = fieldOf(cpu, contest, preferred);
@@ -153,23 +158,11 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   }
 }
 
-/** What the plan takes without measurements of this phase; for several tokens in the packing that decoding decided on. */
-function preferredFor(
-  shape: ModelShape,
-  cpu: CpuProfile,
-  compiler: Compiler,
-  wisdom: Wisdom,
-  contest: Contest,
-  threads: number,
-): KernelSpec {
-  const advice = adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] });
-  const packing =
-    contest.phase === 'decode'
-      ? undefined
-      : Object.fromEntries(
-          problems(shape).map(({ slots }) => [slots[0]!, planOf(shape, cpu, { advice }).matrices[slots[0]!].packing]),
-        );
-  return kernelOf(planOf(shape, cpu, { packing }).matrices[contest.slot], contest, threads);
+/** The plan without measurements, but in the packings that decoding decided on. */
+function planInPackings({ shape, cpu, compiler }: Request, wisdom: Wisdom, threads: number): Plan {
+  const { matrices } = planOf(shape, cpu, { advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }) });
+  const packing = Object.fromEntries(problems(shape).map(({ slots: [slot] }) => [slot!, matrices[slot!].packing]));
+  return planOf(shape, cpu, { packing });
 }
 
 /** Compiles and checks a field. */
