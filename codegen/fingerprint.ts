@@ -25,27 +25,33 @@ import type { Phase } from './wisdom.ts';
 
 const known = new Map<string, string>();
 
-/** What a phase may take for a matrix, and the kernels whose texts stand for all. */
+/** What a phase may take for a matrix besides what another one takes, and the kernels whose texts stand for all. */
 function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: number) {
-  const dots = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(isaOf(cpu.isa), p, n, k);
-  const sums = phase === 'prefill' ? tableCandidates(cpu, p, k) : [];
-  const families = [...new Set(dots.map(({ op, tile }) => `${op} ${tile[0]}`))].flatMap((family) => {
-    const first = firstLegal(dots.filter(({ op, tile }) => `${op} ${tile[0]}` === family));
+  if (phase === 'prefill') {
+    const sums = tableCandidates(cpu, p, k);
+    const steps = sums.slice(0, 1).flatMap((first) => kernelsOfTables(tableSteps(first, n)));
+    return { offered: sums, texts: steps.filter((spec) => !refusal(spec)) };
+  }
+  const offered = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(isaOf(cpu.isa), p, n, k);
+  const familyOf = ({ op, tile }: KernelSpec) => `${op} ${tile[0]}`;
+  const texts = [...new Set(offered.map(familyOf))].flatMap((family) => {
+    const first = firstLegal(offered.filter((spec) => familyOf(spec) === family));
     return typeof first === 'string' ? [] : [first];
   });
-  const steps = sums.slice(0, 1).flatMap((first) => kernelsOfTables(tableSteps(first, n)));
-  return { offered: [...dots, ...sums], texts: [...families, ...steps.filter((spec: KernelSpec) => !refusal(spec))] };
+  return { offered, texts };
 }
 
-/** The hash, for this CPU's instructions. */
+/** The hash, for this CPU's instructions and caches. */
 export function fingerprint(cpu: CpuProfile, phase: Phase): string {
-  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache.l2, phase]);
+  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache, phase]);
   let hash = known.get(key);
   if (!hash) {
     const all = packingsFor(isaOf(cpu.isa)).flatMap((p) => {
       const { offered, texts } = offeredFor(phase, cpu, p, 3 * p.rows - 1, 5 * p.lineK + 1);
       return [...offered.map(format), ...texts.map((spec) => kernelSource(spec).text)];
     });
+    // Prompts may also be multiplied as batches are.
+    if (phase === 'prefill') all.push(fingerprint(cpu, 'batch'));
     hash = createHash('sha256').update(JSON.stringify(all)).digest('hex').slice(0, 16);
     known.set(key, hash);
   }

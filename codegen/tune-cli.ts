@@ -21,11 +21,13 @@ import type { Phase, TokenEntry, TuningEntry, Wisdom } from './wisdom.ts';
 import {
   addWisdom,
   adviceFor,
+  brief,
   counting,
   matricesOf,
   merge,
   phases,
   readWisdom,
+  shippedWisdom,
   wisdomFile,
   writeWisdom,
 } from './wisdom.ts';
@@ -163,7 +165,7 @@ program
     const cpu = profileOf(o.target);
     const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
     const sizes = problems(shape);
-    const known = readWisdom();
+    const known = merge(shippedWisdom(), readWisdom());
     const entries = counting(known.entries, cpu, compiler).filter(({ key }) =>
       (key.phase === 'prefill' ? inputs(shape) : sizes).some(({ n, k }) => n === key.n && k === key.k),
     );
@@ -178,15 +180,15 @@ program
 
 program
   .command('merge')
-  .description('Joins two wisdom files; of two entries about the same thing the second file has the later word.')
-  .argument('<a>')
-  .argument('<b>')
+  .description('Joins wisdom files; of two entries about the same thing the later file has the last word.')
+  .argument('<file...>')
   .requiredOption('-o, --output <file>', 'where to write')
-  .action((a: string, b: string, { output }: { output: string }) => {
-    for (const file of [a, b])
+  .option('--best <n>', 'keep the n fastest candidates of each matrix, the chosen one and the default', wholeNumber(0))
+  .action((files: string[], { output, best = Number.POSITIVE_INFINITY }: { output: string; best?: number }) => {
+    for (const file of files)
       if (!existsSync(file))
         throw new UsageError(`there is no wisdom file '${file}'; give files that bitnet-tune wrote`);
-    const merged = merge(readWisdom(a), readWisdom(b));
+    const merged = brief(files.map((file) => readWisdom(file)).reduce(merge), best);
     writeWisdom(merged, output);
     process.stdout.write(`${merged.entries.length + merged.tokens.length} entries in ${output}\n`);
   });

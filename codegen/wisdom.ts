@@ -182,6 +182,18 @@ export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
   ),
 });
 
+/** What is worth passing on: of each entry the kernel that was chosen, the plan's own and the fastest few. */
+export const brief = ({ version, entries, tokens }: Wisdom, few: number): Wisdom => ({
+  version,
+  entries: entries.map((entry) => ({
+    ...entry,
+    candidates: entry.candidates.filter(
+      ({ kernel }, i) => i < few || kernel === entry.kernel || kernel === entry.default_kernel,
+    ),
+  })),
+  tokens,
+});
+
 /** Writes a document at once or not at all. */
 export function writeWisdom(wisdom: Wisdom, file = wisdomFile()): void {
   mkdirSync(path.dirname(file), { recursive: true });

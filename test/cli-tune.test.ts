@@ -106,13 +106,19 @@ describe('bitnet-tune', () => {
     assert.match(text, /^decode, 128 x 128, 1 thread: gemv_\w+\n {2}why: \w/);
     for (const { kernel } of first.candidates) assert.ok(text.includes(kernel), kernel);
     assert.deepEqual((await cli.json('tune', ['show', gguf])).entries, readWisdom().entries);
-    await cli.refuses('tune', ['show', 'bitnet-2b-4t'], 1, [/nothing was measured for bitnet-2b-4t.*run bitnet-tune/]);
+    await cli.refuses('tune', ['show', 'falcon3-1b-158'], 1, [
+      /nothing was measured for falcon3-1b-158.*run bitnet-tune/,
+    ]);
 
     const foreign = { ...first, key: { ...first.key, cpu: 'Zilog Z80' } };
     writeFileSync(cli.path('a.json'), JSON.stringify({ ...nothing, entries: [{ ...first, why: 'older' }] }));
     writeFileSync(cli.path('b.json'), JSON.stringify({ ...nothing, entries: [first, foreign] }));
     await cli.ok('tune', ['merge', cli.path('a.json'), cli.path('b.json'), '-o', cli.path('c.json')]);
     assert.deepEqual(JSON.parse(readFileSync(cli.path('c.json'), 'utf8')).entries, [first, foreign]);
+    await cli.ok('tune', ['merge', cli.path('c.json'), '-o', cli.path('brief.json'), '--best', '1']);
+    const [short] = JSON.parse(readFileSync(cli.path('brief.json'), 'utf8')).entries;
+    const kept = new Set([first.candidates[0]!.kernel, first.kernel, first.default_kernel]);
+    assert.deepEqual(new Set(short.candidates.map((c: { kernel: string }) => c.kernel)), kept);
     await cli.refuses('tune', ['merge', cli.path('a.json'), cli.path('none.json'), '-o', cli.path('d.json')], 2, [
       /no wisdom file '.*none\.json'/,
     ]);

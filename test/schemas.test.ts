@@ -3,20 +3,22 @@
  * follow their schemas, and the C header declares exactly the interface that schemas/abi.json describes.
  */
 import { strict as assert } from 'node:assert';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Type } from 'ts-morph';
 import { Project } from 'ts-morph';
 import { bindings } from '../codegen/bindings.ts';
 import { profileOf, readProfile } from '../codegen/cpu.ts';
 import { manifestOf } from '../codegen/emit.ts';
+import { fingerprint } from '../codegen/fingerprint.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { planOf } from '../codegen/plan.ts';
-import { nothing } from '../codegen/wisdom.ts';
+import { nothing, shippedWisdom } from '../codegen/wisdom.ts';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { packageRoot } from '../schemas/files.ts';
 import type { SchemaName } from '../schemas/validate.ts';
 import { validate } from '../schemas/validate.ts';
+import { skip } from './fixtures.ts';
 import { demoShape, shippedShapes } from './shapes.ts';
 
 interface Schema {
@@ -124,6 +126,23 @@ describe('schemas', () => {
     }
     for (const target of ['native', ...Object.keys(isas)])
       assert.equal(validate('cpu', JSON.parse(JSON.stringify(profileOf(target)))), undefined, target);
+  });
+
+  it('shipped wisdom counts: it was measured with the kernels that are generated', function () {
+    const folder = path.join(packageRoot, 'schemas', 'wisdom');
+    if (!existsSync(folder)) return skip(this, 'no wisdom is shipped');
+    const profiles = readdirSync(path.join(packageRoot, 'schemas', 'cpus')).map((file) =>
+      readProfile(path.join(packageRoot, 'schemas', 'cpus', file)),
+    );
+    for (const { key } of [...shippedWisdom().entries, ...shippedWisdom().tokens]) {
+      const profile = profiles.find(({ features }) => `${features}` === `${key.features}`);
+      assert.ok(profile, `no shipped profile has the features ${key.features.join(' ')}`);
+      assert.equal(
+        key.generator,
+        fingerprint({ ...profile, cache: key.caches }, key.phase),
+        `${key.phase} on ${profile.name} is stale: docs/measurements.md says how shipped wisdom is made anew`,
+      );
+    }
   });
 
   it('manifests of real plans follow their schema', () => {
