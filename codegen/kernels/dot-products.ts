@@ -18,7 +18,7 @@ import type { Packing } from '../packings/packing.ts';
 import { linesOf, loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { BATCHES, divide, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -91,12 +91,7 @@ const dotProducts = {
         });
       });
       sums.forEach(({ scale, token }, s) => {
-        const power = 31 - Math.clz32(scale & -scale);
-        const odd = scale >> power;
-        acc[s]!.forEach((a) => {
-          if (power) b.set(a, 'shift_ints', a, power);
-          if (odd > 1) b.set(a, 'mul_ints', a, inverse(odd));
-        });
+        for (const a of acc[s]!) divide(b, a, scale);
         const first = sums.findIndex((other) => other.token === token);
         if (s > first)
           acc[first]!.forEach((a, v) => {
@@ -172,11 +167,4 @@ function sumsOf(scales: readonly number[], vectors: number, tokens: number, toke
     fields: scales.filter((s) => s === scale).length,
     chains,
   }));
-}
-
-/** odd^-1 modulo 2^32, as an int32: Newton's iteration doubles the number of correct bits, from 3. */
-function inverse(odd: number): number {
-  let x = odd;
-  for (let i = 0; i < 4; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
-  return x;
 }

@@ -13,6 +13,8 @@ import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
+import { columnSums } from './sparse-columns.ts';
+import { rowDots } from './sparse-rows.ts';
 import { tableOffsets } from './table-offsets.ts';
 import { tableResults } from './table-results.ts';
 import { tableSums } from './table-sums.ts';
@@ -25,6 +27,8 @@ export const kernels = {
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,
+  rowdots: rowDots,
+  colsums: columnSums,
   norm,
   rope,
   quantise,

@@ -1,5 +1,5 @@
 /** Shared by the ternary product kernels: their parameters, their definition and their test data. */
-import type { Address, Recorder } from '../ir/record.ts';
+import type { Address, Recorder, Value } from '../ir/record.ts';
 import { at } from '../ir/record.ts';
 import type { Arguments } from '../ir/simulate.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -89,16 +89,36 @@ export function dotExample(n: number, k: number, tokens: number, ldx: number, ra
 }
 
 /**
- * Bytes from one token's int8 activations to the next: room for k padded to whole lines of any packing (a line is at most 64
- * k long), so that matrices with different packings share one quantised input.
+ * Bytes from one token's int8 activations to the next: room for k padded to whole lines of any packing, and whole panels (orders.ts: at
+ * most 320 k), so that matrices with different packings share one quantised input.
  */
-export const activationStride = (k: number): number => roundUp(k, 64) + 64;
+export const activationStride = (k: number): number => roundUp(k, 64) + 320;
 
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;
 
 /** int32 from one token's products to the next: whole row tiles, and whole groups of lanes for what reads them. */
 export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(p, n) * p.rows, LANES);
+
+/** odd^-1 modulo 2^32, as an int32: Newton's iteration doubles the number of correct bits, from 3. */
+function inverse(odd: number): number {
+  let x = odd;
+  for (let i = 0; i < 4; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
+  return x;
+}
+
+/** How sums of codes that are multiples of a scale 2^shift * odd are divided, exactly: shifted, then times odd's inverse. */
+export function divisorOf(scale: number): { readonly shift: number; readonly inverse: number } {
+  const shift = 31 - Math.clz32(scale & -scale);
+  return { shift, inverse: inverse(scale >> shift) };
+}
+
+/** Divides a variable's sums by their scale. */
+export function divide(b: Recorder, sum: Value, scale: number): void {
+  const { shift, inverse: factor } = divisorOf(scale);
+  if (shift) b.set(sum, 'shift_ints', sum, shift);
+  if (factor !== 1) b.set(sum, 'mul_ints', sum, factor);
+}
 
 /** Tokens that one call may take for a batch. */
 export const BATCHES = [2, 4, 8];
