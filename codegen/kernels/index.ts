@@ -9,6 +9,7 @@ import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
+import { panel } from './panels.ts';
 import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
@@ -27,6 +28,7 @@ export const kernels = {
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,
+  panel,
   rowdots: rowDots,
   colsums: columnSums,
   norm,

@@ -103,8 +103,8 @@ export function packOrdered(o: Ordered, trits: ArrayLike<number>, n: number, k: 
   return out;
 }
 
-/** The weights of packed bytes, [n, k] in {-1, 0, 1}: the inverse of `packOrdered`. */
-export function unpackOrdered(o: Ordered, bytes: Uint8Array, n: number, k: number): Int8Array {
+/** Weights of the packed bytes of a matrix [n, k]: the first rows and columns, all by default, in {-1, 0, 1}. The inverse of `packOrdered`. */
+export function unpackOrdered(o: Ordered, bytes: Uint8Array, n: number, k: number, rows = n, cols = k): Int8Array {
   const factors = [...new Set(range(o.coding.lineK).map((col) => o.coding.place(0, col).factor))].sort((a, b) => b - a);
   /** Codes of a byte, by factor: digits of mixed radix, the largest first. */
   const codes = range(256).map((byte) => {
@@ -118,8 +118,8 @@ export function unpackOrdered(o: Ordered, bytes: Uint8Array, n: number, k: numbe
     );
   });
   const place = placeOf(o, n, k);
-  return Int8Array.from({ length: n * k }, (_, i) => {
-    const { byte, factor } = place(Math.floor(i / k), i % k);
+  return Int8Array.from({ length: rows * cols }, (_, i) => {
+    const { byte, factor } = place(Math.floor(i / cols), i % cols);
     return codes[bytes[byte]!]!.get(factor)! - 1;
   });
 }
