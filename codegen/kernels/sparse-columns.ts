@@ -4,10 +4,11 @@
  *
  *   y[r] += scale(r) * sum_i (w[r][list[i]] + 1) x[i]          i = first, ..., end - 1;  scale of the field that holds row r
  *
- * Four columns side by side, a byte of each, are what a byte dot product wants: a lane for each row, four k. So eight columns at a
- * time take as many dot steps as row tiles do, and every sum is loaded and stored once for them; all sums stay in the L1 cache.
- * The list is filled up with columns whose element is 0. The eight that come next are fetched meanwhile. Whoever adds the results of several threads
- * divides them by the scales and subtracts the sum of x. Variant p8: fetched a step ahead, p0: not.
+ * Four columns side by side, a byte of each, are what a byte dot product wants: a lane for each row, four k. So columns take as many
+ * dot steps as row tiles do. All sums stay in the L1 cache; each is loaded and stored once for sixteen columns (with eight, the
+ * stores take as long as everything else). The list is filled up with columns whose element is 0. The sixteen that come next are
+ * fetched meanwhile. Whoever adds the results of several threads divides them by the scales and subtracts the sum of x.
+ * Tile: 1 x rows that 64 bytes of a column hold x columns at a time; variant p16: fetched a step ahead, p0: not.
  */
 import { at, Recorder, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
@@ -21,12 +22,13 @@ import { range } from './kernel.ts';
 import { LIST_ROOM, listOf } from './sparse-rows.ts';
 
 const LINE = 64;
-/** Columns of a dot step, and those whose products are added before a sum is stored. */
+/** Columns of a dot step. */
 const QUAD = 4;
-export const COLUMNS = 8;
+/** Columns whose products are added before a sum is stored. */
+export const COLUMNS = 16;
 
 /** The kernel for a matrix [n, k]. */
-export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, variant = 'p8'): KernelSpec => ({
+export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, variant = `p${COLUMNS}`): KernelSpec => ({
   op: 'colsums',
   act: 'i8',
   weight: o.token,
@@ -86,39 +88,44 @@ export const columnSums: KernelFamily = {
 
     const unpack = o.coding.unpacker(b, isa, 'scaled');
     const step = 4 * isa.lanes;
-    const quads = range(COLUMNS / QUAD);
     b.loop('i', first, end, COLUMNS, (i) => {
-      const xs = quads.map((q) => b.let(`x_q${q}`, 'broadcast4', at(x, i, QUAD * q)));
-      const columns = (name: string, from: number) =>
-        quads.map((q) =>
-          b.indices(
-            range(QUAD).map((j) => `${name}_q${q}_${j}`),
-            at(list, times(i, 2), 2 * (from + QUAD * q)),
+      const columns = range(COLUMNS / QUAD).map((q) =>
+        b.indices(
+          range(QUAD).map((j) => `c${QUAD * q + j}`),
+          at(list, times(i, 2), 2 * QUAD * q),
+          k - 1,
+        ),
+      );
+      b.loop('line', 0, bytes / LINE, 1, (line) => {
+        // Whole columns, so that memory is read in runs; all of the next step's by the end of this one.
+        for (let c = 0; spec.variant !== 'p0' && c < (COLUMNS * LINE) / bytes; c++) {
+          const [next] = b.indices(
+            [`next${c}`],
+            at(list, times(i, 2), times(line, 2 * Math.ceil((COLUMNS * LINE) / bytes)), 2 * (COLUMNS + c)),
             k - 1,
-          ),
-        );
-      const own = columns('c', 0);
-      const next = spec.variant === 'p0' ? [] : columns('n', COLUMNS);
-      b.loop('line', 0, bytes, LINE, (line) => {
-        for (const column of next.flat()) b.do('prefetch', at(w, times(column, bytes), line), 0);
-        for (let v = 0; v < LINE; v += step) {
-          const loaded = own.map((quad, q) =>
-            quad.map((column, j) => b.let(`w_v${v}_q${q}_${j}`, 'load_bytes', at(w, times(column, bytes), line, v))),
           );
-          for (let m = 0; m < 4; m++) {
-            const codes = loaded.map((four, q) => {
-              const tag = `_v${v}_m${m}_q${q}`;
-              return unpack.fields([b.let(`mixed${tag}`, 'mix4', ...four, m)], tag);
-            });
-            for (let f = 0; f < fields; f++) {
-              const tag = `_v${v}_m${m}_f${f}`;
-              const dots = b.variable(`dots${tag}`, 'dot_zero');
-              for (const q of quads) b.set(dots, 'dot_next', dots, codes[q]![f]!()[0]!, xs[q]!);
-              const to = at(y, line, f * bytes + v + m * isa.lanes);
-              b.do('store_ints', to, b.let(`y${tag}`, 'dot_flush', b.let(`before${tag}`, 'load_ints', to), dots));
-            }
-          }
+          for (let l = 0; l < bytes; l += LINE) b.do('prefetch', at(w, times(next!, bytes), l), 2);
         }
+        for (let v = 0; v < LINE; v += step)
+          for (let m = 0; m < 4; m++) {
+            const part = `_v${v}_m${m}`;
+            const dots = range(fields).map((f) => b.variable(`dots${part}_f${f}`, 'dot_zero'));
+            columns.forEach((quad, q) => {
+              const tag = `${part}_q${q}`;
+              const xs = b.let(`x${tag}`, 'broadcast4', at(x, i, QUAD * q));
+              const four = quad.map((column, j) =>
+                b.let(`w${tag}_${j}`, 'load_bytes', at(w, times(column, bytes), times(line, LINE), v)),
+              );
+              unpack.fields([b.let(`mixed${tag}`, 'mix4', ...four, m)], tag).forEach((codes, f) => {
+                b.set(dots[f]!, 'dot_next', dots[f]!, codes()[0]!, xs);
+              });
+            });
+            dots.forEach((sum, f) => {
+              const tag = `${part}_f${f}`;
+              const to = at(y, times(line, LINE), f * bytes + v + m * isa.lanes);
+              b.do('store_ints', to, b.let(`y${tag}`, 'dot_flush', b.let(`before${tag}`, 'load_ints', to), sum));
+            });
+          }
       });
     });
   },

@@ -30,11 +30,11 @@ import { divide, dotExample } from './ternary.ts';
 const LINE = 64;
 /** Most rows and columns: lists hold 16-bit numbers. */
 export const MOST_LISTED = 65536;
-/** Rows that are fetched ahead: 2 KB or so. */
-const AHEAD = 4;
+/** Rows that are fetched ahead. */
+const AHEAD = 8;
 
 /** Entries that a list needs beyond its last one: repetitions of it. */
-export const LIST_ROOM = 32;
+export const LIST_ROOM = 64;
 
 /** The kernel for a matrix [n, k]. */
 export const rowDotsSpec = (o: Ordered, isa: string, n: number, k: number, ahead = AHEAD): KernelSpec => ({
@@ -107,7 +107,7 @@ export const rowDots: KernelFamily = {
         const dots = scales.map((scale) => b.variable(`dots${part}_s${scale}`, 'dot_zero'));
         b.unrolled(`line${part}`, count, 8, (l, u, rest) => {
           const line = plus(base, l);
-          b.do('prefetch', at(w, times(next!, bytes), times(line, LINE)), 0);
+          b.do('prefetch', at(w, times(next!, bytes), times(line, LINE)), 2);
           for (let v = 0; v < LINE; v += step) {
             const tag = `${part}${rest}_l${u}_v${v / step}`;
             const codes = b.let(`w${tag}`, 'load_bytes', at(w, times(row!, bytes), times(line, LINE), v));
