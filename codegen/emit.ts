@@ -13,14 +13,18 @@ import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
+import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
+import { COLUMNS, scalesOf } from './kernels/sparse-columns.ts';
+import { LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
 import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
-import { activationStride, productStride } from './kernels/ternary.ts';
+import { activationStride, divisorOf, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packingOf } from './packings/index.ts';
+import { findOrdered, packingOf, tilesFor } from './packings/index.ts';
+import { columnBytes, fieldsOf, paddedK, panelK, panelTiles, rowBytes } from './packings/orders.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
 import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
@@ -35,7 +39,17 @@ export interface Manifest {
   readonly batch: number;
   readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
   readonly matrices: Readonly<
-    Record<string, { packing: string; gemv: string; gemm: readonly string[]; tables?: readonly string[]; why: string }>
+    Record<
+      string,
+      {
+        packing: string;
+        gemv: string;
+        panel?: string;
+        gemm: readonly string[];
+        tables?: readonly string[];
+        why: string;
+      }
+    >
   >;
   readonly kernels: Readonly<Record<string, string>>;
 }
@@ -59,6 +73,7 @@ export function manifestOf(plan: Plan): Manifest {
         {
           packing: m.packing,
           gemv: format(m.gemv),
+          ...(m.panel ? { panel: format(m.panel) } : {}),
           gemm: m.gemm.map(format),
           ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
           why: m.why,
@@ -69,6 +84,13 @@ export function manifestOf(plan: Plan): Manifest {
   };
 }
 
+/**
+ * Percent of rows, or columns, from which on all of them are read, one after the other: leaps read half as fast or less.
+ * Measured in docs/measurements.md.
+ */
+const MOST_LIVE = 45;
+/** Most weights of a byte. */
+const MOST_FIELDS = 5;
 /** Most logits that bn_top finds: bounds its buffers. */
 const MOST_TOP = 1024;
 
@@ -89,11 +111,38 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
   ];
 }
 
-/** Where a thread's offsets, tables and sums lie; nothing without tables. */
-const scratchOf = (plan: Plan, m: MatrixPlan) =>
-  m.tables
-    ? tableScratch(packingOf(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
+/** Where a thread's offsets, tables, sums and panel lie, or for one token its lists; nothing where there are none. */
+function scratchOf(plan: Plan, m: MatrixPlan) {
+  const tables = m.tables
+    ? tableScratch(tilesFor(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
     : { others: 0, tables: 0, sums: 0, bytes: 0 };
+  const o = findOrdered(m.packing);
+  if (!o) return { ...tables, panel: 0 };
+  const { n, k } = m.gemv.shape as { n: number; k: number };
+  const panel = roundUp(tables.bytes, 64);
+  const rows = o.order === 'rows' ? Math.min(tableRows(plan.cpu), panelTiles(o, n) * o.tiles.rows) : n;
+  const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
+  return { ...tables, panel, bytes: Math.max(panel + panelBytes(o, rows), lists) };
+}
+
+/** How a matrix in an order of its own lies: constants of bn_matrix. */
+function orderOf(plan: Plan, m: MatrixPlan): string[] {
+  const o = findOrdered(m.packing);
+  if (!o) return [];
+  const { n, k } = m.gemv.shape as { n: number; k: number };
+  const run = o.order === 'rows' ? rowBytes(o.coding, k) : columnBytes(o.coding, n);
+  const divisors = scalesOf(o, isaOf(plan.cpu.isa)).map(divisorOf);
+  return [
+    `.order = BN_BY_${o.order.toUpperCase()}, .run = ${run}, .fields = ${fieldsOf(o.coding)}, .panel_lines = ${o.panelLines}`,
+    `.field_k = ${o.coding.lineK}, .shifts = {${divisors.map((d) => d.shift)}}, .inverses = {${divisors.map((d) => d.inverse)}}`,
+  ];
+}
+
+/** int32 of the sums of `down` by columns; 0: it has row tiles. */
+function sumsOfDown({ matrices: { ffn_down } }: Plan): number {
+  const o = findOrdered(ffn_down.packing);
+  return o ? fieldsOf(o.coding) * columnBytes(o.coding, ffn_down.gemv.shape.n!) : 0;
+}
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
@@ -112,6 +161,14 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_TABLE_ROWS', tableRows(plan.cpu)],
+    ['BN_SPARSE_UP', findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0],
+    ['BN_SPARSE_DOWN', findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0],
+    ['BN_DOWN_SUMS', sumsOfDown(plan)],
+    ['BN_FIELDS', MOST_FIELDS],
+    ['BN_MOST_LIVE', MOST_LIVE],
+    ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
+    ['BN_LIST_ROOM', LIST_ROOM],
+    ['BN_LIST_STEP', COLUMNS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
     ['BN_TABLE_LINES', BLOCK_LINES],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
@@ -177,7 +234,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const typeOf = (t: Layout['tensors'][number]) =>
     t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
   const packingTables = tokens.map((token, i) => {
-    const p = packingOf(token);
+    const p = findOrdered(token)?.coding ?? packingOf(token);
     const pairs: string[] = [];
     for (let r = 0; r < p.rows; r++)
       for (let k = 0; k < p.lineK; k++) {
@@ -191,10 +248,17 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     }, []);
     return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint8_t place_${i}[] = {\n${lines.join('\n')}\n};`;
   });
+  const packingEntry = (token: string, i: number) => {
+    const o = findOrdered(token);
+    const { rows, lineK, lineBytes } = o?.coding ?? packingOf(token);
+    const order = o ? `BN_BY_${o.order.toUpperCase()}` : 'BN_BY_TILES';
+    return `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${order}, ${o ? panelK(o) : lineK}},`;
+  };
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
-    const p = packingOf(m.packing);
-    const { others, tables, sums } = scratchOf(plan, m);
+    const o = findOrdered(m.packing);
+    const p = tilesFor(m.packing);
+    const { others, tables, sums, panel } = scratchOf(plan, m);
     const steps = m.tables && {
       offsets: m.tables.offsets,
       sums: m.tables.sums,
@@ -202,11 +266,13 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       ...(m.tables.last ? { last_offsets: m.tables.last.offsets, last_sums: m.tables.last.sums } : {}),
     };
     const members = [
-      `.gemv = bn_${format(m.gemv)}`,
+      `.${o ? (o.order === 'rows' ? 'row_dots' : 'column_sums') : 'gemv'} = bn_${format(m.gemv)}`,
+      ...(m.panel ? [`.panel = bn_${format(m.panel)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
-      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}`,
+      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, o ? panelK(o) : k)}`,
+      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}, .panel_at = ${panel}`,
+      ...orderOf(plan, m),
       `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
     ];
     return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
@@ -225,7 +291,7 @@ ${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}
 ${packingTables.join('\n\n')}
 
 const bn_packing bn_packings[] = {
-${tokens.map((token, i) => `    {"${token}", ${packingOf(token).rows}, ${packingOf(token).lineK}, ${packingOf(token).lineBytes}, place_${i}},`).join('\n')}
+${tokens.map(packingEntry).join('\n')}
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {

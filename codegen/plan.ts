@@ -11,20 +11,26 @@ import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
+import { gemm, ofPanel } from './kernels/dot-products.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
+import { panelSpec } from './kernels/panels.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen-rows.ts';
+import { columnSumsSpec } from './kernels/sparse-columns.ts';
+import { MOST_LISTED, rowDotsSpec } from './kernels/sparse-rows.ts';
 import { offsetsSpec } from './kernels/table-offsets.ts';
 import { resultsSpec } from './kernels/table-results.ts';
 import { sumsSpec } from './kernels/table-sums.ts';
 import { BLOCK_LINES } from './kernels/tables.ts';
-import { productStride, tablePackings } from './kernels/ternary.ts';
+import { activationStride, productStride, tablePackings } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packings, packingsFor } from './packings/index.ts';
+import { findOrdered, packingOf, packings, packingsFor } from './packings/index.ts';
+import type { Ordered } from './packings/orders.ts';
+import { ordersOf, panelK } from './packings/orders.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf, linesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
@@ -33,10 +39,12 @@ import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
-  /** Token of the packing. */
+  /** Token of the packing, and of its order where that is not row tiles (packings/orders.ts). */
   readonly packing: string;
   /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
+  /** Of a matrix in an order of its own: makes the row tiles that `gemm` and `tables` read, and that packing. */
+  readonly panel?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
   readonly tables?: TablesPlan;
   /** The reason for the choice, for people. */
@@ -131,6 +139,34 @@ function tablesFor(cpu: CpuProfile, p: Packing, n: number, k: number): { tables?
   return kernelsOfTables(tables).some(refusal) ? {} : { tables };
 }
 
+/** A matrix in an order of its own, or undefined where a kernel that it takes cannot be generated. */
+function ordered(cpu: CpuProfile, o: Ordered, { gemv }: MatrixPlan): MatrixPlan | undefined {
+  const isa = isaOf(cpu.isa);
+  const { n, k } = gemv.shape as { n: number; k: number };
+  if (Math.max(n, k) >= MOST_LISTED) return undefined;
+  const rows = tableRows(cpu);
+  const steps = (lines: number) => ({
+    offsets: offsetsSpec(o.tiles, isa.name, panelK(o), lines, rows),
+    sums: sumsSpec(o.tiles, isa.name, k, lines, rows),
+  });
+  const tables = {
+    ...steps(BLOCK_LINES),
+    results: resultsSpec(isa.name, productStride(o.tiles, n), rows),
+    ...(linesOf(o.tiles, k) % BLOCK_LINES ? { last: steps(1) } : {}),
+  };
+  const plan: MatrixPlan = {
+    packing: o.token,
+    gemv: o.order === 'rows' ? rowDotsSpec(o, isa.name, n, k) : columnSumsSpec(o, isa.name, n, k),
+    panel: panelSpec(o, isa.name, n, k),
+    gemm: gemm.batch!(isa, o.tiles, n, k).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
+    ...(isa.lanes > 1 && tablePackings(isa).includes(o.tiles) && !kernelsOfTables(tables).some(refusal)
+      ? { tables }
+      : {}),
+    why: `${o.token}: ${o.order === 'rows' ? 'rows whose gate is closed' : 'columns whose input is zero'} are not read`,
+  };
+  return plan.gemm.length && ![plan.gemv, plan.panel!, ...plan.gemm].some(refusal) ? plan : undefined;
+}
+
 /** Every kernel of products by tables. */
 export const kernelsOfTables = ({ last, ...steps }: TablesPlan): KernelSpec[] => [
   ...Object.values(steps),
@@ -201,20 +237,34 @@ export interface PlanOptions {
   readonly advice?: Advice | undefined;
   /** Packing of all ternary matrices, or of each: a token or its beginning (`t5`). */
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
+  /** Are zeros of squared ReLU to be skipped? Where the model has any, by default. */
+  readonly sparse?: boolean | undefined;
 }
+
+/** The matrices that zeros of the activation function let off, and the order that they take for it. */
+const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
 
 /** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
 export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan {
-  const known = Object.values<Packing>(packings).map((p) => p.token);
+  const known = Object.values<Packing>(packings).flatMap((p) => [p.token, ...ordersOf(p).map((o) => o.token)]);
   const { packing } = options;
   for (const asked of typeof packing === 'string' ? [packing] : Object.values(packing ?? {}))
     if (!known.some((token) => token.startsWith(asked)))
       throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
+  const askedFor = (slot: MatrixSlot) => (typeof packing === 'string' ? packing : packing?.[slot]);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k, options.advice, typeof packing === 'string' ? packing : packing?.[slots[0]!]);
+    const asked = askedFor(slots[0]!);
+    const plan = chooseMatrix(cpu, n, k, options.advice, asked && (findOrdered(asked)?.coding.token ?? asked));
     for (const slot of slots) matrices[slot] = plan;
   }
+  if (options.sparse ?? shape.activation === 'relu2')
+    for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
+      const tiles = matrices[slot]!;
+      const asked = typeof packing === 'object' ? packing[slot] : undefined;
+      const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order)!;
+      if (!asked || asked === o.token) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
+    }
   return Object.freeze({
     shape,
     cpu,
@@ -228,8 +278,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
     ...matrixSlots.flatMap((slot) => {
-      const { gemv, gemm, tables } = plan.matrices[slot];
-      return [gemv, ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
+      const { gemv, panel, gemm: several, tables } = plan.matrices[slot];
+      return [gemv, ...(panel ? [panel] : []), ...several, ...(tables ? kernelsOfTables(tables) : [])];
     }),
     ...Object.values(plan.kernels),
   ];

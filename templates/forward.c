@@ -7,8 +7,9 @@
  *
  * Products are divided by row tiles, attention by tokens and heads; the vectors between products by tokens, in a batch.
  * For a single token they take a microsecond or two, about as much as meeting takes: each thread computes them for
- * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch.
- * Whatever the division, each result is computed in the same order, so the logits do not depend on threads or batches.
+ * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch; two more for a token
+ * where zeros are skipped (sparse.c). Whatever the division, each result is computed in the same order, so the logits
+ * do not depend on threads or batches.
  */
 #include "state.h"
 
@@ -97,9 +98,22 @@ static void expand(bn_state *s, int thread, int layer) {
 #if BN_SUB_NORMS
   fetch(s, layer, BN_FFN_SUB_NORM);
 #endif
-  bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
   float *scratch = scratch_of(s, thread);
   long t0, t1;
+#if BN_SPARSE_UP
+  if (s->n == 1) {
+    bn_products(s, thread, layer, BN_FFN_GATE, 1, &s->hidden);
+    bn_pool_barrier(s->pool);
+    bn_open_rows(s, thread, layer, &t0, &t1);
+    bn_time(BN_TIME_REST);
+    /* Where the gate is closed, zero times whatever an earlier token left. */
+    if (t0 < t1) activate(s, layer, 0, thread, s->gated, t0, t1);
+    bn_pool_barrier(s->pool);
+    quantise_inner(s, layer, thread, s->gated, scratch);
+    return;
+  }
+#endif
+  bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
   bn_time(BN_TIME_REST);
   if (s->n == 1) {
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
@@ -144,7 +158,12 @@ static void evaluate(void *argument, int thread, int threads) {
     meet(s);
     expand(s, thread, layer);
     fetch(s, layer + 1, BN_ATTN_NORM);
-    bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
+#if BN_SPARSE_DOWN
+    if (s->n == 1)
+      bn_live_columns(s, thread, layer);
+    else
+#endif
+      bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
     bn_pool_barrier(s->pool);
   }
   /* The hidden states stay, the last token's always: bn_largest reads them. */
@@ -162,6 +181,7 @@ void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logi
     s->want = want == BN_WANT_LAST && done + s->n < n ? BN_WANT_NONE : want;
     s->logits = logits && want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
     bn_pool_run(s->pool, evaluate, s);
+    s->single_tokens += s->n == 1;
     s->position += s->n;
     s->last = s->normed + (s->want == BN_WANT_ALL ? (size_t)s->n - 1 : 0) * PADDED(BN_HIDDEN);
     s->last_position = s->position;

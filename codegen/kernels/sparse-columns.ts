@@ -19,7 +19,7 @@ import type { Ordered } from '../packings/orders.ts';
 import { columnBytes, fieldsOf, orderedBytes, packOrdered, paddedK, unpackOrdered } from '../packings/orders.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { LIST_ROOM, listOf } from './sparse-rows.ts';
+import { LIST_ROOM, listBytes, listOf } from './sparse-rows.ts';
 
 const LINE = 64;
 /** Columns of a dot step. */
@@ -40,9 +40,8 @@ export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, va
 });
 
 /** The scales by which a coding's fields are multiplied in the sums. */
-export function scalesOf(spec: KernelSpec, b: Recorder, isa: Isa): readonly number[] {
-  return orderedOf(spec.weight).coding.unpacker(b, isa, 'scaled').scales;
-}
+export const scalesOf = (o: Ordered, isa: Isa): readonly number[] =>
+  o.coding.unpacker(new Recorder(), isa, 'scaled').scales;
 
 export const columnSums: KernelFamily = {
   source: 'sparse-columns.ts',
@@ -74,7 +73,7 @@ export const columnSums: KernelFamily = {
     const list = b.pointer('list', {
       element: 'u8',
       access: 'in',
-      extent: 2 * (k + LIST_ROOM),
+      extent: listBytes(k),
       doc: `columns, u16 [end + ${COLUMNS}]`,
     });
     const y = b.pointer('y', {
@@ -137,7 +136,7 @@ export const columnSums: KernelFamily = {
     // Of the padding's rows, too: they take part in the sums.
     const rows = fieldsOf(o.coding) * bytes;
     const trits = unpackOrdered(o, args.w as Uint8Array, rows, k);
-    const scales = scalesOf(spec, new Recorder(), isaOf(spec.isa));
+    const scales = scalesOf(o, isaOf(spec.isa));
     const list = args.list as Uint8Array;
     const y = args.y as Int32Array;
     const whole =

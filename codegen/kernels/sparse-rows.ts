@@ -35,6 +35,8 @@ const AHEAD = 8;
 
 /** Entries that a list needs beyond its last one: repetitions of it. */
 export const LIST_ROOM = 64;
+/** Bytes of a list of up to n entries: one more is written while it is made. */
+export const listBytes = (n: number): number => 2 * (n + LIST_ROOM);
 
 /** The kernel for a matrix [n, k]. */
 export const rowDotsSpec = (o: Ordered, isa: string, n: number, k: number, ahead = AHEAD): KernelSpec => ({
@@ -85,7 +87,7 @@ export const rowDots: KernelFamily = {
     const list = b.pointer('list', {
       element: 'u8',
       access: 'in',
-      extent: 2 * (n + LIST_ROOM),
+      extent: listBytes(n),
       doc: `rows, u16 [end + ${ahead}]`,
     });
     const y = b.pointer('y', { element: 'i32', access: 'out', extent: n, doc: `results [${n}], those of the list` });
@@ -173,7 +175,7 @@ export const rowDots: KernelFamily = {
 
 /** A list as kernels read it: u16, the last one repeated. @param n bounds its length */
 export function listOf(entries: readonly number[], n: number): Uint8Array {
-  const list = new Uint8Array(2 * (n + LIST_ROOM));
+  const list = new Uint8Array(listBytes(n));
   for (let i = 0; i < n + LIST_ROOM; i++) {
     const entry = entries[Math.min(i, entries.length - 1)] ?? 0;
     list.set([entry & 255, entry >> 8], 2 * i);
