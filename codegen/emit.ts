@@ -24,7 +24,7 @@ import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { findOrdered, packingOf, tilesFor } from './packings/index.ts';
-import { columnBytes, fieldsOf, paddedK, panelK, panelTiles, rowBytes } from './packings/orders.ts';
+import { columnBytes, fieldsOf, paddedK, panelK, rowBytes } from './packings/orders.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
 import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
@@ -120,7 +120,8 @@ function scratchOf(plan: Plan, m: MatrixPlan) {
   if (!o) return { ...tables, panel: 0 };
   const { n, k } = m.gemv.shape as { n: number; k: number };
   const panel = roundUp(tables.bytes, 64);
-  const rows = o.order === 'rows' ? Math.min(tableRows(plan.cpu), panelTiles(o, n) * o.tiles.rows) : n;
+  // By rows, a panel lies where its rows do among those that share tables.
+  const rows = o.order === 'rows' ? tableRows(plan.cpu) : n;
   const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
   return { ...tables, panel, bytes: Math.max(panel + panelBytes(o, rows), lists) };
 }
@@ -161,8 +162,6 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_TABLE_ROWS', tableRows(plan.cpu)],
-    ['BN_SPARSE_UP', findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0],
-    ['BN_SPARSE_DOWN', findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0],
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
     ['BN_FIELDS', MOST_FIELDS],
     ['BN_MOST_LIVE', MOST_LIVE],
@@ -200,6 +199,8 @@ ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 #define BN_EMBEDDING_BLOCKS ${isBlocks(shape.embeddingType) ? 1 : 0}
 #define BN_HEAD_BLOCKS ${isBlocks(shape.headType) ? 1 : 0}
 #define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
+#define BN_SPARSE_UP ${findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0}
+#define BN_SPARSE_DOWN ${findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
 #define BN_PAUSE() ${isaOf(plan.cpu.isa).pause}
