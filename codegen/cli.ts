@@ -59,6 +59,7 @@ interface Options {
   compile: boolean;
   cc?: string;
   packing?: string;
+  dense?: boolean;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
 }
@@ -81,7 +82,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
-  const plan = planOf(shape, cpu, { advice, packing: o.packing });
+  const plan = planOf(shape, cpu, { advice, packing: o.packing, ...(o.dense ? { sparse: false } : {}) });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

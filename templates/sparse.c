@@ -11,10 +11,6 @@
 #include <string.h>
 #include "state.h"
 
-BN_SHARED int is_dense(long live, long all) {
-  return live * 100 > all * BN_MOST_LIVE;
-}
-
 /* What kernels look at beyond a list's end: repetitions. */
 BN_SHARED void close_list(uint16_t *list, long count) {
   const uint16_t last = count ? list[count - 1] : 0;
@@ -62,9 +58,7 @@ void bn_open_rows(bn_state *s, int thread, int layer, long *first, long *end) {
   uint16_t *list = (uint16_t *)(void *)(s->tables + (size_t)thread * BN_SCRATCH_BYTES);
   bn_time(BN_TIME_TERNARY);
   long live = open_in(gate, 0, BN_INTERMEDIATE), count = 0;
-  if (thread == 0) s->live_up[layer] += live;
-  /* A scale that is not positive turns signs round: no guess about the activation's. */
-  if (is_dense(live, BN_INTERMEDIATE) || !(scale_of(s, layer, BN_FFN_GATE) > 0)) {
+  if (rows_read(s, layer, live) > live) {
     bn_span(GROUPS(BN_INTERMEDIATE), thread, threads, first, end);
     for (long r = *first * LANES; r < MIN(*end * LANES, BN_INTERMEDIATE); r++) list[count++] = (uint16_t)r;
   } else {
@@ -113,8 +107,7 @@ void bn_live_columns(bn_state *s, int thread, int layer) {
   bn_time(BN_TIME_TERNARY);
   long live = 0, count = 0;
   for (long k = 0; k < BN_INTERMEDIATE; k++) live += q[k] != 0;
-  if (thread == 0) s->live_down[layer] += live;
-  const int dense = is_dense(live, BN_INTERMEDIATE);
+  const int dense = columns_read(live) > live;
   for (long k = 0; k < BN_INTERMEDIATE; k++) {
     list[count] = (uint16_t)k;
     count += dense || q[k];

@@ -58,6 +58,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
 #if BN_SPARSE_DOWN
   s->down_sums = take(a, (size_t)threads * BN_DOWN_SUMS * sizeof(int32_t));
 #endif
+  s->was_open = take(a, (size_t)BN_LAYERS * BN_INTERMEDIATE);
 #if BN_HEAD_BLOCKS
   s->head_rows = take(a, (size_t)threads * HEAD_ROWS * PADDED(BN_HIDDEN) * sizeof(float));
 #endif

@@ -91,8 +91,10 @@ struct bn_state {
 #if BN_SPARSE_DOWN
   int32_t *down_sums; /* [threads][BN_DOWN_SUMS] */
 #endif
-  /* of single tokens: how many, and how many rows of `up` and columns of `down` were not let off, by layer */
-  int64_t single_tokens, live_up[BN_LAYERS], live_down[BN_LAYERS];
+  /* What is told of single tokens (live.c). */
+  int watched, watched_tokens;
+  int64_t live[BN_LAYERS][BN_LIVE]; /* counts */
+  uint8_t *was_open;                /* [BN_LAYERS][BN_INTERMEDIATE] for the token before */
 #if BN_HEAD_BLOCKS
   float *head_rows; /* [threads][HEAD_ROWS][PADDED(BN_HIDDEN)] decoded */
 #endif
@@ -137,6 +139,16 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
               a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
+/* Rows of `up` and columns of `down` that are read for one token: those that matter, or all where these are many. A
+ * scale of the gate that is not positive turns signs round: all. */
+BN_SHARED long columns_read(long live) {
+  return BN_SPARSE_DOWN && live * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE ? live : BN_INTERMEDIATE;
+}
+BN_SHARED long rows_read(const bn_state *s, int layer, long open) {
+  const int few = open * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE;
+  return BN_SPARSE_UP && few && scale_of(s, layer, BN_FFN_GATE) > 0 ? open : BN_INTERMEDIATE;
+}
+
 /* Where a matrix's tile 0 would lie for a thread; the first byte of one in an order of its own. */
 BN_SHARED const uint8_t *weights_of(const bn_state *s, int thread, int layer, int matrix) {
   return s->arena ? bn_arena_weights(s->arena, thread, layer, matrix)
@@ -156,6 +168,8 @@ void bn_products(bn_state *, int thread, int layer, int matrix, int count, const
 void bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);
 /* One token: `down` by columns whose input is not zero. */
 void bn_live_columns(bn_state *, int thread, int layer);
+/* One token: counts what is open and what is not zero, for bn_live. By one thread, after `inner` is quantised. */
+void bn_watch(bn_state *, int layer, const int8_t *inner);
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);
