@@ -46,7 +46,7 @@ export function tokenBytes(
 ): TokenBytes {
   const share = (name: string) => (/ffn_up$/.test(name) ? shares.rows : /ffn_down$/.test(name) ? shares.columns : 1);
   const sum = (kind: string) =>
-    tensors.filter((t) => t.kind === kind).reduce((all, t) => all + t.bytes * share(t.name), 0);
+    tensors.filter((t) => t.kind === kind).reduce((all, t) => all + Math.round(t.bytes * share(t.name)), 0);
   const named = (name: string) => tensors.find((t) => t.name === name);
   const embedding = named('token_embd')!;
   const screen = head === 'full' ? undefined : named('output_screen');

@@ -35,6 +35,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
       .map((p) => p.token)
       .join(', ')}`,
   )
+  .option('--dense', 'do not skip what zeros of squared ReLU let off')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
