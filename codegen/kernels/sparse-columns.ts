@@ -18,7 +18,7 @@ import { orderedOf, orderedPackings } from '../packings/index.ts';
 import type { Ordered } from '../packings/orders.ts';
 import { columnBytes, fieldsOf, orderedBytes, packOrdered, paddedK, unpackOrdered } from '../packings/orders.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range } from './kernel.ts';
+import { range, roundUp } from './kernel.ts';
 import { LIST_ROOM, listBytes, listOf } from './sparse-rows.ts';
 
 const LINE = 64;
@@ -26,6 +26,9 @@ const LINE = 64;
 const QUAD = 4;
 /** Columns whose products are added before a sum is stored. */
 export const COLUMNS = 16;
+
+/** Columns that are fetched in one of the steps in which columns of so many bytes pass. */
+const aheadInLine = (bytes: number): number => Math.ceil((COLUMNS * LINE) / bytes);
 
 /** The kernel for a matrix [n, k]. */
 export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, variant = `p${COLUMNS}`): KernelSpec => ({
@@ -43,6 +46,7 @@ export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, va
 export const scalesOf = (o: Ordered, isa: Isa): readonly number[] =>
   o.coding.unpacker(new Recorder(), isa, 'scaled').scales;
 
+/** The columns of a list. */
 export const columnSums: KernelFamily = {
   source: 'sparse-columns.ts',
   formula: 'y[r] += scale of a field * sum over a list of (W[r][column] + 1) x',
@@ -97,12 +101,9 @@ export const columnSums: KernelFamily = {
       );
       b.loop('line', 0, bytes / LINE, 1, (line) => {
         // Whole columns, so that memory is read in runs; all of the next step's by the end of this one.
-        for (let c = 0; spec.variant !== 'p0' && c < (COLUMNS * LINE) / bytes; c++) {
-          const [next] = b.indices(
-            [`next${c}`],
-            at(list, times(i, 2), times(line, 2 * Math.ceil((COLUMNS * LINE) / bytes)), 2 * (COLUMNS + c)),
-            k - 1,
-          );
+        for (const c of spec.variant === 'p0' ? [] : range(aheadInLine(bytes))) {
+          const place = times(line, 2 * aheadInLine(bytes));
+          const [next] = b.indices([`next${c}`], at(list, times(i, 2), place, 2 * (COLUMNS + c)), k - 1);
           for (let l = 0; l < bytes; l += LINE) b.do('prefetch', at(w, times(next!, bytes), l), 2);
         }
         for (let v = 0; v < LINE; v += step)
@@ -158,16 +159,19 @@ export const columnSums: KernelFamily = {
     const { n, k } = spec.shape as { n: number; k: number };
     const trits = Int8Array.from({ length: n * k }, () => (extreme ? 1 : random.integer(-1, 1)));
     const live = range(k).filter(() => extreme || random.integer(0, 2) === 0);
-    const x = new Int8Array(k + LIST_ROOM);
+    const first = live.length > COLUMNS ? COLUMNS : 0;
+    const bytes = columnBytes(o.coding, n);
+    const whole = first + roundUp(live.length - first, COLUMNS);
+    const x = new Int8Array(whole);
     live.forEach((_, i) => {
       x[i] = extreme ? 127 : random.integer(-127, 127);
     });
     return {
       w: packOrdered(o, trits, n, k),
       x,
-      list: listOf(live, k),
-      y: Int32Array.from({ length: fieldsOf(o.coding) * columnBytes(o.coding, n) }, () => random.integer(-1e6, 1e6)),
-      first: live.length > COLUMNS ? COLUMNS : 0,
+      list: listOf(live, whole - live.length + aheadInLine(bytes) * (bytes / LINE)),
+      y: Int32Array.from({ length: fieldsOf(o.coding) * bytes }, () => random.integer(-1e6, 1e6)),
+      first,
       end: live.length,
     };
   },

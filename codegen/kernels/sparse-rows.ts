@@ -38,6 +38,8 @@ export const LIST_ROOM = 64;
 /** Bytes of a list of up to n entries: one more is written while it is made. */
 export const listBytes = (n: number): number => 2 * (n + LIST_ROOM);
 
+const aheadOf = (spec: KernelSpec): number => Number(spec.variant!.slice(1));
+
 /** The kernel for a matrix [n, k]. */
 export const rowDotsSpec = (o: Ordered, isa: string, n: number, k: number, ahead = AHEAD): KernelSpec => ({
   op: 'rowdots',
@@ -59,6 +61,7 @@ function placeOfX(o: Ordered, k: number): number {
   return (Math.floor(line / lines) * fieldsOf(o.coding) + (within >> 2)) * LINE + 4 * (line % lines) + (within & 3);
 }
 
+/** The rows of a list. */
 export const rowDots: KernelFamily = {
   source: 'sparse-rows.ts',
   formula: 'y[r] = W[r][k] . x[k] for the r of a list, exact int32',
@@ -70,7 +73,7 @@ export const rowDots: KernelFamily = {
     const bytes = rowBytes(o.coding, k);
     const fields = fieldsOf(o.coding);
     const rows = panelTiles(o, n) * o.tiles.rows;
-    const ahead = Number(spec.variant!.slice(1));
+    const ahead = aheadOf(spec);
     const w = b.pointer('w', {
       element: 'u8',
       access: 'in',
@@ -165,7 +168,7 @@ export const rowDots: KernelFamily = {
       w: packOrdered(o, trits, n, k),
       x,
       sums,
-      list: listOf(rows, n),
+      list: listOf(rows, aheadOf(spec)),
       y: new Int32Array(n),
       first: Math.min(1, rows.length),
       end: rows.length,
@@ -173,12 +176,8 @@ export const rowDots: KernelFamily = {
   },
 };
 
-/** A list as kernels read it: u16, the last one repeated. @param n bounds its length */
-export function listOf(entries: readonly number[], n: number): Uint8Array {
-  const list = new Uint8Array(listBytes(n));
-  for (let i = 0; i < n + LIST_ROOM; i++) {
-    const entry = entries[Math.min(i, entries.length - 1)] ?? 0;
-    list.set([entry & 255, entry >> 8], 2 * i);
-  }
-  return list;
+/** A list as kernels read it: u16, the last one repeated. @param room entries beyond it */
+export function listOf(entries: readonly number[], room: number): Uint8Array {
+  const padded = [...entries, ...range(room).map(() => entries.at(-1) ?? 0)];
+  return Uint8Array.from(padded.flatMap((entry) => [entry & 255, entry >> 8]));
 }

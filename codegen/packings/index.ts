@@ -34,21 +34,21 @@ export function packingOf(token: string): Packing {
   return found;
 }
 
-const ordered = Object.values<Packing>(packings).flatMap(ordersOf);
+const ordered = () => Object.values<Packing>(packings).flatMap(ordersOf);
 
 /** The packing of this name, where it is one in the order of rows or columns. */
-export const findOrdered = (token: string): Ordered | undefined => ordered.find((o) => o.token === token);
+export const findOrdered = (token: string): Ordered | undefined => ordered().find((o) => o.token === token);
 
 /** As `findOrdered`, for a name that is one. */
 export function orderedOf(token: string): Ordered {
   const found = findOrdered(token);
-  if (!found) throw new PlanError(`unknown packing '${token}'; known: ${ordered.map((o) => o.token)}`);
+  if (!found) throw new PlanError(`unknown packing '${token}'; known: ${ordered().map((o) => o.token)}`);
   return found;
 }
 
 /** The packings in an order that an ISA has words and registers for. */
 export const orderedPackings = (isa: Isa, order: Ordered['order']): Ordered[] =>
-  ordered.filter((o) => o.order === order && packingsFor(isa).includes(o.coding));
+  ordered().filter((o) => o.order === order && packingsFor(isa).includes(o.coding));
 
 /** The row tiles that a matrix's product kernels read: those of its packing, or of its panels. */
 export const tilesFor = (token: string): Packing => findOrdered(token)?.tiles ?? packingOf(token);
