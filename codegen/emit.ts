@@ -11,25 +11,30 @@ import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
+import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
 import { COLUMNS, scalesOf } from './kernels/sparse-columns.ts';
 import { LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
-import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
+import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, divisorOf, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { findOrdered, packingOf, tilesFor } from './packings/index.ts';
+import type { Ordered } from './packings/orders.ts';
 import { columnBytes, fieldsOf, paddedK, panelK, rowBytes } from './packings/orders.ts';
+import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
-import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
+import { kernelsOf } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
 import { isBlocks, rowConstant } from './rows.ts';
+import type { TableSteps } from './space.ts';
+import { kernelsOfTables } from './space.ts';
 
 /** The document that travels with a library (schemas/manifest.schema.json). */
 export interface Manifest {
@@ -111,32 +116,72 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
   ];
 }
 
-/** Where a thread's offsets, tables, sums and panel lie, or for one token its lists; nothing where there are none. */
-function scratchOf(plan: Plan, m: MatrixPlan) {
-  const tables = m.tables
-    ? tableScratch(tilesFor(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
-    : { others: 0, tables: 0, sums: 0, bytes: 0 };
-  const o = findOrdered(m.packing);
-  if (!o) return { ...tables, panel: 0 };
-  const { n, k } = m.gemv.shape as { n: number; k: number };
-  const panel = roundUp(tables.bytes, 64);
-  // By rows, a panel lies where its rows do among those that share tables.
-  const rows = o.order === 'rows' ? tableRows(plan.cpu) : n;
-  const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
-  return { ...tables, panel, bytes: Math.max(panel + panelBytes(o, rows), lists) };
+/** Sizes of products by tables, and where a thread's offsets, tables and sums lie; nothing without tables. */
+function tableNumbers(p: Packing, isa: Isa, tables: TableSteps | undefined) {
+  if (!tables) return { lines: 0, rows: 0, others: 0, tables: 0, sums: 0, bytes: 0 };
+  const lines = tables.sums.tile[2]! / p.lineK;
+  const rows = roomOf(tables.sums);
+  return { lines, rows, ...tableScratch(p, isa, lines, rows, BATCH) };
 }
 
-/** How a matrix in an order of its own lies: constants of bn_matrix. */
-function orderOf(plan: Plan, m: MatrixPlan): string[] {
+/** Bytes that a thread needs for products of a batch. */
+export const scratchBytes = (p: Packing, isa: Isa, tables: TableSteps | undefined): number =>
+  roundUp(Math.max(64, tableNumbers(p, isa, tables).bytes), 64);
+
+/** The numbers of a `bn_matrix` (templates/internal.h): a matrix [n, k] in a packing, multiplied with many tokens by these tables. */
+export function matrixNumbers(p: Packing, n: number, k: number, isa: Isa, tables: TableSteps | undefined) {
+  const { lines, rows, others, tables: at, sums } = tableNumbers(p, isa, tables);
+  return {
+    tiles: tilesOf(p, n),
+    tile_rows: p.rows,
+    tile_bytes: tileBytes(p, k),
+    lines: linesOf(p, k),
+    line_k: p.lineK,
+    line_bytes: p.lineBytes,
+    table_lines: lines,
+    table_rows: rows,
+    others_at: others,
+    tables_at: at,
+    sums_at: sums,
+    x_stride: activationStride(k),
+    y_stride: productStride(p, n),
+  };
+}
+
+/** Of a matrix in an order of its own: its further numbers, and those that are a panel's instead. */
+function orderNumbers(m: MatrixPlan, isa: Isa) {
   const o = findOrdered(m.packing);
-  if (!o) return [];
+  if (!o) return {};
   const { n, k } = m.gemv.shape as { n: number; k: number };
-  const run = o.order === 'rows' ? rowBytes(o.coding, k) : columnBytes(o.coding, n);
-  const divisors = scalesOf(o, isaOf(plan.cpu.isa)).map(divisorOf);
-  return [
-    `.order = BN_BY_${o.order.toUpperCase()}, .run = ${run}, .fields = ${fieldsOf(o.coding)}, .panel_lines = ${o.panelLines}`,
-    `.field_k = ${o.coding.lineK}, .shifts = {${divisors.map((d) => d.shift)}}, .inverses = {${divisors.map((d) => d.inverse)}}`,
-  ];
+  const divisors = scalesOf(o, isa).map(divisorOf);
+  return {
+    order: `BN_BY_${o.order.toUpperCase()}`,
+    tile_bytes: tileBytes(o.tiles, panelK(o)),
+    run: o.order === 'rows' ? rowBytes(o.coding, k) : columnBytes(o.coding, n),
+    fields: fieldsOf(o.coding),
+    field_k: o.coding.lineK,
+    panel_lines: o.panelLines,
+    panel_rows: panelRows(o, m),
+    panel_at: scratchBytes(o.tiles, isa, m.tables),
+    shifts: `{${divisors.map(({ shift }) => shift)}}`,
+    inverses: `{${divisors.map(({ inverse }) => inverse)}}`,
+  };
+}
+
+/** Rows of a panel: those that share tables, or by columns all. */
+function panelRows(o: Ordered, { gemv, tables }: MatrixPlan): number {
+  if (o.order === 'columns') return gemv.shape.n!;
+  return tables ? roomOf(tables.sums) : LEAST_ROWS;
+}
+
+/** Bytes that a thread needs for products of a matrix: of a batch, with a panel, or for one token its lists. */
+function threadBytes(m: MatrixPlan, isa: Isa): number {
+  const batch = scratchBytes(tilesFor(m.packing), isa, m.tables);
+  const o = findOrdered(m.packing);
+  if (!o) return batch;
+  const { n, k } = m.gemv.shape as { n: number; k: number };
+  const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
+  return roundUp(Math.max(batch + panelBytes(o, panelRows(o, m)), lists), 64);
 }
 
 /** int32 of the sums of `down` by columns; 0: it has row tiles. */
@@ -159,17 +204,16 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
-    ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    ['BN_SCRATCH_BYTES', Math.max(...matrices.map((m) => threadBytes(m, isaOf(plan.cpu.isa))))],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
-    ['BN_TABLE_ROWS', tableRows(plan.cpu)],
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
     ['BN_FIELDS', MOST_FIELDS],
     ['BN_MOST_LIVE', MOST_LIVE],
     ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
     ['BN_LIST_ROOM', LIST_ROOM],
     ['BN_LIST_STEP', COLUMNS],
+    ['BN_LEAST_ROWS', LEAST_ROWS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
-    ['BN_TABLE_LINES', BLOCK_LINES],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
     ['BN_MOST_SUM', MOST_SUM],
     ['BN_ATTENTION_SPAN', SPAN],
@@ -257,9 +301,8 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   };
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
+    const isa = isaOf(plan.cpu.isa);
     const o = findOrdered(m.packing);
-    const p = tilesFor(m.packing);
-    const { others, tables, sums, panel } = scratchOf(plan, m);
     const steps = m.tables && {
       offsets: m.tables.offsets,
       sums: m.tables.sums,
@@ -271,10 +314,9 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       ...(m.panel ? [`.panel = bn_${format(m.panel)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, o ? panelK(o) : k)}`,
-      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}, .panel_at = ${panel}`,
-      ...orderOf(plan, m),
-      `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
+      ...Object.entries({ ...matrixNumbers(tilesFor(m.packing), n, k, isa, m.tables), ...orderNumbers(m, isa) }).map(
+        ([name, value]) => `.${name} = ${value}`,
+      ),
     ];
     return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
   });

@@ -5,8 +5,8 @@
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { programOf } from './generate.ts';
-import type { MatrixSlot } from './graph.ts';
-import { hasScreen, matrixSlots, problems } from './graph.ts';
+import type { MatrixSlot, Problem } from './graph.ts';
+import { hasScreen, inputs, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
@@ -21,20 +21,28 @@ import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen-rows.ts';
 import { columnSumsSpec } from './kernels/sparse-columns.ts';
 import { MOST_LISTED, rowDotsSpec } from './kernels/sparse-rows.ts';
-import { offsetsSpec } from './kernels/table-offsets.ts';
-import { resultsSpec } from './kernels/table-results.ts';
-import { sumsSpec } from './kernels/table-sums.ts';
-import { BLOCK_LINES } from './kernels/tables.ts';
-import { activationStride, productStride, tablePackings } from './kernels/ternary.ts';
+import { BATCH } from './kernels/tables.ts';
+import { activationStride } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
-import { format } from './name.ts';
-import { findOrdered, packingOf, packings, packingsFor } from './packings/index.ts';
+import { format, parse } from './name.ts';
+import { findOrdered, packingOf, packings, packingsFor, tilesFor } from './packings/index.ts';
 import type { Ordered } from './packings/orders.ts';
 import { ordersOf, panelK } from './packings/orders.ts';
 import type { Packing } from './packings/packing.ts';
-import { bytesOf, linesOf } from './packings/packing.ts';
+import { bytesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
-import { batches, candidates, firstLegal, refusal } from './space.ts';
+import type { TableSteps } from './space.ts';
+import {
+  batchCandidates,
+  batches,
+  candidates,
+  firstLegal,
+  firstOfEach,
+  kernelsOfTables,
+  refusal,
+  tableCandidates,
+  tableSteps,
+} from './space.ts';
 import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
@@ -46,17 +54,9 @@ export interface MatrixPlan {
   /** Of a matrix in an order of its own: makes the row tiles that `gemm` and `tables` read, and that packing. */
   readonly panel?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
-  readonly tables?: TablesPlan;
+  readonly tables?: TableSteps;
   /** The reason for the choice, for people. */
   readonly why: string;
-}
-
-/** The steps of products by tables; `last` for a line that is left over by blocks of lines. */
-export interface TablesPlan {
-  readonly offsets: KernelSpec;
-  readonly sums: KernelSpec;
-  readonly results: KernelSpec;
-  readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
 
 export interface Plan {
@@ -69,8 +69,6 @@ export interface Plan {
   readonly kernels: Readonly<Record<string, KernelSpec>>;
 }
 
-/** Tokens of a prompt that pass through the layers at once: four vectors of 32 tokens for products by tables. */
-const BATCH = 128;
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
@@ -83,7 +81,7 @@ function chooseMatrix(
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
-  const advised = advice?.kernel('decode', n, k);
+  const advised = advice?.kernel('decode', 1, n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
     const offered = candidates(cpu, p, n, k);
@@ -99,8 +97,7 @@ function chooseMatrix(
       best = {
         packing: p.token,
         gemv,
-        gemm: batches(isaOf(cpu.isa), p, n, k),
-        ...tablesFor(cpu, p, n, k),
+        gemm: batchesFor(cpu, p, n, k, advice),
         cycles,
         why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
       };
@@ -118,25 +115,13 @@ function chooseMatrix(
   return plan;
 }
 
-/** Rows that products by tables take at once: their sums for a whole batch fill half of the second-level cache. */
-export const tableRows = (cpu: CpuProfile): number =>
-  Math.max(256, Math.min(2048, Math.floor(cpu.cache.l2 / 2 / (2 * BATCH) / 256) * 256));
-
-/** An ISA with vectors sums by tables; a vector of one lane gains nothing. */
-function tablesFor(cpu: CpuProfile, p: Packing, n: number, k: number): { tables?: TablesPlan } {
-  const isa = isaOf(cpu.isa);
-  if (isa.lanes === 1 || !tablePackings(isa).includes(p)) return {};
-  const rows = tableRows(cpu);
-  const steps = (lines: number) => ({
-    offsets: offsetsSpec(p, isa.name, k, lines, rows),
-    sums: sumsSpec(p, isa.name, k, lines, rows),
+/** The kernels for several tokens: those measured, or else the preferred ones. */
+function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: Advice | undefined): KernelSpec[] {
+  const offered = batchCandidates(isaOf(cpu.isa), p, n, k);
+  return batches(isaOf(cpu.isa), p, n, k).map((preferred) => {
+    const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
+    return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
   });
-  const tables = {
-    ...steps(BLOCK_LINES),
-    results: resultsSpec(isa.name, productStride(p, n), rows),
-    ...(linesOf(p, k) % BLOCK_LINES ? { last: steps(1) } : {}),
-  };
-  return kernelsOfTables(tables).some(refusal) ? {} : { tables };
 }
 
 /** A matrix in an order of its own, or undefined where a kernel that it takes cannot be generated. */
@@ -144,34 +129,35 @@ function ordered(cpu: CpuProfile, o: Ordered, { gemv }: MatrixPlan): MatrixPlan 
   const isa = isaOf(cpu.isa);
   const { n, k } = gemv.shape as { n: number; k: number };
   if (Math.max(n, k) >= MOST_LISTED) return undefined;
-  const rows = tableRows(cpu);
-  const steps = (lines: number) => ({
-    offsets: offsetsSpec(o.tiles, isa.name, panelK(o), lines, rows),
-    sums: sumsSpec(o.tiles, isa.name, k, lines, rows),
-  });
-  const tables = {
-    ...steps(BLOCK_LINES),
-    results: resultsSpec(isa.name, productStride(o.tiles, n), rows),
-    ...(linesOf(o.tiles, k) % BLOCK_LINES ? { last: steps(1) } : {}),
-  };
   const plan: MatrixPlan = {
     packing: o.token,
     gemv: o.order === 'rows' ? rowDotsSpec(o, isa.name, n, k) : columnSumsSpec(o, isa.name, n, k),
     panel: panelSpec(o, isa.name, n, k),
-    gemm: gemm.batch!(isa, o.tiles, n, k).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
-    ...(isa.lanes > 1 && tablePackings(isa).includes(o.tiles) && !kernelsOfTables(tables).some(refusal)
-      ? { tables }
-      : {}),
+    gemm: firstOfEach(gemm.batch!(isa, o.tiles, n, k)).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
     why: `${o.token}: ${o.order === 'rows' ? 'rows whose gate is closed' : 'columns whose input is zero'} are not read`,
   };
   return plan.gemm.length && ![plan.gemv, plan.panel!, ...plan.gemm].some(refusal) ? plan : undefined;
 }
 
-/** Every kernel of products by tables. */
-export const kernelsOfTables = ({ last, ...steps }: TablesPlan): KernelSpec[] => [
-  ...Object.values(steps),
-  ...(last ? Object.values(last) : []),
-];
+/**
+ * How a matrix, one of those with the same input, is multiplied with many tokens: by the tables or the dot products that were
+ * measured for all of them, or else by the preferred tables.
+ * @param all the matrices with this input, as one
+ */
+function withPrompts(plan: MatrixPlan, cpu: CpuProfile, all: Problem, advice: Advice | undefined): MatrixPlan {
+  const { n, k } = plan.gemv.shape as { n: number; k: number };
+  const p = tilesFor(plan.packing);
+  const o = findOrdered(plan.packing);
+  const advised = advice?.kernel('prefill', BATCH, all.n, k);
+  // Blocks of lines do not cross from panel to panel.
+  const offered = tableCandidates(cpu, p, k).filter(({ tile }) => !o || panelK(o) % tile[2]! === 0);
+  const measured = offered.find((spec) => format(spec) === advised);
+  if (advised && !measured && parse(advised).weight === p.token) return plan;
+  const tables = [...(measured ? [measured] : []), ...offered]
+    .map((sums) => tableSteps(sums, n, o && panelK(o)))
+    .find((steps) => !kernelsOfTables(steps).some(refusal));
+  return tables ? { ...plan, tables } : plan;
+}
 
 function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
   const isa = isaOf(isaName);
@@ -265,6 +251,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
       const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order)!;
       if (!asked || asked === o.token) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
     }
+  for (const all of inputs(shape))
+    for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({
     shape,
     cpu,

@@ -19,7 +19,7 @@ import type { Packing } from '../packings/packing.ts';
 import { linesOf, loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { BATCHES, divide, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { BATCHES, divide, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -153,12 +153,16 @@ export const gemm: KernelFamily = {
     // Sums, a line, its codes, an activation, products and a mask.
     const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
     // One line a step: that is work enough, and keeps the code small.
-    return BATCHES.filter(fits).map((tokens) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, p.lineK]));
+    return BATCHES.filter(fits).flatMap((tokens) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+        [1, 2, 4].map((lines) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, lines * p.lineK], variant)),
+      ),
+    );
   },
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) => {
-      const specs = gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1);
+      const specs = samplesOf(gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1));
       return [...specs, ...specs.slice(0, 1).map((spec) => ofPanel(spec, 8 * p.lineK, 8 * p.lineK + 64))];
     }),
 };

@@ -23,7 +23,7 @@ import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 const HALVES = ['zip4_low', 'zip4_high'] as const;
 
@@ -53,7 +53,11 @@ export const mmla: KernelFamily = {
     // Sums, rows, a line, two codes, activations and a mask.
     const fits = (tokens: number) => (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
-    return BATCHES.filter(fits).map((tokens) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, step]));
+    return BATCHES.filter(fits).flatMap((tokens) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+        [1, 2].map((steps) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, steps * step], variant)),
+      ),
+    );
   },
 
   record: (b, spec, isa) => {
@@ -131,6 +135,6 @@ export const mmla: KernelFamily = {
   // One line, an odd number and an even number of lines.
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) => mmla.batch!(isa, p, p.rows * 3 - 1, k)),
+      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) => samplesOf(mmla.batch!(isa, p, p.rows * 3 - 1, k))),
     ),
 };

@@ -128,6 +128,13 @@ export function divide(b: Recorder, sum: Value, scale: number): void {
 /** Tokens that one call may take for a batch. */
 export const BATCHES = [2, 4, 8];
 
+/** Of each number of tokens the preferred kernel, for tests; of the first also the last, which is least like it. */
+export function samplesOf(specs: readonly KernelSpec[]): KernelSpec[] {
+  const first = specs.filter((spec, i) => specs.findIndex((other) => other.tile[0] === spec.tile[0]) === i);
+  const last = specs.filter((spec) => spec.tile[0] === first[0]?.tile[0]).slice(-1);
+  return [...new Set([...first, ...last])];
+}
+
 /** Registers that a packing's look-up tables fill. */
 export const tableRegisters = (p: Packing, isa: Isa): number =>
   p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;

@@ -15,11 +15,12 @@ const ROOF_ROUNDS = 6;
 const ROOF = 0.98;
 /** Seconds of one request to the measuring process: its threads are woken once in each. */
 const REQUEST_SECONDS = 0.15;
-/** Kernels within this of the fastest are as good. */
+/** Kernels within this of the fastest are as good, and those beyond the second are not, whatever the test says. */
 const EQUAL = 1.01;
+const WORSE = 1.03;
 
-/** A contest of candidates 0, 1, ... The first is the one to beat: it is never eliminated. */
-export interface Contest {
+/** A race of candidates 0, 1, ... The first is the one to beat: it is never eliminated. */
+export interface Race {
   readonly count: number;
   /** Seconds [rounds][who], and of the roof [rounds]: what no candidate can be faster than. */
   readonly time: (who: readonly number[], rounds: number) => Promise<{ seconds: number[][]; roof: number[] }>;
@@ -53,7 +54,7 @@ export const newStanding = (count: number): Standing & { samples: number[][]; ro
 });
 
 /** Measures until the time is over, the final has all its rounds, or the roof is reached. */
-export async function race(contest: Contest, standing: ReturnType<typeof newStanding>): Promise<void> {
+export async function race(contest: Race, standing: ReturnType<typeof newStanding>): Promise<void> {
   const { samples, roof } = standing;
   const now = () => performance.now();
   const sorted = (who: readonly number[]) => [...who].sort((a, b) => median(samples[a]!) - median(samples[b]!));
@@ -98,7 +99,9 @@ export function winnerOf({ samples, finalists }: Standing): { winner: number; fa
   const timed = finalists.filter((i) => samples[i]!.length > 0);
   const fastest = [...timed].sort((a, b) => median(samples[a]!) - median(samples[b]!))[0]!;
   const best = samples[fastest]!;
-  const asGood = (i: number) =>
-    i === fastest || median(samples[i]!) <= EQUAL * median(best) || !isFaster(best, samples[i]!);
+  const asGood = (i: number) => {
+    const behind = median(samples[i]!) / median(best);
+    return behind <= EQUAL || (behind <= WORSE && !isFaster(best, samples[i]!));
+  };
   return { winner: Math.min(...timed.filter(asGood)), fastest };
 }
