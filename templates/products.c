@@ -52,7 +52,7 @@ static void units_of(const bn_state *s, const bn_matrix *m, int thread, long *fi
 /* -> how many parts there are */
 static int parts_of(const bn_state *s, int thread, int layer, int matrix, part *parts) {
   const bn_matrix *m = &bn_matrices[matrix];
-  const part whole = {matrix, weights_of(s, thread, layer, matrix), 0, 0};
+  const part whole = {matrix, weights_at(s, thread, layer, matrix), 0, 0};
   *parts = whole;
   if (m->order != BN_BY_COLUMNS) {
     bn_tiles(m, thread, bn_pool_threads(s->pool), &parts->first, &parts->end);

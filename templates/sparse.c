@@ -71,7 +71,7 @@ void bn_open_rows(bn_state *s, int thread, int layer, long *first, long *end) {
   close_list(list, count);
   const quantised *a = &s->hidden;
   arrange(m, a->q + (long)thread * a->stride, behind(list));
-  m->row_dots(weights_of(s, thread, layer, BN_FFN_UP), behind(list), a->sum + thread, (const uint8_t *)list,
+  m->row_dots(weights_at(s, thread, layer, BN_FFN_UP), behind(list), a->sum + thread, (const uint8_t *)list,
               s->y[BN_FFN_UP], 0, count);
 }
 #endif
@@ -119,7 +119,7 @@ void bn_live_columns(bn_state *s, int thread, int layer) {
   long first, end;
   bn_span((count + BN_LIST_STEP - 1) / BN_LIST_STEP, thread, threads, &first, &end);
   if (first < end)
-    m->column_sums(weights_of(s, thread, layer, BN_FFN_DOWN), x, (const uint8_t *)list, sums, first * BN_LIST_STEP,
+    m->column_sums(weights_at(s, thread, layer, BN_FFN_DOWN), x, (const uint8_t *)list, sums, first * BN_LIST_STEP,
                    MIN(end * BN_LIST_STEP, count));
   bn_pool_barrier(s->pool);
   add_sums(s, thread, threads, a->sum[thread]);

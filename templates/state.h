@@ -150,7 +150,7 @@ BN_SHARED long rows_read(const bn_state *s, int layer, long open) {
 }
 
 /* Where a matrix's tile 0 would lie for a thread; the first byte of one in an order of its own. */
-BN_SHARED const uint8_t *weights_of(const bn_state *s, int thread, int layer, int matrix) {
+BN_SHARED const uint8_t *weights_at(const bn_state *s, int thread, int layer, int matrix) {
   return s->arena ? bn_arena_weights(s->arena, thread, layer, matrix)
                   : bn_tensor_data(s->model, tensor_of(layer, matrix));
 }
