@@ -36,6 +36,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
       .map((p) => p.token)
       .join(', ')}`,
   )
+  .option('--dense', 'do not skip what zeros of squared ReLU let off')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -60,6 +61,7 @@ interface Options {
   compile: boolean;
   cc?: string;
   packing?: string;
+  dense?: boolean;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
 }
@@ -85,7 +87,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
       : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
-  const plan = planOf(shape, cpu, { advice, packing: o.packing });
+  const plan = planOf(shape, cpu, { advice, packing: o.packing, ...(o.dense ? { sparse: false } : {}) });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

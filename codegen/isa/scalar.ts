@@ -105,6 +105,10 @@ export const scalar: Isa = {
     },
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
     add_bytes: (a, b) => `bn_add_bytes(${a}, ${b})`,
+    mix4: (a, b, c, d, q) => {
+      const byte = (v: string, place: number) => `(${v} >> ${8 * Number(q)} & 255)${place ? ` << ${8 * place}` : ''}`;
+      return [a!, b!, c!, d!].map(byte).join(' | ');
+    },
     bytes_as_ints: (v) => `(int32_t)${v}`,
     load_shorts: (p) => `bn_load4(${p})`,
     store_shorts: (p, v) => `bn_store4(${p}, ${v})`,

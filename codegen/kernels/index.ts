@@ -9,10 +9,13 @@ import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
 import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
+import { panel } from './panels.ts';
 import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
+import { columnSums } from './sparse-columns.ts';
+import { rowDots } from './sparse-rows.ts';
 import { tableOffsets } from './table-offsets.ts';
 import { tableResults } from './table-results.ts';
 import { tableSums } from './table-sums.ts';
@@ -25,6 +28,9 @@ export const kernels = {
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,
+  panel,
+  rowdots: rowDots,
+  colsums: columnSums,
   norm,
   rope,
   quantise,
