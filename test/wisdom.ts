@@ -1,9 +1,8 @@
 /** Wisdom as a sweep would leave it, made up: for tests of what becomes of it. */
 import type { Compiler } from '../codegen/compile.ts';
 import { format } from '../codegen/name.ts';
-import { planOf } from '../codegen/plan.ts';
 import { type Candidate, fieldOf } from '../codegen/tune/candidates.ts';
-import { type Contest, contestsOf, kernelOf } from '../codegen/tune/contests.ts';
+import { type Contest, contestsOf, inTiles, kernelOf } from '../codegen/tune/contests.ts';
 import type { Phase, TuningEntry } from '../codegen/wisdom.ts';
 import { here } from '../codegen/wisdom.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
@@ -43,7 +42,7 @@ export function othersWin(
   phases: readonly Phase[],
   isWanted: (candidate: Candidate, contest: Contest) => boolean = () => true,
 ): TuningEntry[] {
-  const plan = planOf(shape, cpu);
+  const plan = inTiles(shape, cpu);
   return contestsOf(plan, phases).map((contest) => {
     const preferred = kernelOf(plan.matrices[contest.slot], contest, 1);
     const own = format(preferred);
