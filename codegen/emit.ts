@@ -13,6 +13,7 @@ import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
+import { tablesBytes } from './kernels/look-up-tables.ts';
 import { screenSize } from './kernels/screen-rows.ts';
 import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
@@ -21,6 +22,7 @@ import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingOf } from './packings/index.ts';
+import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
 import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
@@ -35,7 +37,17 @@ export interface Manifest {
   readonly batch: number;
   readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
   readonly matrices: Readonly<
-    Record<string, { packing: string; gemv: string; gemm: readonly string[]; tables?: readonly string[]; why: string }>
+    Record<
+      string,
+      {
+        packing: string;
+        gemv: string;
+        tabulate?: string;
+        gemm: readonly string[];
+        tables?: readonly string[];
+        why: string;
+      }
+    >
   >;
   readonly kernels: Readonly<Record<string, string>>;
 }
@@ -59,6 +71,7 @@ export function manifestOf(plan: Plan): Manifest {
         {
           packing: m.packing,
           gemv: format(m.gemv),
+          ...(m.tabulate ? { tabulate: format(m.tabulate) } : {}),
           gemm: m.gemm.map(format),
           ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
           why: m.why,
@@ -89,6 +102,9 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
   ];
 }
 
+/** Bytes of the tables that the kernel for one token looks up in; it may take activations instead. */
+const lookUpBytes = (m: MatrixPlan) => (m.tabulate ? tablesBytes(packingOf(m.packing), m.gemv.shape.k!) : 0);
+
 /** Where a thread's offsets, tables and sums lie; nothing without tables. */
 const scratchOf = (plan: Plan, m: MatrixPlan) =>
   m.tables
@@ -110,6 +126,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
     ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    ['BN_LOOK_UP_BYTES', roundUp(Math.max(...matrices.map(lookUpBytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_TABLE_ROWS', tableRows(plan.cpu)],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
@@ -171,6 +188,20 @@ function cString(text: string): string {
     .join('\n');
 }
 
+/** How the drafts of a packing become lines: the code of each number, and where its parts go. */
+function encodingTables({ token, encode }: Packing, i: number): string {
+  const { codes, parts } = encode!;
+  const places = parts.map(({ low, high }) => `{${low.column}, ${low.shift}, ${high.column}, ${high.shift}}`);
+  return `/* ${token}: the code of each number in a draft; where its low four bits and the others go */
+static const uint8_t codes_${i}[] = {${codes.join(', ')}};
+static const bn_parts parts_${i}[] = {${places.join(', ')}};`;
+}
+
+function packingEntry(token: string, i: number): string {
+  const { rows, lineK, lineBytes, encode } = packingOf(token);
+  return `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${encode ? `${encode.parts.length}, codes_${i}, parts_${i}` : '0, 0, 0'}},`;
+}
+
 function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
   const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
@@ -189,7 +220,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       else all[all.length - 1] += ` ${pair},`;
       return all;
     }, []);
-    return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint8_t place_${i}[] = {\n${lines.join('\n')}\n};`;
+    return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint16_t place_${i}[] = {\n${lines.join('\n')}\n};${p.encode ? `\n\n${encodingTables(p, i)}` : ''}`;
   });
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
@@ -203,6 +234,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     };
     const members = [
       `.gemv = bn_${format(m.gemv)}`,
+      ...(m.tabulate ? [`.tabulate = bn_${format(m.tabulate)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
       `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
@@ -225,7 +257,7 @@ ${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}
 ${packingTables.join('\n\n')}
 
 const bn_packing bn_packings[] = {
-${tokens.map((token, i) => `    {"${token}", ${packingOf(token).rows}, ${packingOf(token).lineK}, ${packingOf(token).lineBytes}, place_${i}},`).join('\n')}
+${tokens.map(packingEntry).join('\n')}
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {

@@ -4,7 +4,7 @@
  */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
-import { programOf } from './generate.ts';
+import { familyOf, programOf } from './generate.ts';
 import type { MatrixSlot } from './graph.ts';
 import { hasScreen, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
@@ -37,6 +37,8 @@ export interface MatrixPlan {
   readonly packing: string;
   /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
+  /** Makes what `gemv` takes in place of activations. */
+  readonly tabulate?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
   readonly tables?: TablesPlan;
   /** The reason for the choice, for people. */
@@ -85,16 +87,26 @@ function chooseMatrix(
       refused.push(gemv);
       continue;
     }
+    const tabulate = familyOf(gemv).product!.tabulate?.(gemv);
+    const gemm = batches(isaOf(cpu.isa), p, n, k);
+    // A kernel for one token that takes tables cannot serve the last token of a batch.
+    const missing =
+      tabulate && (refusal(tabulate) ?? (gemm.length ? undefined : `${p.token} has no kernel for batches`));
+    if (missing) {
+      refused.push(missing);
+      continue;
+    }
     const bytes = bytesOf(p, n, k) / (n * k);
     const cycles = gemv === measured ? 0 : decodeCycles(programOf(gemv), isaOf(cpu.isa), bytes);
     if (!best || cycles < best.cycles)
       best = {
         packing: p.token,
         gemv,
-        gemm: batches(isaOf(cpu.isa), p, n, k),
+        ...(tabulate ? { tabulate } : {}),
+        gemm,
         ...tablesFor(cpu, p, n, k),
         cycles,
-        why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
+        why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : Number.isFinite(cycles) ? 'least time a weight by estimate' : 'as asked for'}`,
       };
   }
   if (!best)
@@ -228,8 +240,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
     ...matrixSlots.flatMap((slot) => {
-      const { gemv, gemm, tables } = plan.matrices[slot];
-      return [gemv, ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
+      const { gemv, tabulate, gemm, tables } = plan.matrices[slot];
+      return [gemv, ...(tabulate ? [tabulate] : []), ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
     }),
     ...Object.values(plan.kernels),
   ];

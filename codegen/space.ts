@@ -19,9 +19,11 @@ export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): K
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
 }
 
-/** The kernels for several tokens, by rising number: for each number the first family that offers one. */
+/** The kernels for several tokens, by rising number: for each number the first legal one. */
 export function batches(isa: Isa, p: Packing, n: number, k: number): KernelSpec[] {
-  const offered = kernelsFor(isa).flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? []);
+  const offered = kernelsFor(isa)
+    .flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? [])
+    .filter((spec) => !refusal(spec));
   const first = new Map(offered.reverse().map((spec) => [spec.tile[0]!, spec]));
   return [...first.values()].sort((a, b) => a.tile[0]! - b.tile[0]!);
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 3 };
+enum { BN_ABI = 4 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
  * is not in huge pages itself. */
@@ -21,9 +21,10 @@ enum { BN_HEAD_EXACT = 0, BN_HEAD_FAST = 1 };
 /* Which logits bn_eval and bn_top return: none (bn_eval only), of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 
-/* What bn_profile tells apart. Rest: norms, activation function, rotary embedding, quantisation, residual sums. Wait:
- * at barriers, for threads with more to do. */
-enum { BN_TIME_TERNARY, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
+/* What bn_profile tells apart. Tables: of one token's activations, for ternary products by look-up. Rest: norms,
+ * activation function, rotary embedding, quantisation, residual sums. Wait: at barriers, for threads with more to do.
+ */
+enum { BN_TIME_TERNARY, BN_TIME_TABLES, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
 
 /* BN_ABI of the library. */
 BN_API int32_t bn_abi(void);

@@ -2,8 +2,8 @@
  * The ternary products of a layer: y = W q for one matrix, or for several with the same input, by row tiles. How many
  * tokens there are decides how:
  *
- *   one     a stream of weights, by dot products (codegen/kernels/dot-products.ts)
- *   a few   the same for 2, 4 or 8 tokens at once: weights are unpacked once for all
+ *   one     a stream of weights, by dot products (codegen/kernels/dot-products.ts) or look-ups (look-ups.ts)
+ *   a few   dot products for 2, 4 or 8 tokens at once: weights are unpacked once for all
  *   many    tables of sums (codegen/kernels/tables.ts), for whole vectors of tokens and rows enough; dot products of
  *           the tokens that are left over
  *
@@ -148,7 +148,7 @@ static void by_dots(bn_state *s, const part *p, const quantised *a, long t0) {
     end = tile + block < p->end ? tile + block : p->end;
     for (long t = t0, tokens; t < s->n; t += tokens) {
       bn_gemv *kernel = m->gemv;
-      tokens = 1;
+      tokens = m->tabulate ? 0 : 1; /* tables of one token in a batch would not pay */
       /* The smallest that does the rest, or the largest. */
       for (int i = 0; i < BN_GEMMS && m->gemm[i].tokens && tokens < s->n - t; i++) {
         kernel = m->gemm[i].kernel;
@@ -159,17 +159,34 @@ static void by_dots(bn_state *s, const part *p, const quantised *a, long t0) {
   }
 }
 
+/* ---- one token */
+
+static void one_token(bn_state *s, int thread, const part *parts, int count, const quantised *a) {
+  const int8_t *x = a->q + (long)thread * a->stride;
+  bn_tabulate *made = NULL;
+  for (const part *p = parts; p < parts + count; p++) {
+    const bn_matrix *m = &bn_matrices[p->matrix];
+    if (m->tabulate && m->tabulate != made) {
+      /* All threads make the tables, each for some lines, for all matrices with this input. */
+      long l0, l1;
+      if (made) bn_pool_barrier(s->pool); /* the old ones are in use until then */
+      bn_time(BN_TIME_TABLES);
+      bn_span(m->lines, thread, bn_pool_threads(s->pool), &l0, &l1);
+      (made = m->tabulate)(x, s->look_ups, l0, l1);
+      bn_pool_barrier(s->pool);
+      bn_time(BN_TIME_TERNARY);
+    }
+    if (p->first < p->end)
+      m->gemv(p->w, m->tabulate ? s->look_ups : x, a->sum + thread, s->y[p->matrix], p->first, p->end);
+  }
+}
+
 void bn_products(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
   part parts[BN_SLOTS];
   bn_time(BN_TIME_TERNARY);
   for (int i = 0; i < count; i++) parts[i] = part_of(s, thread, layer, matrix + i);
   if (s->n == 1) {
-    for (int i = 0; i < count; i++) {
-      const part *p = &parts[i];
-      if (p->first < p->end)
-        bn_matrices[p->matrix].gemv(p->w, a->q + (long)thread * a->stride, a->sum + thread, s->y[p->matrix], p->first,
-                                    p->end);
-    }
+    one_token(s, thread, parts, count, a);
     return;
   }
   for (int i = 0, end; i < count; i = end) {

@@ -31,6 +31,11 @@ static inline uint32_t bn_add_shorts(uint32_t a, uint32_t b) {
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i >> shift & (255 >> shift) & 63] << i;
   return r;
 }`,
+  bn_lookup16: `static inline uint32_t bn_lookup16(const uint8_t *table, uint32_t v) {
+  uint32_t r = 0;
+  for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i & 255] << i;
+  return r;
+}`,
   bn_lookup96: `static inline uint32_t bn_lookup96(const uint8_t *low, const uint8_t *high, uint32_t v) {
   uint32_t r = 0;
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)((v >> i & 64) ? high : low)[v >> i & 63] << i;
@@ -77,6 +82,7 @@ export const scalar: Isa = {
   types: {
     table64: 'uint8_t *',
     table32: 'uint8_t *',
+    table16: 'uint8_t *',
     bytes: 'uint32_t',
     shorts: 'uint32_t',
     dots: 'int32_t',
@@ -90,6 +96,8 @@ export const scalar: Isa = {
     load_bytes: (p) => `bn_load4(${p})`,
     store_bytes: (p, v) => `bn_store4(${p}, ${v})`,
     broadcast4: (p) => `bn_load4(${p})`,
+    load_columns: (a, b, c, d) =>
+      `(uint8_t)*(${a}) | (uint32_t)(uint8_t)*(${b}) << 8 | (uint32_t)(uint8_t)*(${c}) << 16 | (uint32_t)(uint8_t)*(${d}) << 24`,
     load_ints: (p) => `*(${p})`,
     store_ints: (p, v) => `*(${p}) = ${v}`,
     load_floats: (p) => `*(${p})`,
@@ -105,6 +113,9 @@ export const scalar: Isa = {
     },
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
     add_bytes: (a, b) => `bn_add_bytes(${a}, ${b})`,
+    and_bytes: (a, b) => `${a} & ${b}`,
+    xor_bytes: (a, b) => `${a} ^ ${b}`,
+    after: (a) => a!,
     bytes_as_ints: (v) => `(int32_t)${v}`,
     load_shorts: (p) => `bn_load4(${p})`,
     store_shorts: (p, v) => `bn_store4(${p}, ${v})`,
@@ -117,12 +128,16 @@ export const scalar: Isa = {
     high_bytes: (v) => `(${v} >> 16 & 255) | ${v} >> 24 << 16`,
     signed_bytes: (a, b, j) =>
       `(uint16_t)(int8_t)(${a} >> ${8 * Number(j)}) | (uint32_t)(int8_t)(${b} >> ${8 * Number(j)}) << 16`,
+    add_even: (sum, a, b, c) => `bn_add_shorts(${sum}, (${a} & 0xff00ffu) + (${b} & 0xff00ffu) * ${c})`,
+    add_odd: (sum, a, b, c) => `bn_add_shorts(${sum}, (${a} >> 8 & 0xff00ffu) + (${b} >> 8 & 0xff00ffu) * ${c})`,
     shorts_as_ints: (v) => `(int32_t)${v}`,
     ints_as_shorts: (v) => `(uint32_t)${v}`,
     load_table64: (p) => p!,
     lookup64: (table, v, shift) => `bn_lookup64(${table}, ${v}, ${shift})`,
     load_table32: (p) => p!,
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
+    load_table16: (p) => `(const uint8_t *)(${p})`,
+    lookup16: (table, v) => `bn_lookup16(${table}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
     pin: (acc) => acc!,
@@ -134,7 +149,7 @@ export const scalar: Isa = {
     mul_ints: (a, c) => `(int32_t)((uint32_t)${a} * (uint32_t)${c})`,
     low_half: (a) => `(int16_t)${a}`,
     zip_low: (a) => a!,
-    zip_high: (a) => a!,
+    zip_high: (_, b) => b!,
     sum_ints: (a) => a!,
     to_floats: (a) => `(float)${a}`,
     round: (a) => `bn_round(${a})`,

@@ -12,13 +12,14 @@
  * each vector is enough. Tile: tokens x rows of a line x k of one unrolled step;
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
+import type { Address, Affine } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { linesOf, loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
+import { bandOf, eachBand, linesOf, loadLine, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { activations, BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -38,7 +39,7 @@ const dotProducts = {
   ],
 
   record: (b, spec, isa) => {
-    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec);
+    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec, activations(spec));
     const unroll = spec.tile[2]! / p.lineK;
     const vectors = vectorsOf(p, isa);
     const pinned = tokens > 1 && isa.dot.products === 2;
@@ -50,8 +51,7 @@ const dotProducts = {
     );
     const chunk = most >= lines ? lines : Math.max(unroll, Math.floor(most / unroll) * unroll);
 
-    b.loop('tile', t0, t1, 1, (tile) => {
-      const row = at(w, times(tile, tileBytes(p, k)));
+    const products = (row: Address, firstRow: Affine) => {
       const zero = b.let('zero', 'integer', 0);
       const start = (id: string, v: number) => b.variable(`acc${id}_v${v}`, 'splat_int', zero);
       // With one chunk, int32 sums begin after it and take no registers before.
@@ -107,11 +107,12 @@ const dotProducts = {
         const id = tokens === 1 ? '' : `_t${t}`;
         const bias = b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
         acc[sums.findIndex((s) => s.token === t)]!.forEach((a, v) => {
-          const to = at(y, t * ldy, times(tile, p.rows), v * isa.lanes);
+          const to = at(y, t * ldy, firstRow, v * isa.lanes);
           b.do('store_ints', to, b.let(`y${id}_v${v}`, 'sub_ints', a, bias));
         });
       });
-    });
+    };
+    b.loop('tile', t0, t1, 1, (tile) => eachBand(b, p, spec.tile[1]!, w, k, tile, products));
   },
 } satisfies Partial<KernelFamily>;
 
@@ -127,20 +128,33 @@ export const gemv: KernelFamily = {
   formula: 'y[n] = W[n][k] . x[k], exact int32',
 
   product: {
+    // Columns are read in pieces: they are for look-ups.
     candidates: (cpu, p, n, k) =>
-      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
-          productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
-        ),
-      ),
+      p.lookUp
+        ? []
+        : [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
+            [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
+              productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
+            ),
+          ),
   },
 
   samples: (isa) =>
-    packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
-        productSpec('gemv', isa.name, p, p.rows * 3 + i - 2, k, [1, p.rows, p.lineK * 4], i % 2 ? p.prefetch : 'p8192'),
+    packingsFor(isa)
+      .filter((p) => !p.lookUp)
+      .flatMap((p) =>
+        [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
+          productSpec(
+            'gemv',
+            isa.name,
+            p,
+            p.rows * 3 + i - 2,
+            k,
+            [1, p.rows, p.lineK * 4],
+            i % 2 ? p.prefetch : 'p8192',
+          ),
+        ),
       ),
-    ),
 };
 
 /** Several vectors. */
@@ -152,10 +166,13 @@ export const gemm: KernelFamily = {
     // Sums, a line, its codes, an activation, products and a mask.
     const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
     // One line a step: that is work enough, and keeps the code small.
-    return BATCHES.filter(fits).map((tokens) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, p.lineK]));
+    return BATCHES.filter(fits).map((tokens) =>
+      productSpec('gemm', isa.name, p, n, k, [tokens, bandOf(p, isa), p.lineK]),
+    );
   },
 
-  samples: (isa) => packingsFor(isa).flatMap((p) => gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1)),
+  samples: (isa) =>
+    packingsFor(isa).flatMap((p) => gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1)),
 };
 
 /**
