@@ -53,7 +53,8 @@ export function fieldOf(cpu: CpuProfile, n: number, k: number, preferred: string
   const isa = isaOf(cpu.isa);
   let refused = 0;
   const groups = new Map<string, (Candidate & { cycles: number; statements: number })[]>();
-  for (const packing of packingsFor(isa))
+  // The measuring process makes no tables to look up in.
+  for (const packing of packingsFor(isa).filter((p) => !p.lookUp))
     for (const spec of candidates(cpu, packing, n, k)) {
       const program = attempt(spec);
       if (typeof program === 'string') {
