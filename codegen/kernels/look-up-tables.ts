@@ -14,6 +14,7 @@
  */
 import type { Affine, AffineLike, Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packingsFor } from '../packings/index.ts';
@@ -21,7 +22,6 @@ import type { Packing } from '../packings/packing.ts';
 import { linesOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, roundUp } from './kernel.ts';
-import { activationStride } from './ternary.ts';
 
 /** Entries that a look-up of bytes can tell apart, and that a table is written and read with. */
 export const ENTRIES = 16;
@@ -81,7 +81,7 @@ export const tabulate: KernelFamily = {
     const p = packingOf(spec.weight);
     const k = spec.shape.k!;
     const lines = linesOf(p, k);
-    const { groups, radix, bias } = p.lookUp!;
+    const { groups, entries, radix, bias } = p.lookUp!;
     const digits = groups[0]!.length;
     const x = b.pointer('x', {
       element: 'i8',
@@ -127,7 +127,7 @@ export const tabulate: KernelFamily = {
       groups.forEach((ks, g) => {
         const total = totalOf(ks.map((j) => j >> 2));
         const parts: [Value[], Value[]] = [[], []];
-        for (let e = 0; e < ENTRIES; e += isa.lanes) {
+        for (let e = 0; e < entries.length; e += isa.lanes) {
           const id = `_g${g}_e${e}`;
           let dots = b.let(`no_dots${id}`, 'dot_zero');
           ks.forEach((j, i) => {
@@ -156,11 +156,13 @@ export const tabulate: KernelFamily = {
     const p = packingOf(spec.weight);
     const x = args.x as Int8Array;
     const tables = args.tables as Int8Array;
-    const { groups, radix, bias } = p.lookUp!;
+    const { groups, entries, radix, bias } = p.lookUp!;
+    // Whole vectors are stored; the next plane lies over the surplus.
+    const stored = roundUp(entries.length, isaOf(spec.isa).lanes);
     for (let line = args.l0 as number; line < (args.l1 as number); line++)
       groups.forEach((ks, g) => {
         for (const part of [0, 1])
-          for (let e = 0; e < ENTRIES; e++) {
+          for (let e = 0; e < stored; e++) {
             const sum = ks.reduce((s, j, i) => s + (digit(p, e, i) - 1) * x[line * p.lineK + j]!, bias);
             tables[planeAt(p, line, g, part).constant + e] = part ? Math.floor(sum / radix) : sum % radix;
           }
@@ -174,9 +176,9 @@ export const tabulate: KernelFamily = {
   example: (spec, random, extreme) => {
     const k = spec.shape.k!;
     const p = packingOf(spec.weight);
-    const x = new Int8Array(activationStride(k));
-    for (let j = 0; j < k; j++) x[j] = extreme ? 254 * random.integer(0, 1) - 127 : random.integer(-127, 127);
     const lines = linesOf(p, k);
+    const x = new Int8Array(lines * p.lineK);
+    for (let j = 0; j < k; j++) x[j] = extreme ? 254 * random.integer(0, 1) - 127 : random.integer(-127, 127);
     return { x, tables: new Int8Array(tablesBytes(p, k)), l0: extreme ? 0 : lines >> 1, l1: lines };
   },
 };

@@ -17,6 +17,7 @@
 import { transpose } from '../ir/lanes.ts';
 import type { Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import { packingOf } from '../packings/index.ts';
 import { linesOf, pack, tileBytes, tilesOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
@@ -51,7 +52,7 @@ export const lookup: KernelFamily = {
 
   product: {
     candidates: (cpu, p, n, k) =>
-      p.lookUp
+      lookUpPackings(isaOf(cpu.isa)).includes(p)
         ? [...new Set([p.prefetch, 'p8192', 'p0'])].flatMap((variant) =>
             [1, 2].map((lines) => productSpec('lookup', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant)),
           )
@@ -177,10 +178,10 @@ export const lookup: KernelFamily = {
   example: (spec, random, extreme) => {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
-    const { trits, x, sums } = dotExample(n, k, 1, activationStride(k), random, extreme);
+    const { trits, x } = dotExample(n, k, 1, activationStride(k), random, extreme);
     const tables = new Int8Array(tablesBytes(p, k));
     tabulate.reference(tabulateSpec(p, spec.isa, k), { x, tables, l0: 0, l1: linesOf(p, k) });
     const tiles = tilesOf(p, n);
-    return { w: pack(p, trits, n, k), x, tables, sums, y: new Int32Array(tiles * p.rows), t0: 0, t1: tiles };
+    return { w: pack(p, trits, n, k), x, tables, sums: new Int32Array(0), y: new Int32Array(tiles * p.rows), t0: 0, t1: tiles };
   },
 };
