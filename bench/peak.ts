@@ -1,6 +1,6 @@
-/** The arithmetic roof: dot steps on registers (bench/dots.ts), as fast as so many threads can do them, by bench/peak.c. */
+/** The arithmetic roof: dot steps on registers (codegen/tune/peaks.ts), as fast as so many threads can do them, by bench/peak.c. */
 import { isaOf } from '../codegen/isa/index.ts';
-import { dotsFor } from './dots.ts';
+import { peaksFor } from '../codegen/tune/peaks.ts';
 import { type Native, startNative, type Target } from './native.ts';
 import { type Measured, median } from './rotation.ts';
 
@@ -44,7 +44,8 @@ export class Peaks {
     if (known) return known;
     let started = this.#programs.get(isa);
     if (!started) {
-      const { files, multiplyAdds } = dotsFor(isaOf(isa));
+      const { files, peaks } = peaksFor(isaOf(isa));
+      const { multiplyAdds } = peaks.find(({ name }) => name === 'dots')!;
       started = { program: await startNative('peak', target, [], signal, files), multiplyAdds };
       this.#programs.set(isa, started);
     }

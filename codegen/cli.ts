@@ -35,6 +35,11 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
       .map((p) => p.token)
       .join(', ')}`,
   )
+  .option(
+    '--kernel <name>',
+    'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
+    (name: string, before: readonly string[] = []) => [...before, name],
+  )
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -48,6 +53,7 @@ Examples:
   bitnet-gen bitnet-2b-4t --target neon --no-compile
   bitnet-gen shape.json --cpu schemas/cpus/zen4.json --out build/zen4
   bitnet-gen bitnet-2b-4t --dump plan
+  bitnet-gen model.gguf --packing tl1 --kernel lookup
 
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
@@ -59,6 +65,7 @@ interface Options {
   compile: boolean;
   cc?: string;
   packing?: string;
+  kernel?: readonly string[];
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
 }
@@ -81,7 +88,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
-  const plan = planOf(shape, cpu, { advice, packing: o.packing });
+  const plan = planOf(shape, cpu, { advice, packing: o.packing, kernel: o.kernel });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

@@ -11,23 +11,27 @@ import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
+import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { tablesBytes } from './kernels/look-up-tables.ts';
 import { screenSize } from './kernels/screen-rows.ts';
-import { BLOCK_LINES, entryBytes, MOST_SUM, tableScratch, tableTokens } from './kernels/tables.ts';
+import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
+import { packingEntry, packingTables } from './packing-tables.ts';
 import { packingOf } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
-import { kernelsOf, kernelsOfTables, tableRows } from './plan.ts';
+import { kernelsOf } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
 import { isBlocks, rowConstant } from './rows.ts';
+import type { TableSteps } from './space.ts';
+import { kernelsOfTables } from './space.ts';
 
 /** The document that travels with a library (schemas/manifest.schema.json). */
 export interface Manifest {
@@ -105,11 +109,37 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
 /** Bytes of the tables that the kernel for one token looks up in; it may take activations instead. */
 const lookUpBytes = (m: MatrixPlan) => (m.tabulate ? tablesBytes(packingOf(m.packing), m.gemv.shape.k!) : 0);
 
-/** Where a thread's offsets, tables and sums lie; nothing without tables. */
-const scratchOf = (plan: Plan, m: MatrixPlan) =>
-  m.tables
-    ? tableScratch(packingOf(m.packing), isaOf(plan.cpu.isa), tableRows(plan.cpu), plan.batch)
-    : { others: 0, tables: 0, sums: 0, bytes: 0 };
+/** Sizes of products by tables, and where a thread's offsets, tables and sums lie; nothing without tables. */
+function tableNumbers(p: Packing, isa: Isa, tables: TableSteps | undefined) {
+  if (!tables) return { lines: 0, rows: 0, others: 0, tables: 0, sums: 0, bytes: 0 };
+  const lines = tables.sums.tile[2]! / p.lineK;
+  const rows = roomOf(tables.sums);
+  return { lines, rows, ...tableScratch(p, isa, lines, rows, BATCH) };
+}
+
+/** Bytes that a thread needs for products of a batch. */
+export const scratchBytes = (p: Packing, isa: Isa, tables: TableSteps | undefined): number =>
+  roundUp(Math.max(64, tableNumbers(p, isa, tables).bytes), 64);
+
+/** The numbers of a `bn_matrix` (templates/internal.h): a matrix [n, k] in a packing, multiplied with many tokens by these tables. */
+export function matrixNumbers(p: Packing, n: number, k: number, isa: Isa, tables: TableSteps | undefined) {
+  const { lines, rows, others, tables: at, sums } = tableNumbers(p, isa, tables);
+  return {
+    tiles: tilesOf(p, n),
+    tile_rows: p.rows,
+    tile_bytes: tileBytes(p, k),
+    lines: linesOf(p, k),
+    line_k: p.lineK,
+    line_bytes: p.lineBytes,
+    table_lines: lines,
+    table_rows: rows,
+    others_at: others,
+    tables_at: at,
+    sums_at: sums,
+    x_stride: activationStride(k),
+    y_stride: productStride(p, n),
+  };
+}
 
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
@@ -125,12 +155,14 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
-    ['BN_SCRATCH_BYTES', roundUp(Math.max(64, ...matrices.map((m) => scratchOf(plan, m).bytes)), 64)],
+    [
+      'BN_SCRATCH_BYTES',
+      Math.max(...matrices.map((m) => scratchBytes(packingOf(m.packing), isaOf(plan.cpu.isa), m.tables))),
+    ],
     ['BN_LOOK_UP_BYTES', roundUp(Math.max(...matrices.map(lookUpBytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
-    ['BN_TABLE_ROWS', tableRows(plan.cpu)],
+    ['BN_LEAST_ROWS', LEAST_ROWS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
-    ['BN_TABLE_LINES', BLOCK_LINES],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
     ['BN_MOST_SUM', MOST_SUM],
     ['BN_ATTENTION_SPAN', SPAN],
@@ -188,44 +220,14 @@ function cString(text: string): string {
     .join('\n');
 }
 
-/** How the drafts of a packing become lines: the code of each number, and where its parts go. */
-function encodingTables({ token, encode }: Packing, i: number): string {
-  const { codes, parts } = encode!;
-  const places = parts.map(({ low, high }) => `{${low.column}, ${low.shift}, ${high.column}, ${high.shift}}`);
-  return `/* ${token}: the code of each number in a draft; where its low four bits and the others go */
-static const uint8_t codes_${i}[] = {${codes.join(', ')}};
-static const bn_parts parts_${i}[] = {${places.join(', ')}};`;
-}
-
-function packingEntry(token: string, i: number): string {
-  const { rows, lineK, lineBytes, encode } = packingOf(token);
-  return `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${encode ? `${encode.parts.length}, codes_${i}, parts_${i}` : '0, 0, 0'}},`;
-}
-
 function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
   const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
   const typeOf = (t: Layout['tensors'][number]) =>
     t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
-  const packingTables = tokens.map((token, i) => {
-    const p = packingOf(token);
-    const pairs: string[] = [];
-    for (let r = 0; r < p.rows; r++)
-      for (let k = 0; k < p.lineK; k++) {
-        const { byte, factor } = p.place(r, k);
-        pairs.push(`${byte},${factor}`);
-      }
-    const lines = pairs.reduce<string[]>((all, pair, j) => {
-      if (j % p.lineK === 0) all.push(`    ${pair},`);
-      else all[all.length - 1] += ` ${pair},`;
-      return all;
-    }, []);
-    return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint16_t place_${i}[] = {\n${lines.join('\n')}\n};${p.encode ? `\n\n${encodingTables(p, i)}` : ''}`;
-  });
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
     const p = packingOf(m.packing);
-    const { others, tables, sums } = scratchOf(plan, m);
     const steps = m.tables && {
       offsets: m.tables.offsets,
       sums: m.tables.sums,
@@ -237,9 +239,9 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       ...(m.tabulate ? [`.tabulate = bn_${format(m.tabulate)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      `.tiles = ${tilesOf(p, n)}, .tile_rows = ${p.rows}, .tile_bytes = ${tileBytes(p, k)}`,
-      `.lines = ${linesOf(p, k)}, .line_k = ${p.lineK}, .line_bytes = ${p.lineBytes}, .others_at = ${others}, .tables_at = ${tables}, .sums_at = ${sums}`,
-      `.x_stride = ${activationStride(k)}, .y_stride = ${productStride(p, n)}`,
+      ...Object.entries(matrixNumbers(p, n, k, isaOf(plan.cpu.isa), m.tables)).map(
+        ([name, value]) => `.${name} = ${value}`,
+      ),
     ];
     return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
   });
@@ -254,10 +256,10 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
 ${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}, ${t.bytes}, ${kinds[t.kind]}, ${typeOf(t)}},`).join('\n')}
 };
 
-${packingTables.join('\n\n')}
+${tokens.map((token, i) => packingTables(packingOf(token), i)).join('\n\n')}
 
 const bn_packing bn_packings[] = {
-${tokens.map(packingEntry).join('\n')}
+${tokens.map((token, i) => packingEntry(packingOf(token), i)).join('\n')}
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {

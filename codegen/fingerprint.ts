@@ -1,32 +1,52 @@
 /**
- * One hash for what determines the texts of product kernels on a CPU, so that measurements of other texts do not count: which
- * kernels are offered, by name, and the text that each family prints for each packing, at a small size with tails. The candidates
- * of one family and packing come from the same lines of code, so one text stands for all.
+ * One hash for what determines the texts of a phase's product kernels on a CPU, so that measurements of other texts do not count:
+ * which kernels are offered, by name, and the text that each family prints for each packing, at a small size with tails. The
+ * candidates of one family and packing come from the same lines of code, so one text stands for all. Of each phase on its own: a
+ * change of one family's text leaves what was measured of others.
  */
 import { createHash } from 'node:crypto';
 import type { CpuProfile } from '../schemas/types.ts';
 import { kernelSource } from './generate.ts';
 import { isaOf } from './isa/index.ts';
+import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingsFor } from './packings/index.ts';
-import { candidates, firstLegal } from './space.ts';
+import type { Packing } from './packings/packing.ts';
+import {
+  batchCandidates,
+  candidates,
+  firstLegal,
+  kernelsOfTables,
+  refusal,
+  tableCandidates,
+  tableSteps,
+} from './space.ts';
+import type { Phase } from './wisdom.ts';
 
 const known = new Map<string, string>();
 
+/** What a phase may take for a matrix, and the kernels whose texts stand for all. */
+function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: number) {
+  const dots = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(isaOf(cpu.isa), p, n, k);
+  const sums = phase === 'prefill' ? tableCandidates(cpu, p, k) : [];
+  const families = [...new Set(dots.map(({ op, tile }) => `${op} ${tile[0]}`))].flatMap((family) => {
+    const first = firstLegal(dots.filter(({ op, tile }) => `${op} ${tile[0]}` === family));
+    return typeof first === 'string' ? [] : [first];
+  });
+  const steps = sums.slice(0, 1).flatMap((first) => kernelsOfTables(tableSteps(first, n)));
+  return { offered: [...dots, ...sums], texts: [...families, ...steps.filter((spec: KernelSpec) => !refusal(spec))] };
+}
+
 /** The hash, for this CPU's instructions. */
-export function fingerprint(cpu: CpuProfile): string {
-  const key = JSON.stringify([cpu.isa, cpu.features]);
+export function fingerprint(cpu: CpuProfile, phase: Phase): string {
+  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache.l2, phase]);
   let hash = known.get(key);
   if (!hash) {
-    const texts = packingsFor(isaOf(cpu.isa)).flatMap((p) => {
-      const offered = candidates(cpu, p, 3 * p.rows - 1, 5 * p.lineK + 1);
-      const families = [...new Set(offered.map(({ op }) => op))].map((op) => {
-        const first = firstLegal(offered.filter((spec) => spec.op === op));
-        return typeof first === 'string' ? first : kernelSource(first).text;
-      });
-      return [...offered.map(format), ...families];
+    const all = packingsFor(isaOf(cpu.isa)).flatMap((p) => {
+      const { offered, texts } = offeredFor(phase, cpu, p, 3 * p.rows - 1, 5 * p.lineK + 1);
+      return [...offered.map(format), ...texts.map((spec) => kernelSource(spec).text)];
     });
-    hash = createHash('sha256').update(JSON.stringify(texts)).digest('hex').slice(0, 16);
+    hash = createHash('sha256').update(JSON.stringify(all)).digest('hex').slice(0, 16);
     known.set(key, hash);
   }
   return hash;

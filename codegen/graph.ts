@@ -87,12 +87,19 @@ export function outerSlots(shape: ModelShape): readonly (RowsSlot | ScreenSlot |
   ];
 }
 
-/** A distinct ternary product of the model. */
+/** A ternary product of the model. */
 export interface Problem {
   readonly n: number;
   readonly k: number;
   readonly slots: readonly MatrixSlot[];
 }
+
+/** The matrices of a layer by their inputs, in order: those with the same input count as one with the rows of all. */
+export const inputs = (shape: ModelShape): readonly Problem[] =>
+  ([['attn_q', 'attn_k', 'attn_v'], ['attn_output'], ['ffn_gate', 'ffn_up'], ['ffn_down']] as const).map((slots) => {
+    const own = layerSlots(shape).filter(({ name }) => (slots as readonly string[]).includes(name));
+    return { n: own.reduce((sum, { rows }) => sum + rows, 0), k: own[0]!.cols, slots };
+  });
 
 /** The distinct matrix sizes of a layer, each with the matrices that have it. */
 export function problems(shape: ModelShape): readonly Problem[] {

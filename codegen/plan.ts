@@ -4,9 +4,10 @@
  */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
+import { askedKernels, nothingFor } from './asked.ts';
 import { familyOf, programOf } from './generate.ts';
-import type { MatrixSlot } from './graph.ts';
-import { hasScreen, matrixSlots, problems } from './graph.ts';
+import type { MatrixSlot, Problem } from './graph.ts';
+import { hasScreen, inputs, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
@@ -17,18 +18,24 @@ import { LANES } from './kernels/kernel.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen-rows.ts';
-import { offsetsSpec } from './kernels/table-offsets.ts';
-import { resultsSpec } from './kernels/table-results.ts';
-import { sumsSpec } from './kernels/table-sums.ts';
-import { BLOCK_LINES } from './kernels/tables.ts';
-import { productStride, tablePackings } from './kernels/ternary.ts';
+import { BATCH } from './kernels/tables.ts';
 import type { KernelSpec } from './name.ts';
-import { format } from './name.ts';
-import { packings, packingsFor } from './packings/index.ts';
+import { format, parse } from './name.ts';
+import { packingOf, packings, packingsFor } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
-import { bytesOf, linesOf } from './packings/packing.ts';
+import { bytesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
-import { batches, candidates, firstLegal, refusal } from './space.ts';
+import type { TableSteps } from './space.ts';
+import {
+  batchCandidates,
+  batches,
+  candidates,
+  firstLegal,
+  kernelsOfTables,
+  refusal,
+  tableCandidates,
+  tableSteps,
+} from './space.ts';
 import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
@@ -40,17 +47,9 @@ export interface MatrixPlan {
   /** Makes what `gemv` takes in place of activations. */
   readonly tabulate?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
-  readonly tables?: TablesPlan;
+  readonly tables?: TableSteps;
   /** The reason for the choice, for people. */
   readonly why: string;
-}
-
-/** The steps of products by tables; `last` for a line that is left over by blocks of lines. */
-export interface TablesPlan {
-  readonly offsets: KernelSpec;
-  readonly sums: KernelSpec;
-  readonly results: KernelSpec;
-  readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
 
 export interface Plan {
@@ -63,8 +62,6 @@ export interface Plan {
   readonly kernels: Readonly<Record<string, KernelSpec>>;
 }
 
-/** Tokens of a prompt that pass through the layers at once: four vectors of 32 tokens for products by tables. */
-const BATCH = 128;
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
 
@@ -74,80 +71,80 @@ function chooseMatrix(
   k: number,
   advice: Advice | undefined,
   packing: string | undefined,
+  kernel: string | undefined,
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
-  const advised = advice?.kernel('decode', n, k);
+  const advised = advice?.kernel('decode', 1, n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
-    const offered = candidates(cpu, p, n, k);
+    const offered = candidates(cpu, p, n, k).filter((s) => !kernel || kernel === s.op || kernel === format(s));
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
     if (typeof gemv === 'string') {
-      refused.push(gemv);
-      continue;
-    }
-    const tabulate = familyOf(gemv).product!.tabulate?.(gemv);
-    const gemm = batches(isaOf(cpu.isa), p, n, k);
-    // A kernel for one token that takes tables cannot serve the last token of a batch.
-    const missing =
-      tabulate && (refusal(tabulate) ?? (gemm.length ? undefined : `${p.token} has no kernel for batches`));
-    if (missing) {
-      refused.push(missing);
+      if (offered.length) refused.push(gemv);
       continue;
     }
     const bytes = bytesOf(p, n, k) / (n * k);
     const cycles = gemv === measured ? 0 : decodeCycles(programOf(gemv), isaOf(cpu.isa), bytes);
-    if (!best || cycles < best.cycles)
-      best = {
-        packing: p.token,
-        gemv,
-        ...(tabulate ? { tabulate } : {}),
-        gemm,
-        ...tablesFor(cpu, p, n, k),
-        cycles,
-        why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : Number.isFinite(cycles) ? 'least time a weight by estimate' : 'as asked for'}`,
-      };
+    if (best && cycles >= best.cycles) continue;
+    const tabulate = familyOf(gemv).product!.tabulate?.(gemv);
+    const gemm = batchesFor(cpu, p, n, k, advice);
+    // A kernel for one token that takes tables cannot serve the last token of a batch.
+    const missing = tabulate && (gemm.length ? refusal(tabulate) : `${p.token} has no kernels for batches`);
+    if (missing) {
+      refused.push(missing);
+      continue;
+    }
+    const reason =
+      gemv === measured
+        ? 'decode kernel measured fastest here'
+        : kernel || !Number.isFinite(cycles)
+          ? 'as asked for'
+          : 'least time a weight by estimate';
+    best = {
+      packing: p.token,
+      gemv,
+      ...(tabulate ? { tabulate } : {}),
+      gemm,
+      cycles,
+      why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${reason}`,
+    };
   }
   if (!best)
-    throw new PlanError(
-      `no packing has kernels for a ${n} x ${k} matrix on ${cpu.name}: ${
-        refused.join('; ') ||
-        `'${packing}' needs instructions that it lacks; try ${packingsFor(isaOf(cpu.isa))
-          .map((p) => p.token)
-          .join(', ')}`
-      }`,
-    );
+    throw new PlanError(`${nothingFor(cpu, n, k, packing, kernel)}${refused.length ? `: ${refused.join('; ')}` : ''}`);
   const { cycles: _, ...plan } = best;
   return plan;
 }
 
-/** Rows that products by tables take at once: their sums for a whole batch fill half of the second-level cache. */
-export const tableRows = (cpu: CpuProfile): number =>
-  Math.max(256, Math.min(2048, Math.floor(cpu.cache.l2 / 2 / (2 * BATCH) / 256) * 256));
-
-/** An ISA with vectors sums by tables; a vector of one lane gains nothing. */
-function tablesFor(cpu: CpuProfile, p: Packing, n: number, k: number): { tables?: TablesPlan } {
-  const isa = isaOf(cpu.isa);
-  if (isa.lanes === 1 || !tablePackings(isa).includes(p)) return {};
-  const rows = tableRows(cpu);
-  const steps = (lines: number) => ({
-    offsets: offsetsSpec(p, isa.name, k, lines, rows),
-    sums: sumsSpec(p, isa.name, k, lines, rows),
-  });
-  const tables = {
-    ...steps(BLOCK_LINES),
-    results: resultsSpec(isa.name, productStride(p, n), rows),
-    ...(linesOf(p, k) % BLOCK_LINES ? { last: steps(1) } : {}),
-  };
-  return kernelsOfTables(tables).some(refusal) ? {} : { tables };
+/** The kernels for several tokens: those measured, or else the preferred ones. */
+function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: Advice | undefined): KernelSpec[] {
+  const offered = batchCandidates(isaOf(cpu.isa), p, n, k);
+  return batches(isaOf(cpu.isa), p, n, k)
+    .map((preferred) => {
+      const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
+      return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
+    })
+    .filter((spec) => !refusal(spec));
 }
 
-/** Every kernel of products by tables. */
-export const kernelsOfTables = ({ last, ...steps }: TablesPlan): KernelSpec[] => [
-  ...Object.values(steps),
-  ...(last ? Object.values(last) : []),
-];
+/**
+ * How a matrix, one of those with the same input, is multiplied with many tokens: by the tables or the dot products that were
+ * measured for all of them, or else by the preferred tables.
+ * @param all the matrices with this input, as one
+ */
+function withPrompts(plan: MatrixPlan, cpu: CpuProfile, all: Problem, advice: Advice | undefined): MatrixPlan {
+  const { n, k } = plan.gemv.shape as { n: number; k: number };
+  const p = packingOf(plan.packing);
+  const advised = advice?.kernel('prefill', BATCH, all.n, k);
+  const offered = tableCandidates(cpu, p, k);
+  const measured = offered.find((spec) => format(spec) === advised);
+  if (advised && !measured && parse(advised).weight === p.token) return plan;
+  const tables = [...(measured ? [measured] : []), ...offered]
+    .map((sums) => tableSteps(sums, n))
+    .find((steps) => !kernelsOfTables(steps).some(refusal));
+  return tables ? { ...plan, tables } : plan;
+}
 
 function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
   const isa = isaOf(isaName);
@@ -213,6 +210,8 @@ export interface PlanOptions {
   readonly advice?: Advice | undefined;
   /** Packing of all ternary matrices, or of each: a token or its beginning (`t5`). */
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
+  /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
+  readonly kernel?: readonly string[] | undefined;
 }
 
 /** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
@@ -222,11 +221,21 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
   for (const asked of typeof packing === 'string' ? [packing] : Object.values(packing ?? {}))
     if (!known.some((token) => token.startsWith(asked)))
       throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
+  const kernelFor = askedKernels(shape, cpu, options.kernel ?? []);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
-    const plan = chooseMatrix(cpu, n, k, options.advice, typeof packing === 'string' ? packing : packing?.[slots[0]!]);
+    const plan = chooseMatrix(
+      cpu,
+      n,
+      k,
+      options.advice,
+      typeof packing === 'string' ? packing : packing?.[slots[0]!],
+      kernelFor(n, k),
+    );
     for (const slot of slots) matrices[slot] = plan;
   }
+  for (const all of inputs(shape))
+    for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({
     shape,
     cpu,

@@ -6,11 +6,18 @@ import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { neededFeatures, programOf } from './generate.ts';
 import type { Program } from './ir/record.ts';
+import { isaOf } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 import { kernels, kernelsFor } from './kernels/index.ts';
 import type { KernelFamily } from './kernels/kernel.ts';
+import { offsetsSpec } from './kernels/table-offsets.ts';
+import { resultsSpec } from './kernels/table-results.ts';
+import { roomOf } from './kernels/tables.ts';
+import { productStride } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
+import { packingOf } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
+import { linesOf } from './packings/packing.ts';
 
 /** All specs for y[n] = W[n][k] . x over one packing, that this CPU's features allow. */
 export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): KernelSpec[] {
@@ -19,14 +26,50 @@ export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): K
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
 }
 
-/** The kernels for several tokens, by rising number: for each number the first legal one. */
-export function batches(isa: Isa, p: Packing, n: number, k: number): KernelSpec[] {
-  const offered = kernelsFor(isa)
+/** All specs for several tokens at once, those for fewer first, for each number the preferred one first. */
+export const batchCandidates = (isa: Isa, p: Packing, n: number, k: number): KernelSpec[] =>
+  kernelsFor(isa)
     .flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? [])
-    .filter((spec) => !refusal(spec));
-  const first = new Map(offered.reverse().map((spec) => [spec.tile[0]!, spec]));
-  return [...first.values()].sort((a, b) => a.tile[0]! - b.tile[0]!);
+    .sort((a, b) => a.tile[0]! - b.tile[0]!);
+
+/** The kernels for several tokens, by rising number: for each number the preferred one. */
+export const batches = (isa: Isa, p: Packing, n: number, k: number): KernelSpec[] =>
+  batchCandidates(isa, p, n, k).filter((spec, i, all) => spec.tile[0] !== all[i - 1]?.tile[0]);
+
+/** All specs for sums by tables, the preferred one first. */
+export const tableCandidates = (cpu: CpuProfile, p: Packing, k: number): KernelSpec[] =>
+  kernelsFor(isaOf(cpu.isa)).flatMap(([, family]) => family.tables?.(cpu, p, k) ?? []);
+
+/** The steps of products by tables; `last` for lines that are left over by blocks of lines. */
+export interface TableSteps {
+  readonly offsets: KernelSpec;
+  readonly sums: KernelSpec;
+  readonly results: KernelSpec;
+  readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
+
+/** All steps around the sums of a matrix with n rows. */
+export function tableSteps(sums: KernelSpec, n: number): TableSteps {
+  const p = packingOf(sums.weight);
+  const k = sums.shape.k!;
+  const lines = sums.tile[2]! / p.lineK;
+  const left = linesOf(p, k) % lines;
+  const block = (count: number) => ({
+    offsets: offsetsSpec(p, sums.isa, k, count, roomOf(sums)),
+    sums: { ...sums, tile: sums.tile.with(2, count * p.lineK) },
+  });
+  return {
+    ...block(lines),
+    results: resultsSpec(sums.isa, productStride(p, n), roomOf(sums)),
+    ...(left ? { last: block(left) } : {}),
+  };
+}
+
+/** Every kernel of products by tables. */
+export const kernelsOfTables = ({ last, ...steps }: TableSteps): KernelSpec[] => [
+  ...Object.values(steps),
+  ...(last ? Object.values(last) : []),
+];
 
 /** The program of a kernel, or why it cannot be generated. */
 export function attempt(spec: KernelSpec): Program | string {

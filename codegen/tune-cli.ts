@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** bitnet-tune: measures the decode kernels of a model's matrices on this machine, remembers what is fastest, and explains it. */
+/** bitnet-tune: measures the kernels of a model's matrices on this machine, remembers what is fastest, and explains it. */
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
@@ -9,30 +9,22 @@ import { LibraryError, PlanError, UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { findCompiler } from './compile.ts';
 import { missingFeatures, profileOf } from './cpu.ts';
-import { problems } from './graph.ts';
+import { inputs, problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
+import { planOf } from './plan.ts';
 import { shapeOf } from './shape.ts';
-import { explain, line } from './tune/explain.ts';
+import { type Contest, contestsOf } from './tune/contests.ts';
+import { explain, line, titleOf } from './tune/explain.ts';
 import { reportOf } from './tune/report.ts';
 import { type Progress, sweep } from './tune/sweep.ts';
-import type { TuningEntry } from './wisdom.ts';
-import {
-  addWisdom,
-  adviceFor,
-  counting,
-  entryFor,
-  keyOf,
-  merge,
-  readWisdom,
-  wisdomFile,
-  writeWisdom,
-} from './wisdom.ts';
+import type { Phase, TuningEntry } from './wisdom.ts';
+import { addWisdom, adviceFor, counting, merge, phases, readWisdom, wisdomFile, writeWisdom } from './wisdom.ts';
 
 const MODEL = 'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)';
 
 const program = createProgram(
   'bitnet-tune',
-  'Measures the decode kernels of a model on this machine; later builds use the fastest.',
+  'Measures the kernels of a model on this machine; later builds use the fastest.',
 )
   .enablePositionalOptions()
   .argument('[model]', MODEL)
@@ -43,7 +35,12 @@ const program = createProgram(
     listOf(wholeNumber(1, 1024)),
   )
   .option('--budget <time>', 'time for everything: 90s, 5m, 1h', duration, duration('5m'))
-  .option('--phase <phases>', 'phases of inference: decode', listOf(oneOf('decode')))
+  .option(
+    '--phase <phase,...>',
+    'phases of inference: decode (one token), batch (2 to 8 at once), prefill (prompts)',
+    listOf(oneOf(...phases)),
+    ['decode' as const],
+  )
   .option('--resume', 'leave out what was measured before under the same circumstances')
   .option('--report <file>', 'write an HTML page with drawings and all data')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
@@ -53,7 +50,7 @@ const program = createProgram(
     `
 Examples:
   bitnet-tune bitnet-2b-4t --budget 2m --threads 1,2
-  bitnet-tune model.gguf --resume --report report.html
+  bitnet-tune model.gguf --phase decode,batch,prefill --resume --report report.html
   bitnet-tune show bitnet-2b-4t             explain what was chosen
   bitnet-tune merge a.json b.json -o c.json
 
@@ -66,6 +63,7 @@ interface Options {
   target: string;
   threads?: number[];
   budget: number;
+  phase: Phase[];
   resume?: boolean;
   report?: string;
   cc?: string;
@@ -73,10 +71,10 @@ interface Options {
 }
 
 /** The line while a sweep runs. */
-function describe({ what, n, k, ofRoof, secondsLeft }: Progress): string {
-  const best = ofRoof ? `, best at ${Math.round(100 * ofRoof)} % of a plain read` : '';
+function describe({ what, contest, ofRoof, secondsLeft }: Progress): string {
+  const best = ofRoof ? `, best at ${Math.round(100 * ofRoof)} % of the roof` : '';
   const left = secondsLeft > 0 ? `${Math.round(secondsLeft)} s left` : 'finishing';
-  return `${n} x ${k}${best}, ${left}; ${what === 'timing' ? 'out of the race' : what}`;
+  return `${titleOf(contest)}${best}, ${left}; ${what === 'timing' ? 'out of the race' : what}`;
 }
 
 program.action(async (model: string | undefined, o: Options) => {
@@ -93,7 +91,11 @@ program.action(async (model: string | undefined, o: Options) => {
   const compiler = await findCompiler(isa.family, o.cc);
   const threads = o.threads ?? [defaultThreads()];
   const progress = createProgress();
-  const known = (n: number, k: number, count: number) => entryFor(before, keyOf(cpu, compiler, n, k, count));
+  const counts = counting(before.entries, cpu, compiler);
+  const known = ({ phase, tokens, n, k }: Contest, count: number) =>
+    counts.find(
+      ({ key }) => key.phase === phase && key.tokens === tokens && key.n === n && key.k === k && key.threads === count,
+    );
   const entries: TuningEntry[] = [];
   const tell = (entry: TuningEntry) => {
     entries.push(entry);
@@ -101,24 +103,26 @@ program.action(async (model: string | undefined, o: Options) => {
     if (!o.json && !interrupted.aborted) process.stdout.write(line(entry));
   };
   if (o.resume)
-    for (const { n, k } of problems(shape))
+    for (const contest of contestsOf(planOf(shape, cpu), o.phase))
       for (const count of threads) {
-        const entry = known(n, k, count);
+        const entry = known(contest, count);
         if (entry?.finished) tell(entry);
       }
   const asked = {
     shape,
     cpu,
     compiler,
+    phases: phases.filter((phase) => o.phase.includes(phase)),
     threads,
     seconds: o.budget,
-    isKnown: (n: number, k: number, count: number) => Boolean(o.resume && known(n, k, count)?.finished),
+    wisdom: before,
+    isKnown: (contest: Contest, count: number) => Boolean(o.resume && known(contest, count)?.finished),
     onProgress: (at: Progress) => progress.update(describe(at), at.done, at.total),
     signal: interrupted,
   };
   try {
     for await (const entry of sweep(asked)) {
-      addWisdom([entry]);
+      addWisdom({ entries: [entry] });
       tell(entry);
     }
   } finally {
@@ -148,7 +152,7 @@ program
     const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
     const sizes = problems(shape);
     const entries = counting(readWisdom().entries, cpu, compiler).filter(({ key }) =>
-      sizes.some(({ n, k }) => n === key.n && k === key.k),
+      (key.phase === 'prefill' ? inputs(shape) : sizes).some(({ n, k }) => n === key.n && k === key.k),
     );
     const ignored = adviceFor(cpu, compiler).ignored(sizes);
     if (!entries.length)

@@ -8,39 +8,50 @@ import path from 'node:path';
 import { PlanError } from '../schemas/error.ts';
 import { cacheRoot, packageRoot } from '../schemas/files.ts';
 import { hostCpu } from '../schemas/host.ts';
-import type { CpuProfile } from '../schemas/types.ts';
+import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import type { Compiler } from './compile.ts';
 import { fingerprint } from './fingerprint.ts';
+import { layerSlots } from './graph.ts';
 
-/** The phases of inference that are tuned. */
-export type Phase = 'decode';
+/** The phases of inference that are tuned: one token; a few at once; many, of a prompt. */
+export const phases = ['decode', 'batch', 'prefill'] as const;
+export type Phase = (typeof phases)[number];
 
-/** The circumstances of a measurement. */
-export interface TuningKey {
+/** The circumstances of any measurement. */
+export interface Circumstances {
   readonly cpu: string;
   readonly features: readonly string[];
   readonly caches: { readonly l1: number; readonly l2: number; readonly l3: number };
   /** Version line of the compiler. */
   readonly compiler: string;
-  /** Hash of what determines the texts of kernels (fingerprint.ts). */
+  /** Hash of what determines the texts of the phase's kernels (fingerprint.ts). */
   readonly generator: string;
   readonly phase: Phase;
-  readonly n: number;
-  readonly k: number;
   readonly threads: number;
 }
 
-/** What one kernel took: seconds of a pass over the matrix, median and quartiles. */
-export interface TuningSample {
-  readonly kernel: string;
+/** What was measured: y[tokens][n] = W[n][k] . x[tokens][k]; for prompts, W is all matrices with the same input. */
+export interface TuningKey extends Circumstances {
+  readonly tokens: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** Seconds, median and quartiles over so many rounds. */
+export interface Timed {
   readonly seconds: number;
   readonly low: number;
   readonly high: number;
   readonly rounds: number;
-  /** Time of a plain read of the same bytes over this kernel's, median of the same rounds. */
+}
+
+/** What one kernel took for a pass over the matrix. */
+export interface TuningSample extends Timed {
+  readonly kernel: string;
+  /** Time of the roof (see TuningEntry) over this kernel's, median of the same rounds. */
   readonly roof: number;
-  /** The same while the weights stay in the caches, one thread: what arithmetic allows. */
+  /** A pass while the weights stay in the caches, one thread: what arithmetic allows. */
   readonly cached_seconds?: number;
 }
 
@@ -53,6 +64,8 @@ export interface TuningEntry {
   readonly finished: boolean;
   /** Bytes a second of plain reads by as many threads in the same rounds. */
   readonly read_rate: number;
+  /** Several tokens: most multiply-adds a second of any family's innermost step on registers. The roof is the slower of both. */
+  readonly peak_rate?: number;
   /** What the plan takes without measurements. */
   readonly default_kernel: string;
   /** The fastest first. */
@@ -65,65 +78,95 @@ export interface TuningEntry {
   readonly hopeless: number;
 }
 
+/** Kernels for all matrices of a layer, by `NxK`, and what whole tokens took with them. */
+export interface TokenSample extends Timed {
+  readonly name: string;
+  readonly kernels: Readonly<Record<string, string>>;
+}
+
+/** The final choice of a phase: whole tokens through layers of a shape, with sets of kernels in turn. */
+export interface TokenEntry {
+  readonly key: Circumstances & { readonly matrices: string; readonly tokens: number };
+  /** Name of the set that was chosen, and why. */
+  readonly chosen: string;
+  readonly why: string;
+  /** What the plan takes without measurements first. */
+  readonly sets: readonly TokenSample[];
+}
+
 /** The document (schemas/tuning.schema.json). */
 export interface Wisdom {
-  readonly version: 2;
+  readonly version: 3;
   readonly entries: readonly TuningEntry[];
+  readonly tokens: readonly TokenEntry[];
 }
+
+/** Wisdom about nothing. */
+export const nothing: Wisdom = { version: 3, entries: [], tokens: [] };
 
 /** Where the user's wisdom is kept. */
 export const wisdomFile = (): string => path.join(cacheRoot(), 'wisdom.json');
 
-/** Key of a measurement on this machine. */
-export const keyOf = (cpu: CpuProfile, compiler: Compiler, n: number, k: number, threads: number): TuningKey => ({
+/** Circumstances on this machine. */
+export const here = (cpu: CpuProfile, compiler: Compiler, phase: Phase, threads: number): Circumstances => ({
   cpu: hostCpu(),
   features: cpu.features,
   caches: cpu.cache,
   compiler: compiler.version,
-  generator: fingerprint(cpu),
-  phase: 'decode',
-  n,
-  k,
+  generator: fingerprint(cpu, phase),
+  phase,
   threads,
 });
 
 /** @throws PlanError when the file is damaged, or of another version */
 export function readWisdom(file = wisdomFile()): Wisdom {
-  if (!existsSync(file)) return { version: 2, entries: [] };
+  if (!existsSync(file)) return nothing;
   let document: unknown;
   try {
     document = JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
     throw new PlanError(`wisdom '${file}' is not JSON: ${(error as Error).message}; delete it or restore it`);
   }
+  const version = (document as Partial<Wisdom> | null)?.version;
+  if (version !== undefined && version !== nothing.version)
+    throw new PlanError(
+      `wisdom '${file}' is of version ${version}, and this program knows version ${nothing.version}; delete it or restore it`,
+    );
   const problem = validate('tuning', document);
   if (problem) throw new PlanError(`wisdom '${file}': ${problem}; delete it or restore it`);
   return document as Wisdom;
 }
 
 /** The wisdom that ships with the package. */
-function shipped(): TuningEntry[] {
+export function shippedWisdom(): Wisdom {
   const folder = path.join(packageRoot, 'schemas', 'wisdom');
-  if (!existsSync(folder)) return [];
+  if (!existsSync(folder)) return nothing;
   return readdirSync(folder)
     .sort()
-    .flatMap((name) => readWisdom(path.join(folder, name)).entries);
+    .map((name) => readWisdom(path.join(folder, name)))
+    .reduce(merge, nothing);
 }
 
-const same = (a: TuningKey, b: TuningKey) => JSON.stringify(a) === JSON.stringify(b);
+interface Keyed {
+  readonly key: object;
+}
+const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
+
+/** Both lists, the later of two with the same key where `prefers` does not say otherwise. */
+function joined<T extends Keyed>(a: readonly T[], b: readonly T[], prefers: (old: T, other: T) => boolean): T[] {
+  const kept = a.filter((old) => {
+    const other = b.find((entry) => same(entry.key, old.key));
+    return !other || prefers(old, other);
+  });
+  return [...kept, ...b.filter((entry) => !kept.some((old) => same(old.key, entry.key)))];
+}
 
 /** Both, the later of two entries with the same key; an unfinished one gives way to a finished one. */
-export function merge(a: Wisdom, b: Wisdom): Wisdom {
-  const stays = (old: TuningEntry) => {
-    const other = b.entries.find((entry) => same(entry.key, old.key));
-    return !other || (old.finished && !other.finished);
-  };
-  const kept = a.entries.filter(stays);
-  return {
-    version: 2,
-    entries: [...kept, ...b.entries.filter((entry) => !kept.some((old) => same(old.key, entry.key)))],
-  };
-}
+export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
+  version: 3,
+  entries: joined(a.entries, b.entries, (old, other) => old.finished && !other.finished),
+  tokens: joined(a.tokens, b.tokens, () => false),
+});
 
 /** Writes a document at once or not at all. */
 export function writeWisdom(wisdom: Wisdom, file = wisdomFile()): void {
@@ -133,54 +176,83 @@ export function writeWisdom(wisdom: Wisdom, file = wisdomFile()): void {
   renameSync(aside, file);
 }
 
-/** Adds entries to the user's wisdom. */
-export const addWisdom = (entries: readonly TuningEntry[], file = wisdomFile()): void =>
-  writeWisdom(merge(readWisdom(file), { version: 2, entries }), file);
+/** Adds to the user's wisdom. */
+export const addWisdom = (more: Partial<Wisdom>, file = wisdomFile()): void =>
+  writeWisdom(merge(readWisdom(file), { ...nothing, ...more }), file);
 
-/** What is known about a matrix under exactly these circumstances. */
-export const entryFor = (wisdom: Wisdom, key: TuningKey): TuningEntry | undefined =>
-  wisdom.entries.find((entry) => same(entry.key, key));
-
-/** Why an entry does not count under a key: the first circumstance that differs. */
-function difference(own: TuningKey, entry: TuningKey): string {
-  if (own.cpu !== entry.cpu) return `measured on '${entry.cpu}', this is '${own.cpu}'`;
-  if (`${own.features}` !== `${entry.features}`) return 'measured with other CPU features';
-  if (JSON.stringify(own.caches) !== JSON.stringify(entry.caches)) return 'measured with other caches';
-  if (own.compiler !== entry.compiler) return `measured with '${entry.compiler}', this is '${own.compiler}'`;
-  return 'measured with other kernels than this version generates';
+/** Why something measured does not count for builds by this compiler for this CPU: the first circumstance that differs. */
+export function foreign(key: Circumstances, cpu: CpuProfile, compiler: Compiler): string | undefined {
+  if (key.cpu !== hostCpu()) return `measured on '${key.cpu}', this is '${hostCpu()}'`;
+  if (`${key.features}` !== `${cpu.features}`) return 'measured with other CPU features';
+  if (!same(key.caches, cpu.cache)) return 'measured with other caches';
+  if (key.compiler !== compiler.version) return `measured with '${key.compiler}', this is '${compiler.version}'`;
+  if (key.generator !== fingerprint(cpu, key.phase)) return 'measured with other kernels than this version generates';
+  return undefined;
 }
 
-/** Those entries that count for builds by this compiler for this CPU. */
-export const counting = (entries: readonly TuningEntry[], cpu: CpuProfile, compiler: Compiler): TuningEntry[] =>
-  entries.filter(({ key }) => same(key, keyOf(cpu, compiler, key.n, key.k, key.threads)));
+/** Those that count for builds by this compiler for this CPU. */
+export const counting = <T extends { readonly key: Circumstances }>(
+  entries: readonly T[],
+  cpu: CpuProfile,
+  compiler: Compiler,
+): T[] => entries.filter(({ key }) => !foreign(key, cpu, compiler));
+
+/** The matrices of a layer, for a key. */
+export const matricesOf = (shape: ModelShape): string =>
+  layerSlots(shape)
+    .filter(({ kind }) => kind === 'ternary')
+    .map(({ rows, cols }) => `${rows}x${cols}`)
+    .join(' ');
 
 /** What was measured, for plans. */
 export interface Advice {
-  /** Name of the kernel chosen for a matrix, on the most threads that were measured; undefined when nothing counts. */
-  kernel(phase: Phase, n: number, k: number): string | undefined;
+  /** Name of the kernel chosen for so many tokens and a matrix; undefined when nothing counts. */
+  kernel(phase: Phase, tokens: number, n: number, k: number): string | undefined;
   /** What the user's wisdom has about these matrices that does not count, in one line; undefined when there is no such thing. */
   ignored(matrices: readonly { readonly n: number; readonly k: number }[]): string | undefined;
 }
 
-/** Advice for builds by this compiler for this CPU: the user's own wisdom first, then the shipped. */
-export function adviceFor(cpu: CpuProfile, compiler: Compiler, wisdom: Wisdom = readWisdom()): Advice {
-  const about = (entries: readonly TuningEntry[], phase: Phase, n: number, k: number) =>
-    entries.filter(({ key }) => key.phase === phase && key.n === n && key.k === k);
-  const most = (entries: readonly TuningEntry[]) =>
-    counting(entries, cpu, compiler).sort((a, b) => b.key.threads - a.key.threads)[0]?.kernel;
+/** What is asked of wisdom: for which shape and number of threads, and of which documents; the first that knows something counts. */
+export interface AdviceOptions {
+  readonly shape?: ModelShape | undefined;
+  readonly threads?: number | undefined;
+  readonly wisdom?: readonly Wisdom[];
+}
+
+/**
+ * Advice for builds by this compiler for this CPU: of the user's own wisdom, then of the shipped; of what was measured on as many
+ * threads, or else on the most. Where whole tokens were measured, the set that they chose.
+ */
+export function adviceFor(cpu: CpuProfile, compiler: Compiler, options: AdviceOptions = {}): Advice {
+  const { shape, threads, wisdom = [readWisdom(), shippedWisdom()] } = options;
+  const nearest = <T extends { readonly key: Circumstances }>(entries: readonly T[]): T | undefined =>
+    counting(entries, cpu, compiler).sort(
+      (a, b) => Number(b.key.threads === threads) - Number(a.key.threads === threads) || b.key.threads - a.key.threads,
+    )[0];
+  const kernelIn = ({ entries, tokens }: Wisdom, phase: Phase, count: number, n: number, k: number) => {
+    const entry = nearest(
+      entries.filter(({ key }) => key.phase === phase && key.tokens === count && key.n === n && key.k === k),
+    );
+    const token =
+      shape &&
+      nearest(
+        tokens.filter(({ key }) => key.phase === phase && key.tokens === count && key.matrices === matricesOf(shape)),
+      );
+    if (!token || (entry && token.key.threads !== entry.key.threads)) return entry?.kernel;
+    return token.sets.find(({ name }) => name === token.chosen)!.kernels[`${n}x${k}`];
+  };
   return {
-    kernel: (phase, n, k) => most(about(wisdom.entries, phase, n, k)) ?? most(about(shipped(), phase, n, k)),
+    kernel: (...what) => wisdom.map((document) => kernelIn(document, ...what)).find((kernel) => kernel !== undefined),
     ignored: (matrices) => {
       const useless = matrices
-        .map(({ n, k }) => about(wisdom.entries, 'decode', n, k))
+        .map(({ n, k }) => wisdom[0]!.entries.filter(({ key }) => key.n === n && key.k === k))
         .filter((entries) => entries.length > 0 && !counting(entries, cpu, compiler).length);
       // Of this very CPU first: merged files also speak of others.
-      const [nearest] = useless
+      const [closest] = useless
         .flat()
         .sort((a, b) => Number(b.key.cpu === hostCpu()) - Number(a.key.cpu === hostCpu()));
-      if (!nearest) return undefined;
-      const { n, k, threads } = nearest.key;
-      const why = difference(keyOf(cpu, compiler, n, k, threads), nearest.key);
+      if (!closest) return undefined;
+      const why = foreign(closest.key, cpu, compiler);
       return `what was tuned for ${useless.length} of ${matrices.length} matrices is ignored: ${why}; run bitnet-tune again`;
     },
   };

@@ -14,8 +14,7 @@
 #include "internal.h"
 #include "screen.h"
 
-/* Groups of rows that element-wise steps can go on with; LANES of codegen/kernels/kernel.ts. */
-enum { GROUP_ROWS = 16, WORTH = 64 << 20 };
+enum { WORTH = 64 << 20 };
 
 /* Pointers of one thread: matrices, the screen, and the factors of 4-bit rows. */
 enum { SCREEN = BN_LAYERS * BN_SLOTS, FACTORS, POINTERS };
@@ -31,13 +30,6 @@ struct bn_arena {
 
 /* Guards the arenas of all models. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
-  const long group = m->tile_rows < GROUP_ROWS ? GROUP_ROWS / m->tile_rows : 1;
-  bn_span((m->tiles + group - 1) / group, thread, threads, t0, t1);
-  *t0 *= group;
-  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
-}
 
 /* Copies tiles [t0, t1) of `tile` bytes each of a tensor, or with to = NULL counts them. -> bytes */
 static size_t copy_tiles(const bn_model *model, int tensor, size_t tile, long t0, long t1, uint8_t *to,

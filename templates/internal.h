@@ -73,8 +73,9 @@ typedef struct {
   bn_offsets *offsets; /* whole vectors of tokens, by tables; NULL: there are none */
   bn_sums *sums;
   bn_results *results;
-  bn_offsets *last_offsets; /* for the line that blocks of BN_TABLE_LINES leave over */
+  bn_offsets *last_offsets; /* for the lines that whole blocks leave over */
   bn_sums *last_sums;
+  int table_lines, table_rows;       /* lines of a block; most rows that are summed in one pass */
   int tiles;                         /* row tiles */
   int tile_rows, tile_bytes;         /* rows and bytes of one */
   int lines, line_k, line_bytes;     /* lines of a tile; k and bytes of one */
@@ -83,6 +84,8 @@ typedef struct {
   int y_stride;                      /* int32 from token to token */
 } bn_matrix;
 extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
+/* Row tiles that a thread computes, [*t0, *t1): whole groups of 16 rows, with which element-wise steps can go on. */
+void bn_tiles(const bn_matrix *, int thread, int threads, long *t0, long *t1);
 extern const float bn_inverse_frequencies[BN_HEAD_SIZE / 2];
 
 /* --- profile: for which operation a thread's time counts */
@@ -144,8 +147,6 @@ const uint8_t *bn_arena_weights(const bn_arena *, int thread, int layer, int slo
 const uint8_t *bn_arena_screen(const bn_arena *, int thread);
 const float *bn_arena_factors(const bn_arena *, int thread); /* of 4-bit rows */
 size_t bn_arena_huge_bytes(const bn_arena *);                /* that the system has granted */
-/* Row tiles of a matrix that a thread computes, [*t0, *t1): whole groups of 16 rows. */
-void bn_tiles(const bn_matrix *, int thread, int threads, long *t0, long *t1);
 
 /* --- forward pass */
 typedef struct bn_state bn_state;

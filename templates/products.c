@@ -14,12 +14,18 @@
 #include "state.h"
 
 enum {
-  LEAST_ROWS = 512,       /* that share tables: fewer gain less than the tables cost */
   CACHED_BYTES = 64 << 10 /* of weights that stay in the second-level cache while several kernels read them */
 };
 
 /* So that no vector of tokens reaches beyond the buffers. */
 _Static_assert(BN_BATCH % BN_TABLE_TOKENS == 0 && BN_BATCH % 8 == 0, "a batch is no whole number of vectors");
+
+void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
+  const long group = m->tile_rows < LANES ? LANES / m->tile_rows : 1;
+  bn_span((m->tiles + group - 1) / group, thread, threads, t0, t1);
+  *t0 *= group;
+  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
+}
 
 /* Tiles of a matrix that a thread computes. */
 typedef struct {
@@ -52,7 +58,7 @@ static int32_t *products_of(const bn_state *s, const part *p) {
 static long tabled(const bn_state *s, const part *parts, int count) {
   long rows = 0;
   for (int i = 0; i < count; i++) rows += rows_of(&parts[i]);
-  if (!bn_matrices[parts[0].matrix].sums || rows < LEAST_ROWS) return 0;
+  if (!bn_matrices[parts[0].matrix].sums || rows < BN_LEAST_ROWS) return 0;
   const long rest = s->n % BN_TABLE_TOKENS;
   return s->n - rest + (2 * rest > BN_TABLE_TOKENS ? BN_TABLE_TOKENS : 0);
 }
@@ -63,23 +69,25 @@ static int32_t sum_of_magnitudes(const int8_t *x, long k) {
   return sum;
 }
 
-/* most[b]: the largest sum of |x| over a block of lines among the tokens. The last block may reach into the padding. */
+/* most[b]: the largest sum of |x| over a block of lines among the tokens. The last block may reach into the padding,
+ * but not beyond it. */
 static void most_of(const quantised *a, long tokens, const bn_matrix *m, int32_t *most) {
   /* A block has 32 k, or more by a multiple of 8: with constants the compiler takes one step for each piece. */
   enum { PIECE = 32, REST = 8 };
-  const long k = BN_TABLE_LINES * m->line_k, blocks = (m->lines + BN_TABLE_LINES - 1) / BN_TABLE_LINES;
+  const long k = m->table_lines * m->line_k, blocks = (m->lines + m->table_lines - 1) / m->table_lines;
   memset(most, 0, (size_t)blocks * sizeof *most);
   for (long t = 0; t < tokens; t++) {
     const int8_t *x = a->q + t * a->stride;
     for (long b = 0; b < blocks; b++, x += k) {
+      const long end = MIN(k, a->stride - b * k);
       int32_t sum = sum_of_magnitudes(x, PIECE);
-      for (long i = PIECE; i < k; i += REST) sum += sum_of_magnitudes(x + i, REST);
+      for (long i = PIECE; i < end; i += REST) sum += sum_of_magnitudes(x + i, REST);
       most[b] = MAX(most[b], sum);
     }
   }
 }
 
-/* One pass over all lines for at most BN_TABLE_ROWS rows. */
+/* One pass over all lines for at most table_rows rows. */
 static void sum_rows(bn_state *s, int thread, const part *parts, int count, const quantised *a, long tokens,
                      const int32_t *most) {
   const bn_matrix *shared = &bn_matrices[parts[0].matrix];
@@ -92,21 +100,21 @@ static void sum_rows(bn_state *s, int thread, const part *parts, int count, cons
     rows += rows_of(p);
   }
   for (long vector = 0; vector < tokens / BN_TABLE_TOKENS; vector++)
-    memset(sums + vector * BN_TABLE_ROWS * BN_TABLE_ENTRY, 0, (size_t)rows * BN_TABLE_ENTRY);
+    memset(sums + vector * shared->table_rows * BN_TABLE_ENTRY, 0, (size_t)rows * BN_TABLE_ENTRY);
 
   int32_t span = 0; /* bounds the sums of |x| since they were last added to the products */
-  for (long line = 0; line < shared->lines; line += BN_TABLE_LINES) {
-    const int last = line + BN_TABLE_LINES > shared->lines;
+  for (long line = 0; line < shared->lines; line += shared->table_lines) {
+    const int last = line + shared->table_lines > shared->lines;
     long row = 0;
     for (const part *p = parts; p < parts + count; row += rows_of(p++)) {
       const bn_matrix *m = &bn_matrices[p->matrix];
       (last ? m->last_offsets : m->offsets)(p->w + p->first * m->tile_bytes + line * m->line_bytes, quads + 8 * row,
-                                            others + 2 * BN_TABLE_LINES * row, p->end - p->first);
+                                            others + 4 * row, p->end - p->first);
     }
     (last ? shared->last_sums : shared->sums)(a->q + line * shared->line_k, quads, others, sums, tables, tokens, rows);
-    const int32_t *block = most + line / BN_TABLE_LINES;
+    const int32_t *block = most + line / shared->table_lines;
     span += block[0];
-    if (line + BN_TABLE_LINES < shared->lines && span + block[1] <= BN_MOST_SUM) continue;
+    if (line + shared->table_lines < shared->lines && span + block[1] <= BN_MOST_SUM) continue;
     span = 0;
     row = 0;
     for (const part *p = parts; p < parts + count; row += rows_of(p++))
@@ -114,14 +122,14 @@ static void sum_rows(bn_state *s, int thread, const part *parts, int count, cons
   }
 }
 
-/* All rows of the thread, cut into pieces of at most BN_TABLE_ROWS. */
+/* All rows of the thread, cut into pieces of at most table_rows. */
 static void by_tables(bn_state *s, int thread, const part *parts, int count, const quantised *a, long tokens) {
   const bn_matrix *shared = &bn_matrices[parts[0].matrix];
   int32_t most[LONGEST / LANES]; /* a block has more than LANES k */
   most_of(a, tokens, shared, most);
   part pieces[BN_SLOTS]; /* of different matrices: one that is cut fills the room */
   int used = 0;
-  long room = BN_TABLE_ROWS;
+  long room = shared->table_rows;
   for (const part *p = parts; p < parts + count; p++)
     for (part rest = *p; rest.first < rest.end;) {
       const long tiles = room / shared->tile_rows;
@@ -133,7 +141,7 @@ static void by_tables(bn_state *s, int thread, const part *parts, int count, con
       if (room >= shared->tile_rows) continue;
       sum_rows(s, thread, pieces, used, a, tokens, most);
       used = 0;
-      room = BN_TABLE_ROWS;
+      room = shared->table_rows;
     }
   if (used) sum_rows(s, thread, pieces, used, a, tokens, most);
 }

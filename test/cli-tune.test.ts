@@ -3,7 +3,8 @@ import { strict as assert } from 'node:assert';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { nativeProfile } from '../codegen/cpu.ts';
 import { parse } from '../codegen/name.ts';
-import type { TuningEntry } from '../codegen/wisdom.ts';
+import type { TuningEntry, Wisdom } from '../codegen/wisdom.ts';
+import { nothing } from '../codegen/wisdom.ts';
 import { validate } from '../schemas/validate.ts';
 import { useCli } from './run-cli.ts';
 import { writeGguf } from './write-gguf.ts';
@@ -21,11 +22,11 @@ describe('bitnet-tune', () => {
   /** The least that a sweep does. */
   const quick = ['--budget', '1s'];
   const wisdomFile = () => cli.cache('wisdom.json');
-  const readWisdom = (): { version: 2; entries: TuningEntry[] } => JSON.parse(readFileSync(wisdomFile(), 'utf8'));
+  const readWisdom = (): Wisdom & { entries: TuningEntry[] } => JSON.parse(readFileSync(wisdomFile(), 'utf8'));
   /** Replaces what was measured. */
   const change = (edit: (entry: TuningEntry) => TuningEntry) => {
-    const { version, entries } = readWisdom();
-    writeFileSync(wisdomFile(), JSON.stringify({ version, entries: entries.map(edit) }));
+    const wisdom = readWisdom();
+    writeFileSync(wisdomFile(), JSON.stringify({ ...wisdom, entries: wisdom.entries.map(edit) }));
   };
   const evaluate = async (name: string): Promise<Buffer> => {
     const file = cli.path(name);
@@ -102,8 +103,8 @@ describe('bitnet-tune', () => {
     await cli.refuses('tune', ['show', 'bitnet-2b-4t'], 1, [/nothing was measured for bitnet-2b-4t.*run bitnet-tune/]);
 
     const foreign = { ...first, key: { ...first.key, cpu: 'Zilog Z80' } };
-    writeFileSync(cli.path('a.json'), JSON.stringify({ version: 2, entries: [{ ...first, why: 'older' }] }));
-    writeFileSync(cli.path('b.json'), JSON.stringify({ version: 2, entries: [first, foreign] }));
+    writeFileSync(cli.path('a.json'), JSON.stringify({ ...nothing, entries: [{ ...first, why: 'older' }] }));
+    writeFileSync(cli.path('b.json'), JSON.stringify({ ...nothing, entries: [first, foreign] }));
     await cli.ok('tune', ['merge', cli.path('a.json'), cli.path('b.json'), '-o', cli.path('c.json')]);
     assert.deepEqual(JSON.parse(readFileSync(cli.path('c.json'), 'utf8')).entries, [first, foreign]);
     await cli.refuses('tune', ['merge', cli.path('a.json'), cli.path('none.json'), '-o', cli.path('d.json')], 2, [
@@ -168,7 +169,7 @@ describe('bitnet-tune', () => {
     try {
       for (const [text, says] of [
         [kept.slice(0, -20), /is not JSON/],
-        [JSON.stringify({ version: 1, entries: [] }), /version must be equal to constant/],
+        [JSON.stringify({ version: 2, entries: [] }), /is of version 2, and this program knows version 3/],
         [kept.replace('"finished"', '"done"'), /'done'|required property 'finished'/],
       ] as const) {
         writeFileSync(wisdomFile(), text);

@@ -12,6 +12,7 @@ import { profileOf, readProfile } from '../codegen/cpu.ts';
 import { manifestOf } from '../codegen/emit.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { planOf } from '../codegen/plan.ts';
+import { nothing } from '../codegen/wisdom.ts';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { packageRoot } from '../schemas/files.ts';
 import type { SchemaName } from '../schemas/validate.ts';
@@ -137,7 +138,7 @@ describe('schemas', () => {
   const valid: Record<SchemaName, () => Record<string, unknown>> = {
     model: () => ({ ...demoShape() }),
     cpu: () => ({ ...profileOf('scalar') }),
-    tuning: () => ({ version: 2, entries: [] }),
+    tuning: () => ({ ...nothing }),
     manifest: () => ({ ...manifestOf(planOf(demoShape(), profileOf('scalar'))) }),
   };
   for (const name of Object.keys(valid) as SchemaName[])

@@ -19,7 +19,7 @@ import type { Packing } from '../packings/packing.ts';
 import { bandOf, eachBand, linesOf, loadLine, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { activations, BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { activations, BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -166,13 +166,19 @@ export const gemm: KernelFamily = {
     // Sums, a line, its codes, an activation, products and a mask.
     const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
     // One line a step: that is work enough, and keeps the code small.
-    return BATCHES.filter(fits).map((tokens) =>
-      productSpec('gemm', isa.name, p, n, k, [tokens, bandOf(p, isa), p.lineK]),
+    return BATCHES.filter(fits).flatMap((tokens) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+        [1, 2, 4].map((lines) =>
+          productSpec('gemm', isa.name, p, n, k, [tokens, bandOf(p, isa), lines * p.lineK], variant),
+        ),
+      ),
     );
   },
 
   samples: (isa) =>
-    packingsFor(isa).flatMap((p) => gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1)),
+    packingsFor(isa).flatMap((p) =>
+      samplesOf(gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1)),
+    ),
 };
 
 /**

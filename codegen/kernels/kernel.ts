@@ -24,10 +24,12 @@ export interface KernelFamily {
   /** Present in families for ternary products. */
   readonly product?: Product;
   /**
-   * Present in families for batches: specs for a matrix [n, k] in this packing, each for another number of tokens, its tile's first;
-   * called as `bn_gemv` too.
+   * Present in families for batches: specs for a matrix [n, k] in this packing, for several numbers of tokens, its tile's first, of
+   * each the preferred one first; called as `bn_gemv` too.
    */
   readonly batch?: (isa: Isa, packing: Packing, n: number, k: number) => readonly KernelSpec[];
+  /** Present in the family of sums by tables: specs for matrices with k columns in this packing, the preferred one first. */
+  readonly tables?: (cpu: CpuProfile, packing: Packing, k: number) => readonly KernelSpec[];
   /** What it computes, with shapes: the banner's first line. */
   readonly formula: string;
   /** Words that the ISA must have, beyond those of the packing. */

@@ -182,6 +182,14 @@ export const lookup: KernelFamily = {
     const tables = new Int8Array(tablesBytes(p, k));
     tabulate.reference(tabulateSpec(p, spec.isa, k), { x, tables, l0: 0, l1: linesOf(p, k) });
     const tiles = tilesOf(p, n);
-    return { w: pack(p, trits, n, k), x, tables, sums: new Int32Array(0), y: new Int32Array(tiles * p.rows), t0: 0, t1: tiles };
+    return {
+      w: pack(p, trits, n, k),
+      x,
+      tables,
+      sums: new Int32Array(0),
+      y: new Int32Array(tiles * p.rows),
+      t0: 0,
+      t1: tiles,
+    };
   },
 };

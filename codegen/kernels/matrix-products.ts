@@ -23,7 +23,7 @@ import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { activations, BATCHES, parameters, productSpec, tableRegisters, ternaryProduct } from './ternary.ts';
+import { activations, BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 const HALVES = ['zip4_low', 'zip4_high'] as const;
 
@@ -54,7 +54,11 @@ export const mmla: KernelFamily = {
     const fits = (tokens: number) =>
       !p.lookUp && (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
-    return BATCHES.filter(fits).map((tokens) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, step]));
+    return BATCHES.filter(fits).flatMap((tokens) =>
+      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+        [1, 2].map((steps) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, steps * step], variant)),
+      ),
+    );
   },
 
   record: (b, spec, isa) => {
@@ -136,6 +140,6 @@ export const mmla: KernelFamily = {
   // One line, an odd number and an even number of lines.
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) => mmla.batch!(isa, p, p.rows * 3 - 1, k)),
+      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) => samplesOf(mmla.batch!(isa, p, p.rows * 3 - 1, k))),
     ),
 };

@@ -15,10 +15,8 @@ import type { Packing } from '../packings/packing.ts';
 import { bandOf, eachBand, loadLine, pack, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { BLOCK_LINES, entryBytes, offsetsLayout, QUAD } from './tables.ts';
+import { BLOCK_LINES, entryBytes, offsetsLayout, PAIR, QUAD, roomOf } from './tables.ts';
 import { codesOf, tablePackings } from './ternary.ts';
-
-const roomOf = (spec: KernelSpec): number => Number(spec.variant!.slice(1));
 
 /** The kernel for `lines` lines of a matrix with k columns. @param rows room for so many */
 export const offsetsSpec = (p: Packing, isa: string, k: number, lines: number, rows: number): KernelSpec => ({
@@ -61,7 +59,7 @@ export const tableOffsets: KernelFamily = {
     const lines = spec.tile[2]! / p.lineK;
     const room = roomOf(spec);
     const entry = entryBytes(isa);
-    const layout = offsetsLayout(p, room);
+    const layout = offsetsLayout(p, room, lines);
     const most = room / p.rows;
     const w = b.pointer('w', {
       element: 'u8',
@@ -73,13 +71,13 @@ export const tableOffsets: KernelFamily = {
       element: 'u8',
       access: 'out',
       extent: layout.quads,
-      doc: `offsets of four fields, u16 [${BLOCK_LINES}][${room} rows][${QUAD}], from the first tile's row on`,
+      doc: `offsets of four fields, u16 [${lines}][${room} rows][${QUAD}], from the first tile's row on`,
     });
     const others = b.pointer('others', {
       element: 'u8',
       access: 'out',
       extent: layout.others,
-      doc: `offsets of each other field, u16 [${room} rows][${BLOCK_LINES}], from the first tile's row on`,
+      doc: `offsets of each other field, for each pair of lines u16 [${room} rows][${PAIR}], from the first tile's row on`,
     });
     const tiles = b.long('tiles', 0, most, 'row tiles');
 
@@ -100,20 +98,23 @@ export const tableOffsets: KernelFamily = {
           });
         });
       }
-      for (const f of single)
-        for (const v of range(vectorsOf(p, isa))) {
-          // The offsets of all lines, side by side in a lane.
-          const both = rest
-            .map((fields, l) => {
-              const id = `_f${f}_v${v}_l${l}`;
-              const dots = b.let(`dots${id}`, 'dot_next', b.let(`no${id}`, 'dot_zero'), fields[f]![v]!, powers!);
-              const start = b.let(`start${id}`, 'splat_int', b.let(`nil${id}`, 'integer', 0));
-              return b.let(`offset${id}`, 'mul_ints', b.let(`e${id}`, 'dot_flush', start, dots), entry << (16 * l));
-            })
-            .reduce((a, c, l) => b.let(`both_f${f}_v${v}_l${l}`, 'add_ints', a, c));
-          const to = at(others, times(row, 2 * BLOCK_LINES), f * layout.other + v * entry);
-          b.do('store_shorts', to, b.let(`pair_f${f}_v${v}`, 'ints_as_shorts', both));
-        }
+      for (let first = 0; first < lines; first += PAIR)
+        for (const f of single)
+          for (const v of range(vectorsOf(p, isa))) {
+            // The offsets of two lines, side by side in a lane.
+            const both = rest
+              .slice(first, first + PAIR)
+              .map((fields, l) => {
+                const id = `_f${f}_v${v}_l${first + l}`;
+                const dots = b.let(`dots${id}`, 'dot_next', b.let(`no${id}`, 'dot_zero'), fields[f]![v]!, powers!);
+                const start = b.let(`start${id}`, 'splat_int', b.let(`nil${id}`, 'integer', 0));
+                return b.let(`offset${id}`, 'mul_ints', b.let(`e${id}`, 'dot_flush', start, dots), entry << (16 * l));
+              })
+              .reduce((a, c, l) => b.let(`both_f${f}_v${v}_l${first + l}`, 'add_ints', a, c));
+            const place = (first / PAIR) * layout.pair + f * layout.other + v * entry;
+            const to = at(others, times(row, 2 * PAIR), place);
+            b.do('store_shorts', to, b.let(`pair_f${f}_v${v}_l${first}`, 'ints_as_shorts', both));
+          }
     };
     b.loop('tile', 0, tiles, 1, (tile) => eachBand(b, p, spec.tile[1]!, w, k, tile, offsets));
   },
@@ -122,14 +123,14 @@ export const tableOffsets: KernelFamily = {
     const p = packingOf(spec.weight);
     const k = spec.shape.k!;
     const lines = spec.tile[2]! / p.lineK;
-    const layout = offsetsLayout(p, roomOf(spec));
+    const layout = offsetsLayout(p, roomOf(spec), lines);
     const entry = entryBytes(isaOf(spec.isa));
     const w = args.w as Uint8Array;
     const quads = args.quads as Uint8Array;
     const others = args.others as Uint8Array;
     const put = (to: Uint8Array, byte: number, value: number) => to.set([value & 255, value >> 8], byte);
     for (let tile = 0; tile < (args.tiles as number); tile++)
-      for (let l = 0; l < BLOCK_LINES; l++) {
+      for (let l = 0; l < PAIR * Math.ceil(lines / PAIR); l++) {
         const from = tile * tileBytes(p, k) + l * p.lineBytes;
         const codes = l < lines ? codesOf(p, w.subarray(from, from + p.lineBytes)) : undefined;
         for (let r = 0; r < p.rows; r++) {
@@ -145,7 +146,7 @@ export const tableOffsets: KernelFamily = {
           for (let f = QUAD; f < p.lineK / 4; f++)
             put(
               others,
-              (f - QUAD) * layout.other + row * 2 * BLOCK_LINES + 2 * l,
+              Math.floor(l / PAIR) * layout.pair + (f - QUAD) * layout.other + row * 2 * PAIR + 2 * (l % PAIR),
               e((i) => 4 * f + i),
             );
         }
@@ -154,7 +155,7 @@ export const tableOffsets: KernelFamily = {
 
   samples: (isa) =>
     tablePackings(isa).flatMap((p) =>
-      [1, BLOCK_LINES].map((lines) => offsetsSpec(p, isa.name, 5 * p.lineK - 1, lines, 3 * p.rows)),
+      [1, 3, ...BLOCK_LINES].map((lines) => offsetsSpec(p, isa.name, 5 * p.lineK - 1, lines, 3 * p.rows)),
     ),
 
   example: (spec, random, extreme) => {
@@ -162,12 +163,12 @@ export const tableOffsets: KernelFamily = {
     const k = spec.shape.k!;
     const room = roomOf(spec);
     const trits = Int8Array.from({ length: room * k }, (_, i) => (extreme ? 1 - 2 * (i & 1) : random.integer(-1, 1)));
-    const { line, others } = offsetsLayout(p, room);
     const lines = spec.tile[2]! / p.lineK;
+    const { quads, others } = offsetsLayout(p, room, lines);
     const rows = room / p.rows;
     return {
       w: pack(p, trits, room, k).subarray(0, (rows - 1) * tileBytes(p, k) + lines * p.lineBytes),
-      quads: new Uint8Array(lines * line),
+      quads: new Uint8Array(quads),
       others: new Uint8Array(others),
       tiles: rows,
     };

@@ -12,10 +12,8 @@ import { isaOf } from '../isa/index.ts';
 import type { KernelSpec } from '../name.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { entryBytes, tableTokens } from './tables.ts';
+import { entryBytes, roomOf, tableTokens } from './tables.ts';
 import { MAX_TOKENS } from './ternary.ts';
-
-const roomOf = (spec: KernelSpec): number => Number(spec.variant!.slice(1));
 
 /** The kernel for results that lie `stride` int32 apart from token to token. @param rows room for so many */
 export const resultsSpec = (isa: string, stride: number, rows: number): KernelSpec => ({

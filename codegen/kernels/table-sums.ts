@@ -8,30 +8,48 @@
  * bytes to int16. Lanes 2 i and 2 i + 1 of a vector hold tokens i and i + T / 2, as the transposition leaves them; the last step
  * (table-results.ts) undoes it. Tile: tokens of a vector x rows at once x k of a block; variant rN: offsets and sums have room for N rows.
  */
+import { PlanError } from '../../schemas/error.ts';
 import { transpose } from '../ir/lanes.ts';
 import type { Affine, Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { KernelSpec } from '../name.ts';
+import { format } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
+import { linesOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range } from './kernel.ts';
-import { BLOCK_LINES, ENTRIES, entryBytes, offsetsLayout, QUAD, tablesLayout, tableTokens } from './tables.ts';
+import { range, roundUp } from './kernel.ts';
+import {
+  BLOCK_LINES,
+  ENTRIES,
+  entryBytes,
+  offsetsLayout,
+  PAIR,
+  QUAD,
+  roomOf,
+  SUMMED_ROWS,
+  tableRows,
+  tablesLayout,
+  tableTokens,
+} from './tables.ts';
 import { activationStride, MAX_TOKENS, tablePackings } from './ternary.ts';
 
-const roomOf = (spec: KernelSpec): number => Number(spec.variant!.slice(1));
-/** Rows that are summed at once. */
-const ROWS = 4;
-
-/** The kernel for blocks of `lines` lines of matrices with k columns. @param rows room for so many */
-export const sumsSpec = (p: Packing, isa: string, k: number, lines: number, rows: number): KernelSpec => ({
+/** The kernel for blocks of `lines` lines of matrices with k columns. @param rows room for so many @param atOnce of them */
+export const sumsSpec = (
+  p: Packing,
+  isa: string,
+  k: number,
+  lines: number,
+  rows: number,
+  atOnce: number = SUMMED_ROWS[0],
+): KernelSpec => ({
   op: 'sums',
   act: 'i8',
   weight: p.token,
   out: 'i16',
   shape: { k },
-  tile: [tableTokens(isaOf(isa)), ROWS, lines * p.lineK],
+  tile: [tableTokens(isaOf(isa)), atOnce, lines * p.lineK],
   isa,
   variant: `r${rows}`,
 });
@@ -53,6 +71,16 @@ export const tableSums: KernelFamily = {
     'sub_shorts',
   ],
 
+  tables: (cpu, p, k) =>
+    // A vector of one lane gains nothing.
+    isaOf(cpu.isa).lanes === 1 || !tablePackings(isaOf(cpu.isa)).includes(p)
+      ? []
+      : [1, 0.5, 2].flatMap((factor) =>
+          BLOCK_LINES.flatMap((lines) =>
+            SUMMED_ROWS.map((atOnce) => sumsSpec(p, cpu.isa, k, lines, factor * tableRows(cpu), atOnce)),
+          ),
+        ),
+
   record: (b, spec, isa) => {
     const p = packingOf(spec.weight);
     const k = spec.shape.k!;
@@ -63,13 +91,16 @@ export const tableSums: KernelFamily = {
     const entry = entryBytes(isa);
     const ldx = activationStride(k);
     const fields = p.lineK / 4;
-    const layout = offsetsLayout(p, room);
-    const { table, tables, bytes } = tablesLayout(p, isa);
+    const layout = offsetsLayout(p, room, lines);
+    const { table, tables, bytes } = tablesLayout(p, isa, lines);
     // The last vector of a row may reach beyond it, into the row's own padding.
+    const reach = roundUp(blockK, 4 * L);
+    if ((linesOf(p, k) - lines) * p.lineK + reach > ldx)
+      throw new PlanError(`${format(spec)}: the last block's vectors reach beyond the padding of the activations`);
     const x = b.pointer('x', {
       element: 'i8',
       access: 'in',
-      extent: (MAX_TOKENS - 1) * ldx + Math.ceil(blockK / (4 * L)) * 4 * L,
+      extent: (MAX_TOKENS - 1) * ldx + reach,
       doc: `activations of the block's first k, int8, tokens ${ldx} bytes apart`,
     });
     const offsets = (name: string, extent: number, doc: string) =>
@@ -77,9 +108,13 @@ export const tableSums: KernelFamily = {
     const quads = offsets(
       'quads',
       layout.quads,
-      `offsets of four fields, u16 [${BLOCK_LINES}][${room} rows][${QUAD}], at most ${(ENTRIES - 1) * entry}`,
+      `offsets of four fields, u16 [${lines}][${room} rows][${QUAD}], at most ${(ENTRIES - 1) * entry}`,
     );
-    const others = offsets('others', layout.others, `offsets of each other field, u16 [${room} rows][${BLOCK_LINES}]`);
+    const others = offsets(
+      'others',
+      layout.others,
+      `offsets of each other field, for each pair of lines u16 [${room} rows][${PAIR}]`,
+    );
     const sums = b.pointer('sums', {
       element: 'u8',
       access: 'inout',
@@ -90,7 +125,7 @@ export const tableSums: KernelFamily = {
       element: 'u8',
       access: 'scratch',
       extent: bytes,
-      doc: `activations int16 [${blockK} k][${T}], tables int16 [${BLOCK_LINES}][${fields} groups][${ENTRIES}][${T}]`,
+      doc: `activations int16 [${blockK} k][${T}], tables int16 [${lines}][${fields} groups][${ENTRIES}][${T}]`,
     });
     const tokens = b.long('tokens', 0, MAX_TOKENS, `tokens, a multiple of ${T}`);
     const rows = b.long('rows', 0, room, `rows, a multiple of ${R}`);
@@ -175,14 +210,17 @@ export const tableSums: KernelFamily = {
               next(j, l * fields + g, offset[g]!, `_l${l}_r${j}_g${g}`);
             });
         }
-        for (let f = QUAD; f < fields; f++)
-          for (let j = 0; j < R; j++) {
-            const names = range(lines).map((l) => `o_f${f}_r${j}_l${l}`);
-            const from = at(others, (f - QUAD) * layout.other, times(row, 2 * BLOCK_LINES), j * 2 * BLOCK_LINES);
-            b.indices(names, from, top).forEach((offset, l) => {
-              next(j, l * fields + f, offset, `_f${f}_r${j}_l${l}`);
-            });
-          }
+        for (let first = 0; first < lines; first += PAIR)
+          for (let f = QUAD; f < fields; f++)
+            for (let j = 0; j < R; j++) {
+              const pair = range(Math.min(PAIR, lines - first)).map((l) => first + l);
+              const names = pair.map((l) => `o_f${f}_r${j}_l${l}`);
+              const place = (first / PAIR) * layout.pair + (f - QUAD) * layout.other;
+              const from = at(others, place, times(row, 2 * PAIR), j * 2 * PAIR);
+              b.indices(names, from, top).forEach((offset, i) => {
+                next(j, pair[i]! * fields + f, offset, `_f${f}_r${j}_l${pair[i]}`);
+              });
+            }
         own.forEach((to, j) => {
           b.do('store_shorts', to, acc[j]!);
         });
@@ -201,7 +239,7 @@ export const tableSums: KernelFamily = {
     const [T, , blockK] = spec.tile as [number, number, number];
     const room = roomOf(spec);
     const entry = entryBytes(isa);
-    const layout = offsetsLayout(p, room);
+    const layout = offsetsLayout(p, room, blockK / p.lineK);
     const ldx = activationStride(spec.shape.k!);
     const { x, quads, others, sums } = args as unknown as { x: Int8Array } & Record<string, Uint8Array>;
     const number = (bytes: Uint8Array, i: number) => bytes[i]! | (bytes[i + 1]! << 8);
@@ -213,7 +251,13 @@ export const tableSums: KernelFamily = {
         };
         for (let g = 0; g < QUAD; g++) digits(number(quads!, l * layout.line + (row * QUAD + g) * 2), (i) => 4 * i + g);
         for (let f = QUAD; f < p.lineK / 4; f++)
-          digits(number(others!, (f - QUAD) * layout.other + (row * BLOCK_LINES + l) * 2), (i) => 4 * f + i);
+          digits(
+            number(
+              others!,
+              Math.floor(l / PAIR) * layout.pair + (f - QUAD) * layout.other + (row * PAIR + (l % PAIR)) * 2,
+            ),
+            (i) => 4 * f + i,
+          );
         for (let t = 0; t < (args.tokens as number); t++) {
           const lane = t % T;
           const place =
@@ -229,7 +273,9 @@ export const tableSums: KernelFamily = {
 
   samples: (isa) =>
     tablePackings(isa).flatMap((p) =>
-      [1, BLOCK_LINES].map((lines) => sumsSpec(p, isa.name, lines * p.lineK, lines, 2 * p.rows)),
+      [1, 3, ...BLOCK_LINES].map((lines, i) =>
+        sumsSpec(p, isa.name, lines * p.lineK, lines, 2 * p.rows, SUMMED_ROWS[i % SUMMED_ROWS.length]),
+      ),
     ),
 
   // Extreme: all |x| = 127, and sums that begin as near to the limits as a block may find them.
@@ -240,7 +286,7 @@ export const tableSums: KernelFamily = {
     const room = roomOf(spec);
     const [T, R, blockK] = spec.tile as [number, number, number];
     const tokens = 2 * T;
-    const layout = offsetsLayout(p, room);
+    const layout = offsetsLayout(p, room, blockK / p.lineK);
     const most = 32767 - 127 * blockK;
     const offset = () => {
       const value = entry * (extreme ? (ENTRIES - 1) * random.integer(0, 1) : random.integer(0, ENTRIES - 1));
@@ -251,13 +297,13 @@ export const tableSums: KernelFamily = {
       x: Int8Array.from({ length: tokens * activationStride(spec.shape.k!) }, () =>
         extreme ? 127 : random.integer(-127, 127),
       ),
-      quads: pairs((blockK / p.lineK) * layout.line, offset),
+      quads: pairs(layout.quads, offset),
       others: pairs(layout.others, offset),
       sums: pairs(2 * room * entry, () => {
         const sum = extreme ? most * (2 * random.integer(0, 1) - 1) : random.integer(-most, most);
         return [sum & 255, (sum >> 8) & 255];
       }),
-      scratch: new Uint8Array(tablesLayout(p, isa).bytes),
+      scratch: new Uint8Array(tablesLayout(p, isa, blockK / p.lineK).bytes),
       tokens,
       rows: room - R,
     };

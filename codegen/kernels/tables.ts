@@ -17,7 +17,9 @@
  *
  * This file: where offsets, activations, tables and sums lie in the buffers that the steps share.
  */
+import type { CpuProfile } from '../../schemas/types.ts';
 import type { Isa } from '../isa/isa.ts';
+import type { KernelSpec } from '../name.ts';
 import type { Packing } from '../packings/packing.ts';
 import { roundUp } from './kernel.ts';
 
@@ -25,10 +27,27 @@ import { roundUp } from './kernel.ts';
 export const ENTRIES = 81;
 /** Fields of a line that make up four groups, k = b, 4 + b, 8 + b, 12 + b; each other field is a group of its own. */
 export const QUAD = 4;
-/** Lines of a block: with two, a pass over the sums adds 8 or 10 entries to each; tables of more lines leave the L1 cache. */
-export const BLOCK_LINES = 2;
+/** Lines whose offsets into the tables of another field lie side by side: two u16 are an int32 lane. */
+export const PAIR = 2;
+/**
+ * Lines of a block that may be chosen, the preferred first: with two, a pass over the sums adds 8 or 10 entries to each; with four
+ * twice as many, from tables that leave the L1 cache further behind.
+ */
+export const BLOCK_LINES = [2, 4] as const;
+/** Rows that may be summed at once, the preferred first. */
+export const SUMMED_ROWS = [4, 2, 8] as const;
+/** Tokens of a prompt that pass through the layers at once: four vectors of 32 tokens. */
+export const BATCH = 128;
+/** Rows of a thread, of all matrices that share tables, from which on tables gain more than they cost. */
+export const LEAST_ROWS = 512;
 /** Largest sum of |x| over a span. */
 export const MOST_SUM = 32767;
+
+/** Rows that are summed in one pass: their sums for a whole batch fill half of the second-level cache. */
+export const tableRows = (cpu: CpuProfile): number =>
+  Math.max(256, Math.min(2048, Math.floor(cpu.cache.l2 / 2 / (2 * BATCH) / 256) * 256));
+/** Rows that the buffers of a step have room for: its variant `rN`. */
+export const roomOf = (spec: KernelSpec): number => Number(spec.variant!.slice(1));
 
 /** Tokens of a vector. */
 export const tableTokens = (isa: Isa): number => 2 * isa.lanes;
@@ -36,27 +55,31 @@ export const tableTokens = (isa: Isa): number => 2 * isa.lanes;
 export const entryBytes = (isa: Isa): number => 4 * isa.lanes;
 
 /**
- * The offsets of a block for `rows` rows, in bytes: `quads`, u16 [BLOCK_LINES][rows][4], and `others`, for each other field
- * u16 [rows][BLOCK_LINES].
+ * The offsets of a block of `lines` lines for `rows` rows, in bytes: `quads`, u16 [lines][rows][4], and `others`, for each pair of
+ * lines and each other field u16 [rows][PAIR].
  */
-export function offsetsLayout(p: Packing, rows: number) {
+export function offsetsLayout(p: Packing, rows: number, lines: number) {
   const line = rows * 2 * QUAD;
-  const other = rows * 2 * BLOCK_LINES;
-  return { line, other, quads: BLOCK_LINES * line, others: (p.lineK / 4 - QUAD) * other };
+  const other = rows * 2 * PAIR;
+  const pair = (p.lineK / 4 - QUAD) * other;
+  return { line, other, pair, quads: lines * line, others: Math.ceil(lines / PAIR) * pair };
 }
 
 /** Bytes of transposed activations, int16 [k of a block][T], and of the tables, int16 [lines][fields][81][T]. */
-export function tablesLayout(p: Packing, isa: Isa) {
+export function tablesLayout(p: Packing, isa: Isa, lines: number) {
   const entry = entryBytes(isa);
   const table = ENTRIES * entry;
-  const tables = BLOCK_LINES * p.lineK * entry;
-  return { table, tables, bytes: tables + (BLOCK_LINES * p.lineK * table) / 4 };
+  const tables = lines * p.lineK * entry;
+  return { table, tables, bytes: tables + (lines * p.lineK * table) / 4 };
 }
 
-/** Everything that a thread needs for `rows` rows and `tokens` tokens: offsets, tables, and sums int16 [tokens / T][rows][T]. */
-export function tableScratch(p: Packing, isa: Isa, rows: number, tokens: number) {
-  const { quads, others } = offsetsLayout(p, rows);
+/**
+ * Everything that a thread needs for blocks of `lines` lines, `rows` rows and `tokens` tokens: offsets, tables, and sums int16
+ * [tokens / T][rows][T].
+ */
+export function tableScratch(p: Packing, isa: Isa, lines: number, rows: number, tokens: number) {
+  const { quads, others } = offsetsLayout(p, rows, lines);
   const tables = roundUp(quads + others, 64);
-  const sums = roundUp(tables + tablesLayout(p, isa).bytes, 64);
+  const sums = roundUp(tables + tablesLayout(p, isa, lines).bytes, 64);
   return { others: quads, tables, sums, bytes: sums + rows * tokens * 2 };
 }

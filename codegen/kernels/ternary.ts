@@ -104,6 +104,13 @@ export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(
 /** Tokens that one call may take for a batch. */
 export const BATCHES = [2, 4, 8];
 
+/** Of each number of tokens the preferred kernel, for tests; of the first also the last, which is least like it. */
+export function samplesOf(specs: readonly KernelSpec[]): KernelSpec[] {
+  const first = specs.filter((spec, i) => specs.findIndex((other) => other.tile[0] === spec.tile[0]) === i);
+  const last = specs.filter((spec) => spec.tile[0] === first[0]?.tile[0]).slice(-1);
+  return [...new Set([...first, ...last])];
+}
+
 /** Registers that unpacking fills beside a line and its codes: with tables, and with signs and what takes them. */
 export function tableRegisters({ needs, lookUp }: Packing, isa: Isa): number {
   if (lookUp) return lookUp.signs ? 5 : 1;

@@ -8,15 +8,15 @@ import { activationStride, dotExample, dotReference } from '../kernels/ternary.t
 import type { Packing } from '../packings/packing.ts';
 import { pack } from '../packings/packing.ts';
 
-/** Row tiles that differ: three, so that the repetition does not agree with a power of two. */
+/** Row tiles and tokens that differ, so few that their repetition does not agree with a power of two. */
 const PERIOD = 3;
+const TOKENS = 7;
 
-/** One case of the gate, in a file as measure.c reads it: PERIOD tiles, activations, products as int32. */
+/** One case of the gate, in a file as measure.c reads it: tiles; of the tokens activations, their sums, products as int32. */
 export interface Example {
   readonly name: string;
   readonly period: number;
-  /** Sum of the activations. */
-  readonly sum: number;
+  readonly tokens: number;
   readonly file: string;
 }
 
@@ -34,14 +34,20 @@ type Data = ReturnType<typeof dotExample>;
 
 /** The data by name: random; the largest sums of codes times activations; the largest products, which sums of a table reach. */
 const cases = {
-  random: (n, k) => dotExample(n, k, 1, activationStride(k), randomSource(), false),
-  'all +-1 and 127': (n, k) => dotExample(n, k, 1, activationStride(k), randomSource(), true),
+  random: (n, k) => dotExample(n, k, TOKENS, activationStride(k), randomSource(), false),
+  'all +-1 and 127': (n, k) => dotExample(n, k, TOKENS, activationStride(k), randomSource(), true),
   'signs that agree': (n, k) => {
     const { integer } = randomSource();
-    const x = new Int8Array(activationStride(k));
-    for (let i = 0; i < k; i++) x[i] = integer(0, 1) ? 127 : -127;
-    const trits = Int8Array.from({ length: n * k }, (_, i) => (Math.floor(i / k) % 2 ? -1 : 1) * Math.sign(x[i % k]!));
-    return { trits, x, sums: Int32Array.of(x.reduce((sum, v) => sum + v, 0)) };
+    const stride = activationStride(k);
+    const signs = Int8Array.from({ length: k }, () => 2 * integer(0, 1) - 1);
+    // Every other token and row has the opposite signs.
+    const side = (i: number) => (i % 2 ? -1 : 1);
+    const x = Int8Array.from({ length: TOKENS * stride }, (_, i) =>
+      i % stride < k ? 127 * side(Math.floor(i / stride)) * signs[i % stride]! : 0,
+    );
+    const trits = Int8Array.from({ length: n * k }, (_, i) => side(Math.floor(i / k)) * signs[i % k]!);
+    const sum = 127 * signs.reduce((total, sign) => total + sign, 0);
+    return { trits, x, sums: Int32Array.from({ length: TOKENS }, (_, t) => side(t) * sum) };
   },
 } satisfies Record<string, (n: number, k: number) => Data>;
 
@@ -52,12 +58,12 @@ export async function writeExamples(p: Packing, k: number, folder: string): Prom
     Object.entries(cases).map(async ([name, make], i) => {
       const { trits, x, sums } = make(rows, k);
       const w = pack(p, trits, rows, k);
-      const y = new Int32Array(rows);
+      const y = new Int32Array(TOKENS * rows);
       const spec = { op: '', act: '', weight: p.token, out: '', shape: { n: rows, k }, tile: [], isa: '' };
-      dotReference(spec, { w, x, y }, 1);
+      dotReference(spec, { w, x, y }, TOKENS);
       const file = path.join(folder, `${p.token}-${k}-${i}`);
-      await writeFile(file, Buffer.concat([w, x, y].map((v) => new Uint8Array(v.buffer))));
-      return { name, period: PERIOD, sum: sums[0]!, file };
+      await writeFile(file, Buffer.concat([w, x, sums, y].map((v) => new Uint8Array(v.buffer))));
+      return { name, period: PERIOD, tokens: TOKENS, file };
     }),
   );
 }

@@ -5,8 +5,16 @@ const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 const us = (seconds: number) => (seconds * 1e6).toFixed(1);
 const threads = (n: number) => `${n} thread${n === 1 ? '' : 's'}`;
 
-/** Weights a second, in thousand millions. */
-export const rateOf = ({ n, k }: TuningEntry['key'], seconds: number): number => (n * k) / seconds / 1e9;
+/** What is multiplied: `2560 x 2560`, with the number of tokens where there are several. */
+export const titleOf = ({ tokens, n, k }: Pick<TuningEntry['key'], 'tokens' | 'n' | 'k'>): string =>
+  `${tokens === 1 ? '' : `${tokens} tokens, `}${n} x ${k}`;
+
+/** What the roof is, for people. */
+export const roofOf = ({ key }: Pick<TuningEntry, 'key'>): string => (key.tokens === 1 ? 'a plain read' : 'the roof');
+
+/** Weights times tokens a second, in thousand millions. */
+export const rateOf = ({ tokens, n, k }: TuningEntry['key'], seconds: number): number =>
+  (tokens * n * k) / seconds / 1e9;
 
 /** A candidate's sample. */
 export const sampleOf = (entry: TuningEntry, kernel: string): TuningSample | undefined =>
@@ -24,8 +32,8 @@ export function line(entry: TuningEntry): string {
         ? `the plan's own choice takes ${percent(byDefault.seconds / best.seconds)} of its time`
         : "the plan's own choice was not measured";
   return [
-    `${key.n} x ${key.k}, ${threads(key.threads)}: ${kernel}`,
-    `  ${us(best.seconds)} us, ${percent(best.roof)} of a plain read, of ${candidates.length} candidates; ${compared}`,
+    `${titleOf(key)}, ${threads(key.threads)}: ${kernel}`,
+    `  ${us(best.seconds)} us, ${percent(best.roof)} of ${roofOf(entry)}, of ${candidates.length} candidates; ${compared}`,
     ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
     '',
   ].join('\n');
@@ -34,6 +42,7 @@ export function line(entry: TuningEntry): string {
 /** Everything about a problem: why, all candidates with times and spread, what was not measured. */
 export function explain(entry: TuningEntry): string {
   const { key, kernel, why, finished, candidates, inexact, untried, refused, hopeless } = entry;
+  const peak = entry.peak_rate ? `; peak: ${(entry.peak_rate / 1e9).toFixed(0)} GMAC/s` : '';
   const mark = (c: TuningSample) =>
     c.kernel === kernel ? 'chosen' : c.kernel === entry.default_kernel ? 'default' : '';
   const rows = candidates.map((c) => {
@@ -46,10 +55,10 @@ export function explain(entry: TuningEntry): string {
     [hopeless, 'as the estimate rules them out'],
   ] as const;
   return [
-    `${key.phase}, ${key.n} x ${key.k}, ${threads(key.threads)}: ${kernel}`,
+    `${key.phase}, ${titleOf(key)}, ${threads(key.threads)}: ${kernel}`,
     `  why: ${why}${finished ? '' : '; the sweep was interrupted'}`,
-    `  on ${key.cpu}, ${key.compiler}; plain reads: ${(entry.read_rate / 1e9).toFixed(1)} GB/s`,
-    `  ${['median us', 'quartiles us', 'of read', 'rounds', ''].map((h, i) => h.padStart([10, 21, 9, 7, 8][i]!)).join(' ')}  candidate`,
+    `  on ${key.cpu}, ${key.compiler}; plain reads: ${(entry.read_rate / 1e9).toFixed(1)} GB/s${peak}`,
+    `  ${['median us', 'quartiles us', key.tokens === 1 ? 'of read' : 'of roof', 'rounds', ''].map((h, i) => h.padStart([10, 21, 9, 7, 8][i]!)).join(' ')}  candidate`,
     ...rows,
     ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
     ...left.flatMap(([count, reason]) => (count ? [`  not measured: ${count} ${reason}`] : [])),

@@ -18,8 +18,8 @@ const REQUEST_SECONDS = 0.15;
 /** Kernels within this of the fastest are as good. */
 const EQUAL = 1.01;
 
-/** A contest of candidates 0, 1, ... The first is the one to beat: it is never eliminated. */
-export interface Contest {
+/** A race of candidates 0, 1, ... The first is the one to beat: it is never eliminated. */
+export interface Race {
   readonly count: number;
   /** Seconds [rounds][who], and of the roof [rounds]: what no candidate can be faster than. */
   readonly time: (who: readonly number[], rounds: number) => Promise<{ seconds: number[][]; roof: number[] }>;
@@ -53,7 +53,7 @@ export const newStanding = (count: number): Standing & { samples: number[][]; ro
 });
 
 /** Measures until the time is over, the final has all its rounds, or the roof is reached. */
-export async function race(contest: Contest, standing: ReturnType<typeof newStanding>): Promise<void> {
+export async function race(contest: Race, standing: ReturnType<typeof newStanding>): Promise<void> {
   const { samples, roof } = standing;
   const now = () => performance.now();
   const sorted = (who: readonly number[]) => [...who].sort((a, b) => median(samples[a]!) - median(samples[b]!));

@@ -1,5 +1,5 @@
 /** The measuring process (templates/tune/measure.c), from the caller's side: packings and kernels go in, verdicts and seconds come out. */
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { execa } from 'execa';
@@ -11,39 +11,53 @@ import { type Compiler, compile } from '../compile.ts';
 import { emit } from '../emit.ts';
 import { isaOf } from '../isa/index.ts';
 import { planOf } from '../plan.ts';
+import type { Example } from './examples.ts';
+import { type Peak, peaksFor } from './peaks.ts';
 
 /** Templates that the program is made of, beside measure.c. */
-const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c', 'pages.c'];
+const borrowed = ['internal.h', 'bitnet.h', 'state.h', 'screen.h', 'products.c', 'pool.c', 'profile.c', 'pages.c'];
 
-/** A kernel as the process must know it. */
+/** While kernels are measured, a matrix that changes takes the place of the plan's, and as much scratch memory as it needs. */
+const REPLACED = `
+#include <stddef.h>
+#define bn_matrices (*bn_measured)
+#define BN_SCRATCH_BYTES bn_scratch_bytes
+extern size_t bn_scratch_bytes;
+`;
+
+/** A way to multiply `tokens` tokens, as the process must know it. */
 export interface Loadable {
-  readonly name: string;
-  readonly file: string;
   /** Index of the packing, in the order in which packings were added. */
   readonly packing: number;
-  readonly tiles: number;
-  readonly tileBytes: number;
-  readonly rows: number;
-  readonly xBytes: number;
+  readonly tokens: number;
+  /** Bytes that a thread needs. */
+  readonly scratch: number;
+  /** Of its bn_matrix (templates/internal.h). */
+  readonly numbers: Readonly<Record<string, number>>;
+  readonly parts: readonly { readonly member: string; readonly name: string; readonly file: string }[];
 }
 
-/** Something that is timed: an added kernel, or a plain read of an added packing's arena. */
-export type Item = { readonly kernel: number } | { readonly read: number };
+/** Something that is timed: an added kernel, a plain read of an added packing's arena, or one of the arithmetic roofs. */
+export type Item = { readonly kernel: number } | { readonly read: number } | { readonly peak: Peak['name'] };
 
 export interface Meter {
   readonly arenaBytes: number;
+  readonly peaks: readonly Peak[];
   /** @param file whole lines of `lineBytes` bytes @returns the packing's index */
   addPacking(lineBytes: number, file: string): Promise<number>;
   /** @returns the kernel's index, or why it cannot be loaded */
   addKernel(kernel: Loadable): Promise<number | string>;
   /** @returns undefined for an exact kernel, or what is wrong */
-  gate(kernel: number, sum: number, period: number, file: string): Promise<string | undefined>;
-  /** Seconds [rounds][items], all items in turn in each round: of one pass over a matrix, or over the arena. */
+  gate(kernel: number, example: Example): Promise<string | undefined>;
+  /** Seconds [rounds][items], all items in turn in each round: of one pass over a matrix, over the arena, or of PEAK_PART of a peak. */
   time(threads: number, rounds: number, items: readonly Item[]): Promise<number[][]>;
-  /** Seconds of a row tile while so many bytes of the matrix stay in the caches; one thread. */
+  /** Seconds of a row tile while so many bytes of the matrix stay in the caches; one thread, kernels of one function. */
   cached(kernel: number, bytes: number): Promise<number>;
   close(): Promise<void>;
 }
+
+/** The part of a call of an arithmetic roof that is timed. */
+export const PEAK_PART = 1 / 8;
 
 /**
  * Builds the program and starts it.
@@ -57,13 +71,19 @@ export async function startMeter(
   arenaBytes: number,
   signal: AbortSignal,
 ): Promise<Meter> {
+  const isa = isaOf(cpu.isa);
+  const own = (file: string) => readFileSync(path.join(packageRoot, 'templates', 'tune', file), 'utf8');
   const templates = emit(planOf(shape, cpu));
+  const { files: loops, peaks } = peaksFor(isa);
   // A build links driver.c to a program.
   const files = new Map([
+    ['plan.h', `${templates.get('plan.h')!}${REPLACED}`],
+    ...loops,
     ...borrowed.map((file): [string, string] => [file, templates.get(file)!]),
-    ['driver.c', await readFile(path.join(packageRoot, 'templates', 'tune', 'measure.c'), 'utf8')],
+    ...['measure.h', 'gate.c'].map((file): [string, string] => [file, own(file)]),
+    ['driver.c', own('measure.c')],
   ]);
-  const build = await compile(files, isaOf(cpu.isa), cpu.features, compiler, buildRoot(), { signal });
+  const build = await compile(files, isa, cpu.features, compiler, buildRoot(), { signal });
   const child = execa(build.driver, [String(arenaBytes)], {
     reject: false,
     buffer: { stdout: false },
@@ -90,20 +110,29 @@ export async function startMeter(
   let kernels = 0;
   return {
     arenaBytes,
+    peaks,
     async addPacking(lineBytes, file) {
       await ask('packing', lineBytes, file);
       return packings++;
     },
-    async addKernel({ packing, tiles, tileBytes, rows, xBytes, name, file }) {
-      return (await ask('kernel', packing, tiles, tileBytes, rows, xBytes, name, file)) || kernels++;
+    async addKernel({ packing, tokens, scratch, numbers, parts }) {
+      await ask('kernel', packing, tokens, scratch, ...Object.entries(numbers).flat());
+      const index = kernels++;
+      for (const { member, name, file } of parts) {
+        const problem = await ask('part', index, member, name, file);
+        if (problem) return problem;
+      }
+      return index;
     },
-    async gate(kernel, sum, period, file) {
-      const verdict = await ask('gate', kernel, sum, period, file);
+    async gate(kernel, { period, tokens, file }) {
+      const verdict = await ask('gate', kernel, period, tokens, file);
       return verdict === 'exact' ? undefined : verdict;
     },
     time(threads, rounds, items) {
-      const numbers = items.map((item) => ('kernel' in item ? item.kernel : -1 - item.read));
-      return rows(ask('time', threads, rounds, ...numbers), rounds);
+      const words = items.map((item) =>
+        'kernel' in item ? `k${item.kernel}` : 'read' in item ? `r${item.read}` : item.peak[0]!,
+      );
+      return rows(ask('time', threads, rounds, ...words), rounds);
     },
     async cached(kernel, bytes) {
       return Number(await ask('cached', kernel, bytes));

@@ -1,8 +1,8 @@
 /**
- * The sweep: for each distinct matrix of a model, candidates are compiled in parallel, checked for exactness, and raced against
- * plain reads of the same bytes, cold from memory, for each number of threads; all within a budget of time.
+ * The sweep: in each phase, for each distinct matrix of a model, candidates are compiled in parallel, checked for exactness, and
+ * raced against what memory and arithmetic allow, cold from memory, for each number of threads; all within a budget of time.
  *
- *     candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> wisdom
+ *     contests.ts -> candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> wisdom
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,26 +10,28 @@ import path from 'node:path';
 import { CompileError } from '../../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../../schemas/types.ts';
 import type { Compiler } from '../compile.ts';
+import { matrixNumbers, scratchBytes } from '../emit.ts';
 import { kernelSource } from '../generate.ts';
-import type { Problem } from '../graph.ts';
 import { problems } from '../graph.ts';
 import { isaOf } from '../isa/index.ts';
-import { activationStride } from '../kernels/ternary.ts';
+import type { KernelSpec } from '../name.ts';
 import { format } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { bytesOf, tileBytes, tilesOf } from '../packings/packing.ts';
-import { type Plan, planOf } from '../plan.ts';
-import { keyOf, type TuningEntry } from '../wisdom.ts';
+import { bytesOf, tilesOf } from '../packings/packing.ts';
+import { planOf } from '../plan.ts';
+import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
+import { adviceFor, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
+import { type Contest, contestsOf, kernelOf, sharesTables } from './contests.ts';
 import { type Example, writeExamples, writeLines } from './examples.ts';
 import { newStanding, ofRoof, race, type Standing, winnerOf } from './halving.ts';
 import type { Meter } from './meter.ts';
-import { startMeter } from './meter.ts';
+import { PEAK_PART, startMeter } from './meter.ts';
 import { compileObjects } from './objects.ts';
 import { median, spread } from './statistics.ts';
 
-/** Compiling and checking may take this part of a matrix's time. */
+/** Compiling and checking may take this part of a contest's time. */
 const PREPARING = 0.5;
 /** Bytes that a pass reads: so many times the last-level cache, and at least. */
 const ARENA = { caches: 4, least: 64 << 20 } as const;
@@ -39,13 +41,16 @@ export interface Request {
   readonly shape: ModelShape;
   readonly cpu: CpuProfile;
   readonly compiler: Compiler;
+  readonly phases: readonly Phase[];
   readonly threads: readonly number[];
   /** For everything: compiling, checking, measuring. */
   readonly seconds: number;
-  /** Has this problem been measured before? It is left out then. */
-  readonly isKnown?: (n: number, k: number, threads: number) => boolean;
-  /** The C text of a candidate; tests plant bugs here. */
-  readonly textOf?: (candidate: Candidate) => string;
+  /** What is known: phases that take the packing of an earlier one look here. */
+  readonly wisdom?: Wisdom;
+  /** Has this been measured before? It is left out then. */
+  readonly isKnown?: (contest: Contest, threads: number) => boolean;
+  /** The C text of a kernel; tests plant bugs here. */
+  readonly textOf?: (spec: KernelSpec) => string;
   readonly onProgress: (progress: Progress) => void;
   readonly signal: AbortSignal;
 }
@@ -53,8 +58,7 @@ export interface Request {
 /** Where a sweep is. */
 export interface Progress {
   readonly what: 'compiling' | 'checking' | 'timing';
-  readonly n: number;
-  readonly k: number;
+  readonly contest: Contest;
   /** Candidates that are through. */
   readonly done: number;
   readonly total: number;
@@ -68,49 +72,52 @@ interface Loaded extends Candidate {
   readonly kernel: number;
 }
 
-/** State of a sweep that all its problems share. */
+/** State of a sweep that all its contests share. */
 interface Workshop {
   readonly request: Request;
-  readonly plan: Plan;
   readonly meter: Meter;
   readonly folder: string;
-  /** Index of each packing's arena. */
-  readonly arenas: ReadonlyMap<Packing, number>;
+  /** Index of each packing's arena, from when it is needed. */
+  readonly arenas: Map<Packing, Promise<number>>;
   readonly examples: Map<string, Promise<Example[]>>;
   readonly until: number;
 }
 
-/** Measures the decode kernels of every distinct matrix. @throws CompileError, LibraryError; AbortError after the last entry */
+/** Measures the kernels of every distinct matrix. @throws CompileError, LibraryError; AbortError after the last entry */
 export async function* sweep(request: Request): AsyncGenerator<TuningEntry> {
-  const { shape, cpu, compiler, signal } = request;
+  const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const packings = packingsFor(isaOf(cpu.isa)).filter((p) => !p.lookUp);
-  const all = problems(shape);
-  const open = all
-    .map((problem) => ({
-      problem,
-      threads: request.threads.filter((t) => !request.isKnown?.(problem.n, problem.k, t)),
-    }))
-    .filter(({ threads }) => threads.length > 0);
+  const open = contestsOf(planOf(shape, cpu), phases).flatMap((contest) => {
+    const threads = request.threads.filter((count) => !request.isKnown?.(contest, count));
+    return threads.length ? [{ contest, threads }] : [];
+  });
   if (!open.length) return;
-  const largest = Math.max(...all.flatMap(({ n, k }) => packings.map((p) => bytesOf(p, n, k))));
+  const largest = Math.max(
+    ...open.flatMap(({ contest: { n, k } }) => packingsFor(isaOf(cpu.isa)).map((p) => bytesOf(p, n, k))),
+  );
   const arena = Math.max(ARENA.caches * cpu.cache.l3, ARENA.least, 2 * largest);
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
   let meter: Meter | undefined;
   try {
     meter = await startMeter(shape, cpu, compiler, arena, signal);
-    const arenas = new Map<Packing, number>();
-    for (const p of packings) arenas.set(p, await meter.addPacking(p.lineBytes, await writeLines(p, folder)));
-    const shop = { request, plan: planOf(shape, cpu), meter, folder, arenas, examples: new Map(), until };
-    let contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
-    for (const { problem, threads } of open) {
-      const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / contests;
-      const field = fieldOf(cpu, problem.n, problem.k, format(shop.plan.matrices[problem.slots[0]!].gemv));
-      const entrants = await prepare(shop, problem, field, share(threads.length * PREPARING));
-      for (const count of threads) {
-        yield await measure(shop, problem, field, entrants, count, share(1));
+    const shop: Workshop = { request, meter, folder, arenas: new Map(), examples: new Map(), until };
+    let wisdom = request.wisdom ?? nothing;
+    let left = open.reduce((sum, { threads }) => sum + threads.length, 0);
+    const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
+    for (const { contest, threads } of open) {
+      const prepared = new Map<string, Awaited<ReturnType<typeof prepare>>>();
+      for (const [i, count] of threads.entries()) {
+        const preferred = preferredFor(shape, cpu, compiler, wisdom, contest, count);
+        const name = format(preferred);
+        if (!prepared.has(name)) {
+          const field = fieldOf(cpu, contest, preferred);
+          prepared.set(name, await prepare(shop, contest, field, share((threads.length - i) * PREPARING)));
+        }
+        const entry = await measure(shop, contest, prepared.get(name)!, name, count, share(1));
+        yield entry;
         signal.throwIfAborted();
-        contests--;
+        wisdom = merge(wisdom, { ...nothing, entries: [entry] });
+        left--;
       }
     }
   } finally {
@@ -119,13 +126,37 @@ export async function* sweep(request: Request): AsyncGenerator<TuningEntry> {
   }
 }
 
-/** Compiles and checks the field of a problem. */
-async function prepare(shop: Workshop, { n, k }: Problem, field: Field, until: number) {
-  const { request, meter, arenas, examples, folder } = shop;
-  const { cpu, compiler, signal, textOf = ({ spec }: Candidate) => kernelSource(spec).text } = request;
+/** What the plan takes without measurements of this phase; for several tokens in the packing that decoding decided on. */
+function preferredFor(
+  shape: ModelShape,
+  cpu: CpuProfile,
+  compiler: Compiler,
+  wisdom: Wisdom,
+  contest: Contest,
+  threads: number,
+): KernelSpec {
+  const advice = adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] });
+  const packing =
+    contest.phase === 'decode'
+      ? undefined
+      : Object.fromEntries(
+          problems(shape).map(({ slots }) => [slots[0]!, planOf(shape, cpu, { advice }).matrices[slots[0]!].packing]),
+        );
+  return kernelOf(planOf(shape, cpu, { packing }).matrices[contest.slot], contest, threads);
+}
+
+/** Compiles and checks a field. */
+async function prepare(shop: Workshop, contest: Contest, field: Field, until: number) {
+  const { request, folder, meter, examples } = shop;
+  const { n, k, tokens } = contest;
+  const { cpu, compiler, signal, textOf = (spec: KernelSpec) => kernelSource(spec).text } = request;
+  const isa = isaOf(cpu.isa);
   const report = (what: Progress['what'], done: number, total: number) =>
-    request.onProgress({ what, n, k, done, total, ofRoof: 0, secondsLeft: (shop.until - performance.now()) / 1000 });
-  const sources = field.candidates.map((candidate) => ({ name: candidate.name, text: () => textOf(candidate) }));
+    request.onProgress({ what, contest, done, total, ofRoof: 0, secondsLeft: secondsLeft(shop) });
+  const specs = new Map(
+    field.candidates.flatMap(({ parts }) => Object.values(parts).map((spec) => [format(spec), spec] as const)),
+  );
+  const sources = [...specs].map(([name, spec]) => ({ name, text: () => textOf(spec) }));
   const objects = await compileObjects(sources, cpu, compiler, {
     until,
     signal,
@@ -133,76 +164,107 @@ async function prepare(shop: Workshop, { n, k }: Problem, field: Field, until: n
   });
   const exact: Loaded[] = [];
   const inexact: { kernel: string; problem: string }[] = [];
-  let done = 0;
-  for (const candidate of field.candidates) {
-    const { name, packing: p } = candidate;
-    const object = objects.get(name);
-    if (!object) continue;
-    const verdict = 'problem' in object ? object.problem : await admit(object.file, candidate);
+  const compiled = field.candidates.filter(({ parts }) => Object.values(parts).every((s) => objects.has(format(s))));
+  for (const [i, candidate] of compiled.entries()) {
+    const verdict = await admit(candidate);
     if (typeof verdict === 'number') exact.push({ ...candidate, kernel: verdict });
-    else inexact.push({ kernel: name, problem: verdict });
-    report('checking', ++done, objects.size);
+    else inexact.push({ kernel: candidate.name, problem: verdict });
+    report('checking', i + 1, compiled.length);
+  }
 
-    async function admit(file: string, { spec }: Candidate): Promise<number | string> {
-      const key = `${p.token} ${k}`;
-      if (!examples.has(key)) examples.set(key, writeExamples(p, k, folder));
-      const sizes = { tiles: tilesOf(p, n), tileBytes: tileBytes(p, k), rows: p.rows, xBytes: activationStride(k) };
-      const kernel = await meter.addKernel({ name: format(spec), file, packing: arenas.get(p)!, ...sizes });
-      if (typeof kernel === 'string') return kernel;
-      for (const { name: example, sum, period, file: data } of await examples.get(key)!) {
-        const problem = await meter.gate(kernel, sum, period, data);
-        if (problem) return `${example}: ${problem}`;
-      }
-      return kernel;
+  async function admit({ packing: p, parts, tables }: Candidate): Promise<number | string> {
+    const loaded: { member: string; name: string; file: string }[] = [];
+    for (const [member, spec] of Object.entries(parts)) {
+      const object = objects.get(format(spec))!;
+      if ('problem' in object) return object.problem;
+      loaded.push({ member, name: format(spec), file: object.file });
     }
+    const kernel = await meter.addKernel({
+      packing: await arenaOf(shop, p),
+      tokens,
+      scratch: scratchBytes(p, isa, tables),
+      numbers: { ...matrixNumbers(p, n, k, isa, tables), gemm_tokens: parts.gemm?.tile[0] ?? 0 },
+      parts: loaded,
+    });
+    if (typeof kernel === 'string') return kernel;
+    const key = `${p.token} ${k}`;
+    if (!examples.has(key)) examples.set(key, writeExamples(p, k, folder));
+    for (const example of await examples.get(key)!) {
+      const problem = await meter.gate(kernel, example);
+      if (problem) return `${example.name}: ${problem}`;
+    }
+    return kernel;
   }
   if (!exact.length)
     throw new CompileError(
       `no exact kernel for ${n} x ${k} (${inexact[0]?.kernel}: ${inexact[0]?.problem}); the compiler '${compiler.label}' may be broken: try another with --cc`,
     );
-  return { exact, inexact };
+  return { field, exact, inexact };
 }
 
-/** Races the exact kernels of a problem; an interruption ends it with what is known, if that is anything. */
+const secondsLeft = ({ until }: Workshop) => (until - performance.now()) / 1000;
+
+/** The arena of a packing, filled when it is first asked for. */
+function arenaOf({ arenas, meter, folder }: Workshop, p: Packing): Promise<number> {
+  let arena = arenas.get(p);
+  if (!arena) {
+    arena = writeLines(p, folder).then((file) => meter.addPacking(p.lineBytes, file));
+    arenas.set(p, arena);
+  }
+  return arena;
+}
+
+/** Races the exact kernels of a contest; an interruption ends it with what is known, if that is anything. */
 async function measure(
   shop: Workshop,
-  { n, k }: Problem,
-  field: Field,
-  { exact, inexact }: Awaited<ReturnType<typeof prepare>>,
+  contest: Contest,
+  prepared: Awaited<ReturnType<typeof prepare>>,
+  preferred: string,
   threads: number,
   until: number,
 ): Promise<TuningEntry> {
-  const { request, meter, arenas, plan } = shop;
+  const { request, meter } = shop;
+  const { phase, tokens, n, k } = contest;
+  const { field, inexact } = prepared;
+  const exact = prepared.exact.filter(({ tables, packing }) => !tables || sharesTables(packing, n, threads));
   const standing = newStanding(exact.length);
   const smallest = exact.reduce((best, c) => (c.bytes < best.bytes ? c : best));
-  /** Seconds of reading as many bytes as a matrix has. */
-  const scale = (bytes: number) => bytes / meter.arenaBytes;
-  const contest = race(
-    {
-      count: exact.length,
-      until,
-      time: async (who, rounds) => {
-        const items = [...who.map((i) => ({ kernel: exact[i]!.kernel })), { read: arenas.get(smallest.packing)! }];
-        const times = await meter.time(threads, rounds, items);
-        return {
-          seconds: times.map((row) => row.slice(0, -1)),
-          roof: times.map((row) => row.at(-1)! * scale(smallest.bytes)),
-        };
-      },
-      onProgress: (out, _, share) =>
-        request.onProgress({
-          what: 'timing',
-          n,
-          k,
-          done: out,
-          total: exact.length,
-          ofRoof: share,
-          secondsLeft: (shop.until - performance.now()) / 1000,
-        }),
+  const read = await arenaOf(shop, smallest.packing);
+  // What limits several tokens is also arithmetic: that of the families that take part.
+  const peaks = tokens === 1 ? [] : meter.peaks.filter(({ name }) => name === 'dots' || exact.some((c) => c.tables));
+  const reads: number[] = [];
+  const rates: number[] = [];
+  const contestants = {
+    count: exact.length,
+    until,
+    time: async (who: readonly number[], rounds: number) => {
+      const items = [
+        ...who.map((i) => ({ kernel: exact[i]!.kernel })),
+        { read },
+        ...peaks.map(({ name }) => ({ peak: name })),
+      ];
+      const times = await meter.time(threads, rounds, items);
+      const roof = times.map((row) => {
+        const seconds = row.slice(who.length);
+        const reading = (seconds.shift()! * smallest.bytes) / meter.arenaBytes;
+        const rate = Math.max(0, ...peaks.map((p, i) => (threads * p.multiplyAdds * PEAK_PART) / seconds[i]!));
+        reads.push(reading);
+        if (rate) rates.push(rate);
+        return Math.max(reading, rate ? (tokens * n * k) / rate : 0);
+      });
+      return { seconds: times.map((row) => row.slice(0, who.length)), roof };
     },
-    standing,
-  );
-  const finished = await contest.then(
+    onProgress: (out: number, _: number, share: number) =>
+      request.onProgress({
+        what: 'timing',
+        contest,
+        done: out,
+        total: exact.length,
+        ofRoof: share,
+        secondsLeft: secondsLeft(shop),
+      }),
+  };
+  const finished = await race(contestants, standing).then(
     () => true,
     (error) => {
       if (!request.signal.aborted || !standing.roof.length) throw error;
@@ -213,7 +275,8 @@ async function measure(
   const cached = new Map<number, number>();
   if (finished)
     for (const i of standing.finalists) {
-      const { kernel, packing: p } = exact[i]!;
+      const { kernel, packing: p, tables } = exact[i]!;
+      if (tables) continue;
       cached.set(i, (await meter.cached(kernel, request.cpu.cache.l2 / 2)) * tilesOf(p, n));
     }
   const candidates = exact
@@ -234,23 +297,20 @@ async function measure(
     })
     .sort((a, b) => a.seconds - b.seconds);
   return {
-    key: keyOf(request.cpu, request.compiler, n, k, threads),
+    key: { ...here(request.cpu, request.compiler, phase, threads), tokens, n, k },
     kernel: exact[winner]!.name,
     why: reason(standing, winner, fastest),
     finished,
-    read_rate: smallest.bytes / median(standing.roof),
-    default_kernel: format(plan.matrices[problemSlot(plan, n, k)].gemv),
+    read_rate: smallest.bytes / median(reads),
+    ...(rates.length ? { peak_rate: median(rates) } : {}),
+    default_kernel: preferred,
     candidates,
     inexact,
-    untried: field.candidates.length - exact.length - inexact.length,
+    untried: field.candidates.length - prepared.exact.length - inexact.length,
     refused: field.refused,
     hopeless: field.hopeless,
   };
 }
-
-/** A matrix of this size. */
-const problemSlot = (plan: Plan, n: number, k: number) =>
-  problems(plan.shape).find((problem) => problem.n === n && problem.k === k)!.slots[0]!;
 
 /** Why the winner was chosen, for people. */
 function reason({ samples, atRoof }: Standing, winner: number, fastest: number): string {

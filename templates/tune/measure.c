@@ -1,16 +1,21 @@
 /*
- * Checks and times decode kernels in a process of its own, which codegen/tune/meter.ts asks line by line. Kernels are
- * shared objects; one that crashes, hangs or writes elsewhere takes a child process with it, and not this one.
+ * Checks and times the kernels of ternary products in a process of its own, which codegen/tune/meter.ts asks line by
+ * line. Kernels are shared objects; one that crashes, hangs or writes elsewhere takes a child process with it, and not
+ * this one. They are called by products.c, as in a library, for which this file stands in for what it does not need.
  *
- *     measure BYTES                       each packing gets an arena of so many bytes
- *     packing LINE FILE                   fills one with FILE, whole lines of LINE bytes, over and over
- *     kernel PACKING TILES TILE ROWS X NAME FILE   loads bn_NAME: row tiles, bytes and rows of one, bytes of
- * activations gate KERNEL SUM PERIOD FILE         PERIOD tiles, activations, their products: "exact" or what is wrong
- *     time THREADS ROUNDS ITEM...         seconds, a line a round; an item is a kernel, or -1 - PACKING: a plain read
- *     cached KERNEL BYTES                 seconds of a tile, as long as so many bytes stay in the caches
+ *     measure BYTES                        each packing gets an arena of so many bytes
+ *     packing LINE FILE                    fills one with FILE, whole lines of LINE bytes, over and over
+ *     kernel PACKING TOKENS SCRATCH NAME VALUE ...   a way to multiply TOKENS tokens: bytes of scratch, the numbers of
+ *                                          its bn_matrix
+ *     part KERNEL MEMBER NAME FILE         loads bn_NAME as a member of that bn_matrix
+ *     gate KERNEL PERIOD TOKENS FILE       PERIOD tiles; of TOKENS tokens activations, their sums, products: "exact" or
+ *                                          what is wrong
+ *     time THREADS ROUNDS ITEM...          seconds, a line a round; items: kN: one pass of kernel N; rN: a plain read
+ * of packing N's arena; d, a: an eighth of a call of the arithmetic roofs cached KERNEL BYTES                  seconds
+ * of a tile, as long as so many bytes stay in the caches
  *
- * Every answer but that of `time` is one line. Timing is cold: a pass reads the whole arena, more than the
- * last-level cache holds, each thread one contiguous stream, as the library's own copy of the weights is read
+ * Every answer but that of `time` is one line. Timing is cold: passes go on through the arena, which is more than the
+ * last-level cache holds, each thread in one contiguous stream, as the library's own copy of the weights is read
  * (arena.c).
  */
 #define _GNU_SOURCE
@@ -20,26 +25,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include "internal.h"
+#include "measure.h"
+#include "peaks.h"
 
-enum { MOST = 4096, MOST_THREADS = 1024, STEP = 256, CANARY = 0x5a, GUARD = 64, GROUP_ROWS = 16, HANG_SECONDS = 20 };
-
-typedef struct {
-  int packing;
-  long tiles, tile, rows, x; /* row tiles, bytes and rows of one, bytes of activations */
-  bn_gemv *call;
-} kernel;
+enum { MOST = 4096, MOST_THREADS = 1024, STEP = 256 };
 
 static size_t arena_bytes;
 static uint8_t *arenas[MOST];
 static kernel kernels[MOST];
 static int packings, count;
-static int8_t *x;
-static int32_t *y;
-static size_t x_bytes, y_count;
 static _Thread_local volatile uint64_t sink;
 
 static double now(void) {
@@ -48,14 +44,17 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void *or_die(void *memory) {
+void *or_die(void *memory) {
   if (memory) return memory;
   fprintf(stderr, "no memory; free some, or measure a smaller model\n");
   exit(1);
 }
 
-/* The whole of a file. */
-static uint8_t *contents(const char *path, size_t *bytes) {
+void *allocate(size_t bytes) {
+  return or_die(aligned_alloc(64, (bytes + 63) / 64 * 64));
+}
+
+uint8_t *contents(const char *path, size_t *bytes) {
   FILE *f = fopen(path, "rb");
   if (!f || fseek(f, 0, SEEK_END)) exit(2);
   *bytes = (size_t)ftell(f);
@@ -65,6 +64,45 @@ static uint8_t *contents(const char *path, size_t *bytes) {
   fclose(f);
   return all;
 }
+
+static int number(void) {
+  const char *text = strtok(NULL, " \n");
+  return text ? atoi(text) : 0;
+}
+
+/* ---- what products.c finds in a library: a context with one layer after the other, each of the same one matrix */
+
+bn_state state;
+quantised input;
+static size_t x_bytes, y_bytes;
+const bn_matrix (*bn_measured)[BN_SLOTS];
+size_t bn_scratch_bytes = 64;
+
+weights_of weights;
+
+const uint8_t *bn_arena_weights(const bn_arena *arena, int thread, int layer, int slot) {
+  const bn_matrix *m = &bn_matrices[slot];
+  long t0, t1;
+  (void)arena;
+  if (weights.all) return weights.all;
+  bn_tiles(m, thread, bn_pool_threads(state.pool), &t0, &t1);
+  const long before = weights.copies * t0 + (weights.first + layer) % weights.copies * (t1 - t0);
+  /* Where tile 0 would lie: as an integer, since it may lie before the arena. */
+  return (const uint8_t *)((uintptr_t)weights.arena + (uintptr_t)((before - t0) * m->tile_bytes));
+}
+
+const uint8_t *bn_tensor_data(const bn_model *model, int tensor) {
+  (void)model, (void)tensor;
+  return NULL; /* there is always an arena */
+}
+
+void use(const kernel *k) {
+  bn_measured = (const bn_matrix(*)[BN_SLOTS])(const void *)&k->matrix;
+  state.n = k->tokens;
+  input.stride = k->matrix.x_stride;
+}
+
+/* ---- packings and kernels */
 
 static void add_packing(size_t line, const char *path) {
   size_t bytes;
@@ -79,100 +117,102 @@ static void add_packing(size_t line, const char *path) {
   printf("%zu\n", bn_huge_bytes(arena, arena_bytes));
 }
 
-static void add_kernel(kernel k, const char *name, const char *path) {
-  char symbol[512];
-  snprintf(symbol, sizeof symbol, "bn_%s", name);
-  void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  *(void **)&k.call = object ? dlsym(object, symbol) : NULL;
-  if (!k.call || count == MOST) {
-    printf("%s\n", k.call ? "there are too many kernels" : dlerror());
-    return;
+size_t input_rows(int threads) {
+  return (size_t)MAX(BN_BATCH, threads);
+}
+
+/* Buffers for the present kernels. Activations are of sizes as quantised vectors have them: sums of three. */
+static void make_buffers(int threads) {
+  static size_t had[3];
+  const size_t x = input_rows(threads) * x_bytes, scratch = (size_t)threads * bn_scratch_bytes;
+  if (x > had[0]) {
+    free(input.q);
+    free(input.sum);
+    free(state.look_ups);
+    state.look_ups = allocate(LOOK_UP_BYTES * x_bytes);
+    input.q = allocate(x);
+    input.sum = or_die(calloc(input_rows(threads), sizeof *input.sum));
+    uint32_t bits = 1;
+    for (size_t i = 0; i < x; i++) {
+      int sum = 0;
+      for (int part = 0; part < 3; part++) sum += (int)((bits = bits * 1664525 + 1013904223) >> 8) % 85 - 42;
+      input.q[i] = (int8_t)sum;
+    }
+    had[0] = x;
   }
-  if ((size_t)k.x > x_bytes) {
-    x = or_die(realloc(x, x_bytes = (size_t)k.x));
-    for (size_t i = 0; i < x_bytes; i++) x[i] = (int8_t)(i * 41 % 255 - 127);
+  if (y_bytes > had[1]) {
+    free(state.y[0]);
+    state.y[0] = allocate(had[1] = y_bytes);
   }
-  if ((size_t)(k.tiles * k.rows) > y_count) y = or_die(realloc(y, (y_count = (size_t)(k.tiles * k.rows)) * sizeof *y));
-  kernels[count++] = k;
+  if (scratch > had[2]) {
+    free(state.tables);
+    state.tables = allocate(had[2] = scratch);
+  }
+}
+
+/* The members of a bn_matrix by name. */
+#define MEMBER(name, member) {name, offsetof(bn_matrix, member)}
+static const struct member {
+  const char *name;
+  size_t at;
+} numbers[] = {MEMBER("tiles", tiles),
+               MEMBER("tile_rows", tile_rows),
+               MEMBER("tile_bytes", tile_bytes),
+               MEMBER("lines", lines),
+               MEMBER("line_k", line_k),
+               MEMBER("line_bytes", line_bytes),
+               MEMBER("table_lines", table_lines),
+               MEMBER("table_rows", table_rows),
+               MEMBER("others_at", others_at),
+               MEMBER("tables_at", tables_at),
+               MEMBER("sums_at", sums_at),
+               MEMBER("x_stride", x_stride),
+               MEMBER("y_stride", y_stride),
+               MEMBER("gemm_tokens", gemm[0].tokens)},
+  functions[] = {MEMBER("gemv", gemv),
+                 MEMBER("tabulate", tabulate),
+                 MEMBER("gemm", gemm[0].kernel),
+                 MEMBER("offsets", offsets),
+                 MEMBER("sums", sums),
+                 MEMBER("results", results),
+                 MEMBER("last_offsets", last_offsets),
+                 MEMBER("last_sums", last_sums)};
+
+static void *member_of(bn_matrix *m, const struct member *members, size_t many, const char *name) {
+  for (size_t i = 0; i < many; i++)
+    if (!strcmp(members[i].name, name)) return (char *)m + members[i].at;
+  fprintf(stderr, "a matrix has no %s\n", name);
+  exit(2);
+}
+
+static void add_kernel(void) {
+  if (count == MOST) exit(2);
+  kernel *k = &kernels[count++];
+  k->packing = number(), k->tokens = number();
+  const size_t scratch = (size_t)number();
+  for (const char *name; (name = strtok(NULL, " \n"));)
+    *(int *)member_of(&k->matrix, numbers, sizeof numbers / sizeof *numbers, name) = number();
+  const bn_matrix *m = &k->matrix;
+  x_bytes = MAX(x_bytes, (size_t)m->x_stride);
+  y_bytes = MAX(y_bytes, (size_t)BN_BATCH * (size_t)m->y_stride * sizeof(int32_t));
+  bn_scratch_bytes = MAX(bn_scratch_bytes, scratch);
   printf("\n");
 }
 
-/* ---- exactness */
-
-/* In two calls, as two threads would make them, between guards. */
-static void compare(const kernel *k, int32_t sum, long period, const uint8_t *data) {
-  const size_t rows = (size_t)(k->tiles * k->rows), bytes = (size_t)k->tile;
-  const uint8_t *in = data + (size_t)period * bytes;
-  const int32_t *expected = (const int32_t *)(const void *)(in + k->x);
-  uint8_t *w = or_die(aligned_alloc(64, ((size_t)k->tiles * bytes + 63) / 64 * 64));
-  int8_t *activations = or_die(aligned_alloc(64, ((size_t)k->x + 63) / 64 * 64));
-  int32_t *out = or_die(malloc((rows + 2 * GUARD) * sizeof *out));
-  for (long t = 0; t < k->tiles; t++) memcpy(w + (size_t)t * bytes, data + (size_t)(t % period) * bytes, bytes);
-  memcpy(activations, in, (size_t)k->x);
-  memset(out, CANARY, (rows + 2 * GUARD) * sizeof *out);
-  k->call(w, activations, &sum, out + GUARD, 0, k->tiles / 3);
-  k->call(w, activations, &sum, out + GUARD, k->tiles / 3, k->tiles);
-  for (size_t i = 0; i < rows + 2 * GUARD; i++) {
-    const int inside = i >= GUARD && i < GUARD + rows;
-    const int32_t right = inside ? expected[(i - GUARD) % (size_t)(period * k->rows)] : 0x01010101 * CANARY;
-    if (out[i] == right) continue;
-    if (inside)
-      printf("row %zu is %d instead of %d\n", i - GUARD, out[i], right);
-    else
-      printf("it writes outside the result\n");
-    return;
-  }
-  printf("exact\n");
-}
-
-static void gate(const kernel *k, int32_t sum, long period, const char *path) {
-  size_t bytes;
-  uint8_t *data = contents(path, &bytes);
-  fflush(stdout);
-  const pid_t child = fork();
-  if (child == 0) {
-    alarm(HANG_SECONDS);
-    compare(k, sum, period, data);
-    fflush(stdout);
-    _exit(0);
-  }
-  int status = 0;
-  if (child < 0 || waitpid(child, &status, 0) < 0) exit(3);
-  if (WIFSIGNALED(status))
-    printf("%s\n", WTERMSIG(status) == SIGALRM ? "it does not end" : strsignal(WTERMSIG(status)));
-  else if (WEXITSTATUS(status))
-    printf("it ends the program with %d\n", WEXITSTATUS(status));
-  free(data);
+static void add_part(kernel *k, const char *member, const char *name, const char *path) {
+  char symbol[512];
+  snprintf(symbol, sizeof symbol, "bn_%s", name);
+  void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL), *function = object ? dlsym(object, symbol) : NULL;
+  *(void **)member_of(&k->matrix, functions, sizeof functions / sizeof *functions, member) = function;
+  printf("%s\n", function ? "" : dlerror());
 }
 
 /* ---- time */
 
-/* Row tiles of a thread: whole groups of 16 rows, as in arena.c. */
-static void tiles_of(const kernel *k, int thread, int threads, long *t0, long *t1) {
-  const long group = k->rows < GROUP_ROWS ? GROUP_ROWS / k->rows : 1;
-  bn_span((k->tiles + group - 1) / group, thread, threads, t0, t1);
-  *t0 *= group;
-  *t1 = *t1 * group < k->tiles ? *t1 * group : k->tiles;
-}
-
-static long copies_of(const kernel *k) {
-  return (long)(arena_bytes / ((size_t)k->tiles * (size_t)k->tile));
-}
-
-static void call(const kernel *k, const uint8_t *stream, const int8_t *in, long t0, long t1) {
-  static const int32_t sum;
-  /* Where tile 0 would lie: as an integer, since it may lie before the arena. */
-  k->call((const uint8_t *)((uintptr_t)stream - (uintptr_t)(t0 * k->tile)), in, &sum, y, t0, t1);
-}
-
 static void multiply(void *argument, int thread, int threads) {
-  const kernel *k = argument;
-  const long copies = copies_of(k);
-  long t0, t1;
-  tiles_of(k, thread, threads, &t0, &t1);
-  const uint8_t *stream = arenas[k->packing] + copies * t0 * k->tile;
-  if (t0 == t1) return;
-  for (long c = 0; c < copies; c++, stream += (t1 - t0) * k->tile) call(k, stream, x, t0, t1);
+  const long passes = *(const long *)argument;
+  (void)threads;
+  for (long layer = 0; layer < passes; layer++) bn_products(&state, thread, (int)layer, 0, 1, &input);
 }
 
 /* 64 bytes as the compiler's own vector type: the target's widest registers, one or several. */
@@ -206,6 +246,31 @@ static double seconds_of(bn_pool *pool, bn_job *job, void *argument) {
   return now() - start;
 }
 
+/* One pass over the matrix. The more tokens, the fewer passes take as long; they begin where the last ones ended. */
+static double seconds_of_kernel(const kernel *k) {
+  enum { FEW = 4 };
+  static long next;
+  use(k);
+  const long copies = (long)(arena_bytes / ((size_t)k->matrix.tiles * (size_t)k->matrix.tile_bytes));
+  long passes = MAX(1, copies * FEW / MAX(FEW, k->tokens));
+  weights.arena = arenas[k->packing];
+  weights.copies = copies;
+  weights.first = next % copies;
+  next += passes;
+  return seconds_of(state.pool, multiply, &passes) / (double)passes;
+}
+
+static double seconds_of_item(const char *item) {
+  int part = 8;
+  switch (item[0]) {
+  case 'k': return seconds_of_kernel(&kernels[atoi(item + 1)]);
+  case 'r': return seconds_of(state.pool, read_plain, arenas[atoi(item + 1)]);
+  case 'd': return seconds_of(state.pool, bn_peak_dots, &part);
+  case 'a': return seconds_of(state.pool, bn_peak_additions, &part);
+  default: exit(2);
+  }
+}
+
 /* The pool of so many threads, awake. The first time, the plain read gets the fastest of a few prefetch distances. */
 static bn_pool *awake(int threads) {
   static const size_t distances[] = {0, 2048, 4096, 8192, 16384};
@@ -227,35 +292,37 @@ static bn_pool *awake(int threads) {
   return pools[threads];
 }
 
-static int number(void) {
-  const char *text = strtok(NULL, " \n");
-  return text ? atoi(text) : 0;
-}
-
 static void time_items(int threads, int rounds) {
-  static int items[MOST], turn;
-  int n = 0;
-  for (const char *text; n < MOST && (text = strtok(NULL, " \n"));) items[n++] = atoi(text);
+  static const char *items[MOST];
   static double seconds[MOST];
-  bn_pool *pool = awake(threads);
+  static int turn;
+  int n = 0;
+  while (n < MOST && (items[n] = strtok(NULL, " \n"))) n++;
+  make_buffers(threads);
+  state.pool = awake(threads);
   for (int round = 0; round < rounds; round++, turn++) {
     for (int i = 0; i < n; i++) {
-      const int at = (i + turn) % n, item = items[at];
-      seconds[at] = item < 0 ? seconds_of(pool, read_plain, arenas[-1 - item])
-                             : seconds_of(pool, multiply, &kernels[item]) / (double)copies_of(&kernels[item]);
+      const int at = (i + turn) % n;
+      seconds[at] = seconds_of_item(items[at]);
     }
     for (int i = 0; i < n; i++) printf("%.9f%c", seconds[i], i + 1 < n ? ' ' : '\n');
   }
 }
 
+/* Of a kernel that is one function. */
 static void time_cached(const kernel *k, long bytes) {
-  const long tiles = bytes / k->tile < 1 ? 1 : bytes / k->tile < k->tiles ? bytes / k->tile : k->tiles;
+  const bn_matrix *m = &k->matrix;
+  const long tiles = MAX(1, MIN(bytes / m->tile_bytes, m->tiles));
+  bn_gemv *call = m->gemv ? m->gemv : m->gemm[0].kernel;
   double best = 1e9;
+  make_buffers(1);
+  const int8_t *in = m->tabulate ? state.look_ups : input.q;
   for (int trial = 0; trial < 5; trial++) {
     long done = 0;
     const double start = now();
     double end = start;
-    for (; end - start < 1e-3; end = now(), done += tiles) call(k, arenas[k->packing], x, 0, tiles);
+    for (; end - start < 1e-3; end = now(), done += tiles)
+      call(arenas[k->packing], in, input.sum, state.y[0], 0, tiles);
     if (trial && (end - start) / (double)done < best) best = (end - start) / (double)done;
   }
   printf("%.12f\n", best);
@@ -267,6 +334,8 @@ int main(int argc, char **argv) {
   if (!arena_bytes) return 2;
   /* Ctrl-C reaches all processes of a terminal: what is known is not lost, and the one that asks ends this one. */
   signal(SIGINT, SIG_IGN);
+  bn_peaks_prepare();
+  state.arena = (bn_arena *)(void *)&weights;
   while (fgets(request, sizeof request, stdin)) {
     const char *what = strtok(request, " \n");
     if (!what) continue;
@@ -274,13 +343,14 @@ int main(int argc, char **argv) {
       const int bytes = number();
       add_packing((size_t)bytes, strtok(NULL, "\n"));
     } else if (!strcmp(what, "kernel")) {
-      kernel k = {.packing = number()};
-      k.tiles = number(), k.tile = number(), k.rows = number(), k.x = number();
-      const char *name = strtok(NULL, " ");
-      add_kernel(k, name, strtok(NULL, "\n"));
+      add_kernel();
+    } else if (!strcmp(what, "part")) {
+      kernel *k = &kernels[number()];
+      const char *member = strtok(NULL, " "), *name = strtok(NULL, " ");
+      add_part(k, member, name, strtok(NULL, "\n"));
     } else if (!strcmp(what, "gate")) {
-      const int k = number(), sum = number(), period = number();
-      gate(&kernels[k], sum, period, strtok(NULL, "\n"));
+      const int k = number(), period = number(), tokens = number();
+      gate(&kernels[k], period, tokens, strtok(NULL, "\n"));
     } else if (!strcmp(what, "time")) {
       const int threads = number(), rounds = number();
       time_items(threads, rounds);

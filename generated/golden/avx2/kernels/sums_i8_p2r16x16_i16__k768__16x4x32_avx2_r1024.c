@@ -4,7 +4,7 @@
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
  *   x: activations of the block's first k, int8, tokens 832 bytes apart
  *   quads: offsets of four fields, u16 [2][1024 rows][4], at most 2560
- *   others: offsets of each other field, u16 [1024 rows][2]
+ *   others: offsets of each other field, for each pair of lines u16 [1024 rows][2]
  *   sums: int16 [tokens / 16][1024 rows][16 tokens]
  *   scratch: activations int16 [32 k][16], tables int16 [2][4 groups][81][16]
  *   tokens: tokens, a multiple of 16, 0 <= tokens <= 512

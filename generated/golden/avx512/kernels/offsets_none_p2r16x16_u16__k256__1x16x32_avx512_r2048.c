@@ -4,7 +4,7 @@
  * offsets[row][group of 4 k] = bytes of an entry * sum_i 3^i (W[row][k_i] + 1)
  *   w: first line of the block in the first tile, packing p2r16x16; tiles are 1024 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], from the first tile's row on
- *   others: offsets of each other field, u16 [2048 rows][2], from the first tile's row on
+ *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2], from the first tile's row on
  *   tiles: row tiles, 0 <= tiles <= 128
  *
  * Innermost loop: 128 bytes loaded, 8 fields; 3 live vector values of 32 registers.

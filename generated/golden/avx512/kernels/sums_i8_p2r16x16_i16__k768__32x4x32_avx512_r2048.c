@@ -4,7 +4,7 @@
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
  *   x: activations of the block's first k, int8, tokens 832 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], at most 5120
- *   others: offsets of each other field, u16 [2048 rows][2]
+ *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 32][2048 rows][32 tokens]
  *   scratch: activations int16 [32 k][32], tables int16 [2][4 groups][81][32]
  *   tokens: tokens, a multiple of 32, 0 <= tokens <= 512

@@ -3,8 +3,8 @@
  *
  * offsets[row][group of 4 k] = bytes of an entry * sum_i 3^i (W[row][k_i] + 1)
  *   w: first line of the block in the first tile, packing t5r8x20; tiles are 1248 bytes apart
- *   quads: offsets of four fields, u16 [2][2048 rows][4], from the first tile's row on
- *   others: offsets of each other field, u16 [2048 rows][2], from the first tile's row on
+ *   quads: offsets of four fields, u16 [1][2048 rows][4], from the first tile's row on
+ *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2], from the first tile's row on
  *   tiles: row tiles, 0 <= tiles <= 256
  *
  * Partial sums: at most 1 dot step x 4 products x 2 x 127 = 1016 <= 2147483647.
@@ -69,15 +69,15 @@ void bn_offsets_none_t5r8x20_u16__k768__1x8x20_neon_r2048(const uint8_t *restric
     const int32x4_t start_f0_v0_l0 = vdupq_n_s32(nil_f0_v0_l0);
     const int32x4_t e_f0_v0_l0 = vaddq_s32(start_f0_v0_l0, dots_f0_v0_l0);
     const int32x4_t offset_f0_v0_l0 = vmulq_n_s32(e_f0_v0_l0, 16);
-    const int16x8_t pair_f0_v0 = vreinterpretq_s16_s32(offset_f0_v0_l0);
-    vst1q_u8(others + 32 * tile, vreinterpretq_u8_s16(pair_f0_v0));
+    const int16x8_t pair_f0_v0_l0 = vreinterpretq_s16_s32(offset_f0_v0_l0);
+    vst1q_u8(others + 32 * tile, vreinterpretq_u8_s16(pair_f0_v0_l0));
     const int32x4_t no_f0_v1_l0 = vdupq_n_s32(0);
     const int32x4_t dots_f0_v1_l0 = vdotq_s32(no_f0_v1_l0, last_l0_v1, powers);
     const int32_t nil_f0_v1_l0 = 0;
     const int32x4_t start_f0_v1_l0 = vdupq_n_s32(nil_f0_v1_l0);
     const int32x4_t e_f0_v1_l0 = vaddq_s32(start_f0_v1_l0, dots_f0_v1_l0);
     const int32x4_t offset_f0_v1_l0 = vmulq_n_s32(e_f0_v1_l0, 16);
-    const int16x8_t pair_f0_v1 = vreinterpretq_s16_s32(offset_f0_v1_l0);
-    vst1q_u8(others + 32 * tile + 16, vreinterpretq_u8_s16(pair_f0_v1));
+    const int16x8_t pair_f0_v1_l0 = vreinterpretq_s16_s32(offset_f0_v1_l0);
+    vst1q_u8(others + 32 * tile + 16, vreinterpretq_u8_s16(pair_f0_v1_l0));
   }
 }

@@ -4,7 +4,7 @@
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
  *   x: activations of the block's first k, int8, tokens 320 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], at most 1280
- *   others: offsets of each other field, u16 [2048 rows][2]
+ *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 8][2048 rows][8 tokens]
  *   scratch: activations int16 [40 k][8], tables int16 [2][5 groups][81][8]
  *   tokens: tokens, a multiple of 8, 0 <= tokens <= 512
