@@ -73,6 +73,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   contextSize(source.shape, options.kv ?? kvTypes[DEFAULT_KV], options.context);
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
+    threads: options.threads ?? defaultThreads(),
     ...(options.signal ? { signal: options.signal } : {}),
     ...(options.onNote ? { onNote: options.onNote } : {}),
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
@@ -103,10 +104,12 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
 }
 
 /** What a model is and how it would run on a target, without building or loading anything. */
-export async function describeModel(modelPath: string, target = 'native', cc?: string) {
+export async function describeModel(modelPath: string, options: Pick<LoadOptions, 'target' | 'cc' | 'threads'> = {}) {
   const source = openModel(modelPath);
-  const cpu = profileOf(target);
-  const manifest = manifestOf(planOf(source.shape, cpu, { advice: await adviceHere(cpu, cc) }));
+  const cpu = profileOf(options.target ?? 'native');
+  const { cc, threads = defaultThreads() } = options;
+  const advice = await adviceHere(source.shape, cpu, { ...(cc ? { cc } : {}), threads });
+  const manifest = manifestOf(planOf(source.shape, cpu, { advice }));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
       .filter((t) => t.kind !== 'int8' && (t.kind === 'ternary') === ternary)
@@ -134,6 +137,6 @@ export async function describeModel(modelPath: string, target = 'native', cc?: s
 /** Compiles the demo model for this machine: the install step. @returns one line for the terminal */
 export async function prepareDemo(): Promise<string> {
   const cpu = profileOf('native');
-  const build = await ensureBuilt(openModel(demoModel).shape, cpu);
+  const build = await ensureBuilt(openModel(demoModel).shape, cpu, { threads: defaultThreads() });
   return `kernels for ${cpu.isa} compiled by ${build.compiler.label}`;
 }

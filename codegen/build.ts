@@ -20,6 +20,8 @@ export interface BuildOptions {
   readonly cc?: string;
   /** Folder of builds; default: the user's cache. */
   readonly root?: string;
+  /** Threads that will use the library: what was measured on as many counts first. */
+  readonly threads?: number | undefined;
   /** Packing of all ternary matrices, or of each by name; default: the plan's choice. */
   readonly packing?: PlanOptions['packing'];
   /** Called as files are compiled. */
@@ -35,9 +37,13 @@ export interface BuildOptions {
 export const buildRoot = (): string => path.join(cacheRoot(), 'builds');
 
 /** What bitnet-tune measured for this CPU and the compiler that would be used; nothing where there is no compiler. */
-export async function adviceHere(cpu: CpuProfile, cc?: string): Promise<Advice | undefined> {
-  const compiler = await findCompiler(isaOf(cpu.isa).family, cc).catch(() => undefined);
-  return compiler && adviceFor(cpu, compiler);
+export async function adviceHere(
+  shape: ModelShape,
+  cpu: CpuProfile,
+  options: Pick<BuildOptions, 'cc' | 'threads'> = {},
+): Promise<Advice | undefined> {
+  const compiler = await findCompiler(isaOf(cpu.isa).family, options.cc).catch(() => undefined);
+  return compiler && adviceFor(cpu, compiler, { shape, threads: options.threads });
 }
 
 /**
@@ -51,7 +57,7 @@ export async function ensureBuilt(
 ): Promise<Build & { manifest: Manifest }> {
   const isa = isaOf(cpu.isa);
   const compiler = await findCompiler(isa.family, options.cc);
-  const advice = adviceFor(cpu, compiler);
+  const advice = adviceFor(cpu, compiler, { shape, threads: options.threads });
   const ignored = advice.ignored(problems(shape));
   if (ignored) options.onNote?.(ignored);
   const plan = planOf(shape, cpu, { advice, packing: options.packing });

@@ -7,6 +7,7 @@ import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
 import { createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
+import { defaultThreads } from '../schemas/host.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { adviceHere, buildRoot } from './build.ts';
 import { CLANG_ADVICE, compile, findCompiler, isSlower, writeFiles } from './compile.ts';
@@ -85,7 +86,10 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const shape = shapeOf(model, openModel);
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
   // What was measured here counts for this machine only; a named target gives the same files everywhere.
-  const advice = o.cpu || o.target !== 'native' ? undefined : await adviceHere(cpu, o.cc);
+  const advice =
+    o.cpu || o.target !== 'native'
+      ? undefined
+      : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
   const plan = planOf(shape, cpu, { advice, packing: o.packing, kernel: o.kernel });

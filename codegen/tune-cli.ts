@@ -13,12 +13,22 @@ import { inputs, problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { planOf } from './plan.ts';
 import { shapeOf } from './shape.ts';
-import { type Contest, contestsOf } from './tune/contests.ts';
-import { explain, line, titleOf } from './tune/explain.ts';
+import { type Contest, contestsOf, isAbout } from './tune/contests.ts';
+import { explain, explainTokens, line, tokenLine } from './tune/explain.ts';
 import { reportOf } from './tune/report.ts';
 import { type Progress, sweep } from './tune/sweep.ts';
-import type { Phase, TuningEntry } from './wisdom.ts';
-import { addWisdom, adviceFor, counting, merge, phases, readWisdom, wisdomFile, writeWisdom } from './wisdom.ts';
+import type { Phase, TokenEntry, TuningEntry, Wisdom } from './wisdom.ts';
+import {
+  addWisdom,
+  adviceFor,
+  counting,
+  matricesOf,
+  merge,
+  phases,
+  readWisdom,
+  wisdomFile,
+  writeWisdom,
+} from './wisdom.ts';
 
 const MODEL = 'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)';
 
@@ -71,10 +81,10 @@ interface Options {
 }
 
 /** The line while a sweep runs. */
-function describe({ what, contest, ofRoof, secondsLeft }: Progress): string {
+function describe({ what, title, ofRoof, secondsLeft }: Progress): string {
   const best = ofRoof ? `, best at ${Math.round(100 * ofRoof)} % of the roof` : '';
   const left = secondsLeft > 0 ? `${Math.round(secondsLeft)} s left` : 'finishing';
-  return `${titleOf(contest)}${best}, ${left}; ${what === 'timing' ? 'out of the race' : what}`;
+  return `${title}${best}, ${left}; ${what === 'timing' ? 'out of the race' : what}`;
 }
 
 program.action(async (model: string | undefined, o: Options) => {
@@ -92,21 +102,23 @@ program.action(async (model: string | undefined, o: Options) => {
   const threads = o.threads ?? [defaultThreads()];
   const progress = createProgress();
   const counts = counting(before.entries, cpu, compiler);
-  const known = ({ phase, tokens, n, k }: Contest, count: number) =>
-    counts.find(
-      ({ key }) => key.phase === phase && key.tokens === tokens && key.n === n && key.k === k && key.threads === count,
-    );
+  const known = (contest: Contest, count: number) =>
+    counts.find(({ key }) => isAbout(key, contest) && key.threads === count);
   const entries: TuningEntry[] = [];
-  const tell = (entry: TuningEntry) => {
-    entries.push(entry);
+  const tokens: TokenEntry[] = [];
+  const tell = (found: Partial<Wisdom>) => {
+    entries.push(...(found.entries ?? []));
+    tokens.push(...(found.tokens ?? []));
     progress.end();
-    if (!o.json && !interrupted.aborted) process.stdout.write(line(entry));
+    if (o.json || interrupted.aborted) return;
+    for (const entry of found.entries ?? []) process.stdout.write(line(entry));
+    for (const entry of found.tokens ?? []) process.stdout.write(tokenLine(entry));
   };
   if (o.resume)
     for (const contest of contestsOf(planOf(shape, cpu), o.phase))
       for (const count of threads) {
         const entry = known(contest, count);
-        if (entry?.finished) tell(entry);
+        if (entry?.finished) tell({ entries: [entry] });
       }
   const asked = {
     shape,
@@ -121,17 +133,17 @@ program.action(async (model: string | undefined, o: Options) => {
     signal: interrupted,
   };
   try {
-    for await (const entry of sweep(asked)) {
-      addWisdom({ entries: [entry] });
-      tell(entry);
+    for await (const found of sweep(asked)) {
+      addWisdom(found);
+      tell(found);
     }
   } finally {
     progress.end();
   }
   const replaced = o.report !== undefined && existsSync(o.report);
-  if (o.report !== undefined) writeFileSync(o.report, reportOf(shape.name, entries));
+  if (o.report !== undefined) writeFileSync(o.report, reportOf(shape.name, entries, tokens));
   if (o.json) {
-    const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, entries };
+    const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, entries, tokens };
     process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
     return;
   }
@@ -151,14 +163,17 @@ program
     const cpu = profileOf(o.target);
     const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
     const sizes = problems(shape);
-    const entries = counting(readWisdom().entries, cpu, compiler).filter(({ key }) =>
+    const known = readWisdom();
+    const entries = counting(known.entries, cpu, compiler).filter(({ key }) =>
       (key.phase === 'prefill' ? inputs(shape) : sizes).some(({ n, k }) => n === key.n && k === key.k),
     );
+    const tokens = counting(known.tokens, cpu, compiler).filter(({ key }) => key.matrices === matricesOf(shape));
     const ignored = adviceFor(cpu, compiler).ignored(sizes);
     if (!entries.length)
       throw new PlanError(ignored ?? `nothing was measured for ${shape.name} on this machine; run bitnet-tune`);
     if (ignored) process.stderr.write(`bitnet-tune: ${ignored}\n`);
-    process.stdout.write(o.json ? `${JSON.stringify({ entries }, null, 2)}\n` : entries.map(explain).join('\n'));
+    const texts = [...entries.map(explain), ...tokens.map(explainTokens)];
+    process.stdout.write(o.json ? `${JSON.stringify({ entries, tokens }, null, 2)}\n` : texts.join('\n'));
   });
 
 program
@@ -173,7 +188,7 @@ program
         throw new UsageError(`there is no wisdom file '${file}'; give files that bitnet-tune wrote`);
     const merged = merge(readWisdom(a), readWisdom(b));
     writeWisdom(merged, output);
-    process.stdout.write(`${merged.entries.length} entries in ${output}\n`);
+    process.stdout.write(`${merged.entries.length + merged.tokens.length} entries in ${output}\n`);
   });
 
 await run(program);

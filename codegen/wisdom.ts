@@ -161,11 +161,25 @@ function joined<T extends Keyed>(a: readonly T[], b: readonly T[], prefers: (old
   return [...kept, ...b.filter((entry) => !kept.some((old) => same(old.key, entry.key)))];
 }
 
-/** Both, the later of two entries with the same key; an unfinished one gives way to a finished one. */
+/** Was a final choice made between the kernels that an entry speaks of? */
+function isBetween({ key }: TokenEntry, entry: TuningEntry): boolean {
+  const { matrices: _, ...own } = key;
+  const { n: __, k: ___, ...other } = entry.key;
+  return same(own, other);
+}
+
+/**
+ * Both, the later of two entries with the same key; an unfinished one gives way to a finished one. A final choice goes when its
+ * kernels are measured anew.
+ */
 export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
   version: 3,
   entries: joined(a.entries, b.entries, (old, other) => old.finished && !other.finished),
-  tokens: joined(a.tokens, b.tokens, () => false),
+  tokens: joined(
+    a.tokens.filter((choice) => !b.entries.some((entry) => isBetween(choice, entry))),
+    b.tokens,
+    () => false,
+  ),
 });
 
 /** Writes a document at once or not at all. */

@@ -330,7 +330,7 @@ program.action(async (model: string | undefined, positional: string | undefined,
     return;
   }
   if (o.info) {
-    const info = await describeModel(model ?? demoModel, o.target, o.cc);
+    const info = await describeModel(model ?? demoModel, o);
     if (o.json) printJson(info);
     else print(formatInfo(info));
     return;

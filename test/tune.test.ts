@@ -21,8 +21,11 @@ import { newStanding, race, winnerOf } from '../codegen/tune/halving.ts';
 import { reportOf } from '../codegen/tune/report.ts';
 import { isFaster, spread } from '../codegen/tune/statistics.ts';
 import { sweep } from '../codegen/tune/sweep.ts';
-import type { Phase, TuningEntry } from '../codegen/wisdom.ts';
+import { finals } from '../codegen/tune/tokens.ts';
+import type { Phase, TokenEntry, TuningEntry, Wisdom } from '../codegen/wisdom.ts';
+import { adviceFor, here, matricesOf, merge, nothing } from '../codegen/wisdom.ts';
 import { skip } from './fixtures.ts';
+import { entryOf, othersWin } from './wisdom.ts';
 import { smallShape } from './write-model.ts';
 
 /** One problem, and a kernel that is none. */
@@ -107,24 +110,15 @@ describe('the tuner', () => {
 
   describe('the report', () => {
     const cpu = nativeProfile();
-    const candidates = fieldOf(cpu, decoding, noKernel).candidates.map(({ name }, i) => {
-      const seconds = 1e-6 * (1 + i / 100);
-      return { kernel: name, seconds, low: seconds, high: seconds, rounds: 9, roof: 0.9, cached_seconds: seconds / 2 };
-    });
-    const kernel = candidates[0]!.kernel;
-    const key = {
-      features: cpu.features,
-      caches: cpu.cache,
-      phase: 'decode',
-      threads: 2,
-      tokens: 1,
-      n: 96,
-      k: 160,
-    } as const;
+    const names = fieldOf(cpu, decoding, noKernel).candidates.map(({ name }) => name);
+    const kernel = names[0]!;
+    const compiler = { command: ['cc'], version: 'cc', label: 'cc' };
+    const made = entryOf(decoding, 2, [...names, kernel], cpu, compiler);
     const entry: TuningEntry = {
-      key: { ...key, cpu: 'a <fast> & "new" CPU', compiler: 'cc', generator: '0' },
-      ...{ kernel, why: 'it is a </script> test', finished: true, read_rate: 3e10, default_kernel: kernel, candidates },
-      ...{ inexact: [], untried: 0, refused: 0, hopeless: 0 },
+      ...made,
+      key: { ...made.key, cpu: 'a <fast> & "new" CPU' },
+      why: 'it is a </script> test',
+      candidates: made.candidates.slice(0, -1).map((c) => ({ ...c, cached_seconds: c.seconds / 2 })),
     };
     const page = reportOf('tiny', [entry]);
 
@@ -133,7 +127,7 @@ describe('the tuner', () => {
       assert.deepEqual([...new Set(addresses)], ['http://www.w3.org/2000/svg']);
       assert.doesNotMatch(page, /\b(?:src|href)=|@import|url\(/);
       const data = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page)![1]!;
-      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry] });
+      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry], tokens: [] });
       assert.doesNotMatch(page, /NaN|undefined|Infinity|<fast>/);
     });
 
@@ -162,12 +156,104 @@ describe('the tuner', () => {
         const shot = await execa(browser, [...flags, `--screenshot=${picture}`, `file://${file}`]);
         assert.ok(statSync(picture).size > 10_000, shot.stderr);
         const { stdout } = await execa(browser, [...flags, '--dump-dom', `file://${file}`]);
-        const kinds = new Set(candidates.map((c) => `${parse(c.kernel).op} ${parse(c.kernel).weight}`));
+        const kinds = new Set(entry.candidates.map((c) => `${parse(c.kernel).op} ${parse(c.kernel).weight}`));
         const title = /<title>(.*?)<\/title>/.exec(stdout)![1]!;
         assert.equal(title, Array.from({ length: 2 + kinds.size }, () => 'drawn').join(' '));
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }
+    });
+  });
+
+  describe('the final choice', () => {
+    const shape = smallShape({ layers: 2, hidden: 640, heads: 10, kvHeads: 10, intermediate: 640, context: 256 });
+
+    it('measures whole tokens and prompts with the plan and with the winners', async () => {
+      const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-finals-'));
+      const cpu = nativeProfile();
+      const compiler = await findCompiler(isaOf(cpu.isa).family);
+      const entries = othersWin(shape, cpu, compiler, ['decode', 'prefill']);
+      const steps: string[] = [];
+      const found: TokenEntry[] = [];
+      try {
+        for await (const entry of finals({
+          ...{ shape, cpu, compiler, threads: 1, entries, cold: 1 << 20, folder },
+          until: () => performance.now() + 5000,
+          onProgress: (what, phase) => steps.push(`${phase}: ${what}`),
+          signal: new AbortController().signal,
+        }))
+          found.push(entry);
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+      assert.deepEqual(
+        found.map(({ key }) => [key.phase, key.tokens, key.threads, key.matrices]),
+        [
+          ['decode', 1, 1, matricesOf(shape)],
+          ['prefill', 128, 1, matricesOf(shape)],
+        ],
+      );
+      for (const { key, chosen, sets } of found) {
+        assert.deepEqual(sets.map(({ name }) => name).slice(0, 2), ['plan', 'winners']);
+        assert.ok(sets.some(({ name }) => name === chosen));
+        for (const { seconds, low, high, rounds } of sets)
+          assert.ok(low > 0 && low <= seconds && seconds <= high && rounds >= 7);
+        const [plan, winners] = sets.map(({ kernels }) => kernels) as [Record<string, string>, Record<string, string>];
+        for (const { key: of, kernel, default_kernel } of entries.filter((entry) => entry.key.phase === key.phase)) {
+          assert.equal(winners[`${of.n}x${of.k}`], kernel);
+          assert.equal(plan[`${of.n}x${of.k}`], default_kernel);
+        }
+      }
+      assert.deepEqual(
+        [...new Set(steps)],
+        ['decode', 'prefill'].flatMap((p) => [`${p}: building`, `${p}: whole tokens`]),
+      );
+    });
+
+    it('where the winners are what the plan takes, nothing is built', async () => {
+      const cpu = nativeProfile();
+      const compiler = { command: ['none'], version: 'none', label: 'none' };
+      const entries = othersWin(shape, cpu, compiler, ['decode'], () => false);
+      const all = { shape, cpu, compiler, threads: 1, entries, cold: 1, folder: '/nowhere' };
+      const asked = { ...all, until: () => performance.now() + 1e6, onProgress: () => {} };
+      for await (const entry of finals({ ...asked, signal: new AbortController().signal })) assert.fail(entry.why);
+    });
+  });
+
+  describe('advice', () => {
+    const cpu = nativeProfile();
+    const compiler = { command: ['cc'], version: 'cc 1', label: 'cc' };
+    const shape = smallShape({ layers: 1, hidden: 640, heads: 10, kvHeads: 10, intermediate: 640, context: 64 });
+    const contest: Contest = { ...decoding, n: 640, k: 640 };
+    const entries = [1, 4, 2].map((threads) => entryOf(contest, threads, [`of_${threads}`, 'plan'], cpu, compiler));
+    const choice = (threads: number, matrices = matricesOf(shape)): TokenEntry => ({
+      key: { ...here(cpu, compiler, 'decode', threads), matrices, tokens: 1 },
+      chosen: 'plan',
+      why: '',
+      sets: [{ name: 'plan', kernels: { '640x640': 'plan' }, seconds: 1, low: 1, high: 1, rounds: 9 }],
+    });
+    const kernel = (threads: number | undefined, wisdom: Wisdom, by = compiler) =>
+      adviceFor(cpu, by, { shape, threads, wisdom: [wisdom] }).kernel('decode', 1, 640, 640);
+
+    it('is of as many threads, or of the most that were measured', () => {
+      const wisdom = { ...nothing, entries };
+      assert.deepEqual(
+        [1, 2, 4, 8, undefined].map((threads) => kernel(threads, wisdom)),
+        ['of_1', 'of_2', 'of_4', 'of_4', 'of_4'],
+      );
+      assert.equal(kernel(1, wisdom, { ...compiler, version: 'cc 2' }), undefined);
+      assert.equal(adviceFor(cpu, compiler, { shape, wisdom: [wisdom] }).kernel('batch', 2, 640, 640), undefined);
+    });
+
+    it('follows whole tokens of the same layer and threads, until a kernel is measured anew', () => {
+      const wisdom = { ...nothing, entries, tokens: [choice(2), choice(1, '1x1')] };
+      assert.deepEqual(
+        [1, 2, 4].map((threads) => kernel(threads, wisdom)),
+        ['of_1', 'plan', 'of_4'],
+      );
+      const later = merge(wisdom, { ...nothing, entries: entries.slice(2) });
+      assert.equal(kernel(2, later), 'of_2');
+      assert.deepEqual(merge(nothing, wisdom), wisdom);
     });
   });
 
@@ -188,7 +274,7 @@ describe('the tuner', () => {
     ): Promise<string[]> {
       const planted: string[] = [];
       const entries: TuningEntry[] = [];
-      for await (const entry of sweep({
+      for await (const { entries: found = [] } of sweep({
         shape,
         cpu: hostProfile(isa),
         compiler: await findCompiler(isa.family),
@@ -204,7 +290,7 @@ describe('the tuner', () => {
         onProgress: () => {},
         signal: new AbortController().signal,
       }))
-        entries.push(entry);
+        entries.push(...found);
       const [{ inexact, candidates, kernel }] = entries as [TuningEntry];
       assert.ok(planted.length > 0, 'nothing was planted');
       assert.ok(inexact.length > 0, 'no bug was found');

@@ -8,7 +8,7 @@ import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import type { MatrixPlan, Plan } from '../plan.ts';
-import type { Phase } from '../wisdom.ts';
+import type { Phase, TuningKey } from '../wisdom.ts';
 
 /** y[tokens][n] = W[n][k] . x[tokens][k] */
 export interface Contest {
@@ -19,6 +19,10 @@ export interface Contest {
   /** A matrix of this size, or one of those that are W together. */
   readonly slot: MatrixSlot;
 }
+
+/** Does a key speak of this contest? */
+export const isAbout = (key: TuningKey, { phase, tokens, n, k }: Contest): boolean =>
+  key.phase === phase && key.tokens === tokens && key.n === n && key.k === k;
 
 /** Have so many threads rows enough of a matrix, each, for products by tables? */
 export const sharesTables = (p: Packing, n: number, threads: number): boolean =>

@@ -1,5 +1,5 @@
 /** What was measured, in words: a line for each problem while a sweep goes on, and the whole story for `bitnet-tune show`. */
-import type { TuningEntry, TuningSample } from '../wisdom.ts';
+import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
 
 const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 const us = (seconds: number) => (seconds * 1e6).toFixed(1);
@@ -62,6 +62,29 @@ export function explain(entry: TuningEntry): string {
     ...rows,
     ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
     ...left.flatMap(([count, reason]) => (count ? [`  not measured: ${count} ${reason}`] : [])),
+    '',
+  ].join('\n');
+}
+
+const aToken = ({ phase, tokens }: TokenEntry['key']) =>
+  phase === 'decode' ? 'a token' : phase === 'batch' ? `${tokens} tokens at once` : `a prompt of ${tokens} tokens`;
+const ms = (seconds: number) => (seconds * 1e3).toFixed(3);
+
+/** A final choice, in two lines. */
+export function tokenLine({ key, chosen, sets }: TokenEntry): string {
+  const all = sets.map(({ name, seconds }) => `'${name}' ${ms(seconds)} ms`);
+  return `${aToken(key)}, ${threads(key.threads)}: '${chosen}'\n  ${all.join(', ')}\n`;
+}
+
+/** A final choice: why, and all sets of kernels with times and spread. */
+export function explainTokens({ key, chosen, why, sets }: TokenEntry): string {
+  return [
+    `${key.phase}, ${aToken(key)}, ${threads(key.threads)}: '${chosen}'`,
+    `  why: ${why}`,
+    ...sets.flatMap(({ name, kernels, seconds, low, high, rounds }) => [
+      `  '${name}': ${ms(seconds)} ms (${ms(low)}-${ms(high)}, ${rounds} rounds), with`,
+      ...Object.entries(kernels).map(([size, kernel]) => `    ${size.padEnd(12)} ${kernel}`),
+    ]),
     '',
   ].join('\n');
 }

@@ -15,8 +15,9 @@ const ROOF_ROUNDS = 6;
 const ROOF = 0.98;
 /** Seconds of one request to the measuring process: its threads are woken once in each. */
 const REQUEST_SECONDS = 0.15;
-/** Kernels within this of the fastest are as good. */
+/** Kernels within this of the fastest are as good, and those beyond the second are not, whatever the test says. */
 const EQUAL = 1.01;
+const WORSE = 1.03;
 
 /** A race of candidates 0, 1, ... The first is the one to beat: it is never eliminated. */
 export interface Race {
@@ -98,7 +99,9 @@ export function winnerOf({ samples, finalists }: Standing): { winner: number; fa
   const timed = finalists.filter((i) => samples[i]!.length > 0);
   const fastest = [...timed].sort((a, b) => median(samples[a]!) - median(samples[b]!))[0]!;
   const best = samples[fastest]!;
-  const asGood = (i: number) =>
-    i === fastest || median(samples[i]!) <= EQUAL * median(best) || !isFaster(best, samples[i]!);
+  const asGood = (i: number) => {
+    const behind = median(samples[i]!) / median(best);
+    return behind <= EQUAL || (behind <= WORSE && !isFaster(best, samples[i]!));
+  };
   return { winner: Math.min(...timed.filter(asGood)), fastest };
 }

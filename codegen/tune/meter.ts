@@ -1,18 +1,12 @@
 /** The measuring process (templates/tune/measure.c), from the caller's side: packings and kernels go in, verdicts and seconds come out. */
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
-import { createInterface } from 'node:readline';
-import { execa } from 'execa';
-import { LibraryError } from '../../schemas/error.ts';
-import { packageRoot } from '../../schemas/files.ts';
 import type { CpuProfile, ModelShape } from '../../schemas/types.ts';
-import { buildRoot } from '../build.ts';
-import { type Compiler, compile } from '../compile.ts';
+import type { Compiler } from '../compile.ts';
 import { emit } from '../emit.ts';
 import { isaOf } from '../isa/index.ts';
 import { planOf } from '../plan.ts';
 import type { Example } from './examples.ts';
 import { type Peak, peaksFor } from './peaks.ts';
+import { ownTemplate, startProcess } from './process.ts';
 
 /** Templates that the program is made of, beside measure.c. */
 const borrowed = ['internal.h', 'bitnet.h', 'state.h', 'screen.h', 'products.c', 'pool.c', 'profile.c', 'pages.c'];
@@ -71,41 +65,15 @@ export async function startMeter(
   arenaBytes: number,
   signal: AbortSignal,
 ): Promise<Meter> {
-  const isa = isaOf(cpu.isa);
-  const own = (file: string) => readFileSync(path.join(packageRoot, 'templates', 'tune', file), 'utf8');
   const templates = emit(planOf(shape, cpu));
-  const { files: loops, peaks } = peaksFor(isa);
-  // A build links driver.c to a program.
+  const { files: loops, peaks } = peaksFor(isaOf(cpu.isa));
   const files = new Map([
     ['plan.h', `${templates.get('plan.h')!}${REPLACED}`],
     ...loops,
     ...borrowed.map((file): [string, string] => [file, templates.get(file)!]),
-    ...['measure.h', 'gate.c'].map((file): [string, string] => [file, own(file)]),
-    ['driver.c', own('measure.c')],
+    ...['measure.h', 'gate.c'].map((file): [string, string] => [file, ownTemplate(file)]),
   ]);
-  const build = await compile(files, isa, cpu.features, compiler, buildRoot(), { signal });
-  const child = execa(build.driver, [String(arenaBytes)], {
-    reject: false,
-    buffer: { stdout: false },
-    cancelSignal: signal,
-  });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const line = async (): Promise<string> => {
-    const { value, done } = await lines.next();
-    signal.throwIfAborted();
-    if (done)
-      throw new LibraryError(`the measuring program ended early: ${(await child).stderr || 'it says no reason'}`);
-    return value as string;
-  };
-  const ask = (...request: readonly (string | number)[]): Promise<string> => {
-    child.stdin.write(`${request.join(' ')}\n`);
-    return line();
-  };
-  const rows = async (first: Promise<string>, count: number): Promise<number[][]> => {
-    const all = [await first];
-    while (all.length < count) all.push(await line());
-    return all.map((text) => text.split(' ').map(Number));
-  };
+  const { ask, rows, close } = await startProcess('measure.c', files, [String(arenaBytes)], cpu, compiler, signal);
   let packings = 0;
   let kernels = 0;
   return {
@@ -132,14 +100,11 @@ export async function startMeter(
       const words = items.map((item) =>
         'kernel' in item ? `k${item.kernel}` : 'read' in item ? `r${item.read}` : item.peak[0]!,
       );
-      return rows(ask('time', threads, rounds, ...words), rounds);
+      return rows(rounds, 'time', threads, rounds, ...words);
     },
     async cached(kernel, bytes) {
       return Number(await ask('cached', kernel, bytes));
     },
-    async close() {
-      child.stdin.end();
-      await child;
-    },
+    close,
   };
 }

@@ -9,9 +9,6 @@
  * Of sums by tables: sums[i] += entries[j], each entry loaded from the L1 cache: an addition and a load for four weights and T
  * tokens (kernels/tables.ts).
  */
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
-import { packageRoot } from '../../schemas/files.ts';
 import { fileOf } from '../generate.ts';
 import { check } from '../ir/check.ts';
 import { printSignature } from '../ir/print.ts';
@@ -19,6 +16,7 @@ import { type Address, at, type Program, Recorder, times } from '../ir/record.ts
 import type { Isa } from '../isa/isa.ts';
 import { range, stepsBeforeFlush } from '../kernels/kernel.ts';
 import { entryBytes, tableTokens } from '../kernels/tables.ts';
+import { ownTemplate } from './process.ts';
 
 /** Sweeps over different memory, which stays in the L1 cache: 8 x (4 + 8) x 64 bytes = 6 KB at most. */
 const SWEEPS = 8;
@@ -142,7 +140,7 @@ export function peaksFor(isa: Isa): { readonly files: ReadonlyMap<string, string
   const banner = (what: string) => [`${what}, for ${isa.name}.`, '', 'Generated from codegen/tune/peaks.ts.'];
   return {
     files: new Map([
-      ['peaks.c', readFileSync(path.join(packageRoot, 'templates', 'tune', 'peaks.c'), 'utf8')],
+      ['peaks.c', ownTemplate('peaks.c')],
       ['peaks.h', header.join('\n')],
       ['kernels/dots.c', fileOf(programs[0]!, isa, banner('Dot steps on registers'))],
       ['kernels/additions.c', fileOf(programs[1]!, isa, banner('Additions of entries in the L1 cache'))],

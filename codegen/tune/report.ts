@@ -6,7 +6,7 @@
 import { parse } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { bytesOf } from '../packings/packing.ts';
-import type { TuningEntry, TuningSample } from '../wisdom.ts';
+import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
 import { bars, type Cell, escaped, heatMap, roofline } from './charts.ts';
 import { explain, rateOf } from './explain.ts';
 
@@ -89,7 +89,7 @@ ${[...kinds]
 }
 
 /** The page. @param name of the model @param entries at least one */
-export function reportOf(name: string, entries: readonly TuningEntry[]): string {
+export function reportOf(name: string, entries: readonly TuningEntry[], tokens: readonly TokenEntry[] = []): string {
   const { cpu, features, caches, compiler, generator } = entries[0]!.key;
   const facts: Readonly<Record<string, string>> = {
     CPU: cpu,
@@ -118,7 +118,7 @@ ${Object.entries(facts)
 </dl>
 ${entries.map(section).join('\n')}
 <script type="application/json" id="data">
-${JSON.stringify({ model: name, entries }, null, 1).replaceAll('<', '\\u003c')}
+${JSON.stringify({ model: name, entries, tokens }, null, 1).replaceAll('<', '\\u003c')}
 </script>
 </body>
 </html>

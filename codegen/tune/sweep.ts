@@ -2,7 +2,7 @@
  * The sweep: in each phase, for each distinct matrix of a model, candidates are compiled in parallel, checked for exactness, and
  * raced against what memory and arithmetic allow, cold from memory, for each number of threads; all within a budget of time.
  *
- *     contests.ts -> candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> wisdom
+ *     contests.ts -> candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> tokens.ts -> wisdom
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -21,15 +21,17 @@ import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
 import { planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
-import { adviceFor, here, merge, nothing } from '../wisdom.ts';
+import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
-import { type Contest, contestsOf, kernelOf, sharesTables } from './contests.ts';
+import { type Contest, contestsOf, isAbout, kernelOf, sharesTables } from './contests.ts';
 import { type Example, writeExamples, writeLines } from './examples.ts';
+import { titleOf } from './explain.ts';
 import { newStanding, ofRoof, race, type Standing, winnerOf } from './halving.ts';
 import type { Meter } from './meter.ts';
 import { PEAK_PART, startMeter } from './meter.ts';
 import { compileObjects } from './objects.ts';
 import { median, spread } from './statistics.ts';
+import { finals } from './tokens.ts';
 
 /** Compiling and checking may take this part of a contest's time. */
 const PREPARING = 0.5;
@@ -57,8 +59,9 @@ export interface Request {
 
 /** Where a sweep is. */
 export interface Progress {
-  readonly what: 'compiling' | 'checking' | 'timing';
-  readonly contest: Contest;
+  readonly what: 'compiling' | 'checking' | 'timing' | 'building' | 'whole tokens';
+  /** Of the contest, or the phase. */
+  readonly title: string;
   /** Candidates that are through. */
   readonly done: number;
   readonly total: number;
@@ -83,11 +86,18 @@ interface Workshop {
   readonly until: number;
 }
 
-/** Measures the kernels of every distinct matrix. @throws CompileError, LibraryError; AbortError after the last entry */
-export async function* sweep(request: Request): AsyncGenerator<TuningEntry> {
+/** Parts of the time that a final choice gets, where a contest gets one. */
+const FINAL_SHARE = 2;
+
+/**
+ * Measures the kernels of every distinct matrix, then whole tokens. What is found out comes as it is known.
+ * @throws CompileError, LibraryError; AbortError after the last entry
+ */
+export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
   const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const open = contestsOf(planOf(shape, cpu), phases).flatMap((contest) => {
+  const all = contestsOf(planOf(shape, cpu), phases);
+  const open = all.flatMap((contest) => {
     const threads = request.threads.filter((count) => !request.isKnown?.(contest, count));
     return threads.length ? [{ contest, threads }] : [];
   });
@@ -95,15 +105,16 @@ export async function* sweep(request: Request): AsyncGenerator<TuningEntry> {
   const largest = Math.max(
     ...open.flatMap(({ contest: { n, k } }) => packingsFor(isaOf(cpu.isa)).map((p) => bytesOf(p, n, k))),
   );
-  const arena = Math.max(ARENA.caches * cpu.cache.l3, ARENA.least, 2 * largest);
+  const cold = Math.max(ARENA.caches * cpu.cache.l3, ARENA.least);
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
+  let wisdom = request.wisdom ?? nothing;
+  const counts = new Set(open.flatMap(({ threads }) => threads));
+  let left = open.reduce((sum, { threads }) => sum + threads.length, 0) + FINAL_SHARE * counts.size * phases.length;
+  const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
   let meter: Meter | undefined;
   try {
-    meter = await startMeter(shape, cpu, compiler, arena, signal);
+    meter = await startMeter(shape, cpu, compiler, Math.max(cold, 2 * largest), signal);
     const shop: Workshop = { request, meter, folder, arenas: new Map(), examples: new Map(), until };
-    let wisdom = request.wisdom ?? nothing;
-    let left = open.reduce((sum, { threads }) => sum + threads.length, 0);
-    const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
     for (const { contest, threads } of open) {
       const prepared = new Map<string, Awaited<ReturnType<typeof prepare>>>();
       for (const [i, count] of threads.entries()) {
@@ -114,11 +125,25 @@ export async function* sweep(request: Request): AsyncGenerator<TuningEntry> {
           prepared.set(name, await prepare(shop, contest, field, share((threads.length - i) * PREPARING)));
         }
         const entry = await measure(shop, contest, prepared.get(name)!, name, count, share(1));
-        yield entry;
+        yield { entries: [entry] };
         signal.throwIfAborted();
         wisdom = merge(wisdom, { ...nothing, entries: [entry] });
         left--;
       }
+    }
+    await meter.close();
+    meter = undefined;
+    for (const threads of counts) {
+      const found = counting(wisdom.entries, cpu, compiler).filter(({ key }) => key.threads === threads);
+      const entries = all.map((contest) => found.find(({ key }) => isAbout(key, contest))!);
+      for await (const entry of finals({
+        ...{ shape, cpu, compiler, threads, entries, cold, folder, signal },
+        until: () => share(FINAL_SHARE),
+        onProgress: (what, phase, done, total) =>
+          request.onProgress({ what, title: phase, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
+      }))
+        yield { tokens: [entry] };
+      left -= FINAL_SHARE * phases.length;
     }
   } finally {
     await meter?.close();
@@ -151,8 +176,9 @@ async function prepare(shop: Workshop, contest: Contest, field: Field, until: nu
   const { n, k, tokens } = contest;
   const { cpu, compiler, signal, textOf = (spec: KernelSpec) => kernelSource(spec).text } = request;
   const isa = isaOf(cpu.isa);
+  const title = titleOf(contest);
   const report = (what: Progress['what'], done: number, total: number) =>
-    request.onProgress({ what, contest, done, total, ofRoof: 0, secondsLeft: secondsLeft(shop) });
+    request.onProgress({ what, title, done, total, ofRoof: 0, secondsLeft: secondsLeft(shop.until) });
   const specs = new Map(
     field.candidates.flatMap(({ parts }) => Object.values(parts).map((spec) => [format(spec), spec] as const)),
   );
@@ -202,7 +228,7 @@ async function prepare(shop: Workshop, contest: Contest, field: Field, until: nu
   return { field, exact, inexact };
 }
 
-const secondsLeft = ({ until }: Workshop) => (until - performance.now()) / 1000;
+const secondsLeft = (until: number) => (until - performance.now()) / 1000;
 
 /** The arena of a packing, filled when it is first asked for. */
 function arenaOf({ arenas, meter, folder }: Workshop, p: Packing): Promise<number> {
@@ -257,11 +283,11 @@ async function measure(
     onProgress: (out: number, _: number, share: number) =>
       request.onProgress({
         what: 'timing',
-        contest,
+        title: titleOf(contest),
         done: out,
         total: exact.length,
         ofRoof: share,
-        secondsLeft: secondsLeft(shop),
+        secondsLeft: secondsLeft(shop.until),
       }),
   };
   const finished = await race(contestants, standing).then(
