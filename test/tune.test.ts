@@ -120,14 +120,25 @@ describe('the tuner', () => {
       why: 'it is a </script> test',
       candidates: made.candidates.slice(0, -1).map((c) => ({ ...c, cached_seconds: c.seconds / 2 })),
     };
-    const page = reportOf('tiny', [entry]);
+    const isa = isaOf(cpu.isa).name;
+    const prompt: Contest = { phase: 'prefill', tokens: 128, n: 640, k: 160, slot: 'attn_q' };
+    const dots = `gemm_i8_p2r16x16_i32__n640k160__8x16x16_${isa}_p0`;
+    const sums = [4, 8].map((rows) => `sums_i8_p2r16x16_i16__k160__32x${rows}x32_${isa}_r2048`);
+    const prompts = entryOf(prompt, 2, [...sums, dots], cpu, compiler);
+    const timed = { seconds: 0.5, low: 0.4, high: 0.6, rounds: 9 };
+    const sets = ['plan', 'winners'].map((name) => ({ name, kernels: { '640x160': dots }, ...timed }));
+    const choice: TokenEntry = {
+      key: { ...here(cpu, compiler, 'prefill', 2), matrices: '640x160', tokens: 128 },
+      ...{ chosen: 'winners', why: 'the fastest', sets },
+    };
+    const page = reportOf('tiny', [entry, prompts], [choice]);
 
     it('is one file: no address but the namespaces of w3.org, and all data inside', () => {
       const addresses = [...page.matchAll(/\b(?:https?:)?\/\/[^\s"'<>]+/g)].map(([address]) => address);
       assert.deepEqual([...new Set(addresses)], ['http://www.w3.org/2000/svg']);
       assert.doesNotMatch(page, /\b(?:src|href)=|@import|url\(/);
       const data = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page)![1]!;
-      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry], tokens: [] });
+      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry, prompts], tokens: [choice] });
       assert.doesNotMatch(page, /NaN|undefined|Infinity|<fast>/);
     });
 
@@ -157,8 +168,10 @@ describe('the tuner', () => {
         assert.ok(statSync(picture).size > 10_000, shot.stderr);
         const { stdout } = await execa(browser, [...flags, '--dump-dom', `file://${file}`]);
         const kinds = new Set(entry.candidates.map((c) => `${parse(c.kernel).op} ${parse(c.kernel).weight}`));
+        // Roofline, bars and maps of both contests, and the bars of the choice.
+        const drawings = 2 + kinds.size + 2 + 2 + 1;
         const title = /<title>(.*?)<\/title>/.exec(stdout)![1]!;
-        assert.equal(title, Array.from({ length: 2 + kinds.size }, () => 'drawn').join(' '));
+        assert.equal(title, Array.from({ length: drawings }, () => 'drawn').join(' '));
       } finally {
         rmSync(folder, { recursive: true, force: true });
       }

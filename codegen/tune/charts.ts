@@ -29,14 +29,20 @@ export interface Cell {
 }
 
 /** A table of shares of the roof, the darker the better; the chosen one is framed. */
-export function heatMap(title: string, rowTitle: string, columnTitle: string, cells: readonly Cell[]): string {
+export function heatMap(
+  title: string,
+  rowTitle: string,
+  columnTitle: string,
+  roof: string,
+  cells: readonly Cell[],
+): string {
   const rows = [...new Set(cells.map((c) => c.row))].sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   const columns = [...new Set(cells.map((c) => c.column))].sort((a, b) => Number(a) - Number(b));
   const values = cells.map((c) => c.value);
   const high = Math.max(...values);
   // What is far behind is pale, and does not take the contrast from the others.
   const low = Math.max(Math.min(...values), 0.7 * high);
-  const [left, top, width, height] = [90, 40, 62, 28];
+  const [left, top, width, height] = [130, 40, 62, 28];
   const parts = [
     text(left, 14, `${columnTitle} →`, 'class="axis"'),
     text(left - 8, top - 10, `${rowTitle} ↓`, 'class="axis" text-anchor="end"'),
@@ -48,7 +54,7 @@ export function heatMap(title: string, rowTitle: string, columnTitle: string, ce
       const share = high > low ? Math.max(0, (c.value - low) / (high - low)) : 1;
       const label = (100 * c.value).toFixed(0);
       return [
-        rect(x + 1, y + 1, width - 2, height - 2, shade(share), `${c.row}, ${c.column}: ${label} % of a plain read`),
+        rect(x + 1, y + 1, width - 2, height - 2, shade(share), `${c.row}, ${c.column}: ${label} % of ${roof}`),
         text(x + width / 2, y + 0.65 * height, label, `text-anchor="middle"${share > 0.5 ? ' fill="#fff"' : ''}`),
         ...(c.chosen
           ? [
@@ -84,9 +90,9 @@ export function bars(title: string, items: readonly Bar[]): string {
 /** A point of a roofline plot. */
 export interface Point {
   readonly name: string;
-  /** Weights in a byte. */
+  /** Weights or multiply-adds for a byte that is read. */
   readonly x: number;
-  /** Thousand million weights a second. */
+  /** Thousand millions of them a second. */
   readonly y: number;
   readonly chosen: boolean;
 }
@@ -98,23 +104,29 @@ function stepOf(most: number): number {
 }
 
 /**
- * Weights a second over weights in a byte: below the slope, what memory delivers, and the short lines, what arithmetic allows
- * while the weights stay in the caches.
- * @param readRate GB/s of plain reads
+ * Work a second over work for a byte: below the slope, what memory delivers, the level line, what arithmetic on registers allows, and
+ * the short lines, what it allows while the weights stay in the caches.
+ * @param unit of the work @param readRate GB/s of plain reads @param peak thousand millions a second; 0: not measured
  */
 export function roofline(
   title: string,
+  unit: string,
   readRate: number,
+  peak: number,
   points: readonly Point[],
   ceilings: readonly Point[],
 ): string {
   const [left, top, width, height] = [64, 16, 480, 300];
   const mostX = 1.35 * Math.max(...points.map((p) => p.x));
-  const mostY = 1.1 * Math.max(readRate * mostX, ...[...points, ...ceilings].map((p) => p.y));
+  const mostY = 1.1 * Math.max(peak || readRate * mostX, ...[...points, ...ceilings].map((p) => p.y));
+  // Where the slope ends: at the right or at the top.
+  const end = Math.min(mostX, mostY / readRate);
   const px = (x: number) => left + (x / mostX) * width;
   const py = (y: number) => top + height - (y / mostY) * height;
   const [stepX, stepY] = [stepOf(mostX), stepOf(mostY)];
   const ticks = (most: number, step: number) => Array.from({ length: Math.floor(most / step) + 1 }, (_, i) => i * step);
+  /** Where the last label of a ceiling is: none covers another. */
+  let below = 0;
   const parts = [
     ...ticks(mostY, stepY).flatMap((y) => [
       line(left, py(y), left + width, py(y), 'stroke="#ddd"'),
@@ -123,19 +135,23 @@ export function roofline(
     ...ticks(mostX, stepX).map((x) =>
       text(px(x), top + height + 18, String(Math.round(x * 100) / 100), 'text-anchor="middle"'),
     ),
-    text(left + width, top + height + 36, 'weights in a byte', 'class="axis" text-anchor="end"'),
-    text(left + 6, top + 4, 'thousand million weights a second', 'class="axis"'),
-    line(px(0), py(0), px(mostX), py(readRate * mostX), 'stroke="#333" stroke-width="2"'),
-    text(
-      px(0.5 * mostX),
-      py(0.5 * readRate * mostX) - 8,
-      `plain read, ${readRate.toFixed(1)} GB/s`,
-      'text-anchor="end"',
-    ),
-    ...ceilings.flatMap((c) => [
-      line(px(c.x) - 34, py(c.y), px(c.x) + 34, py(c.y), 'stroke="#333" stroke-dasharray="5 3" stroke-width="2"'),
-      text(px(c.x) + 40, py(c.y) + 4, c.name),
-    ]),
+    text(left + width, top + height + 36, `${unit} for a byte`, 'class="axis" text-anchor="end"'),
+    text(left + 6, top + 4, `thousand million ${unit} a second`, 'class="axis"'),
+    line(px(0), py(0), px(end), py(readRate * end), 'stroke="#333" stroke-width="2"'),
+    ...(peak
+      ? [
+          line(left, py(peak), left + width, py(peak), 'stroke="#333" stroke-width="2"'),
+          text(left + width + 6, py(peak) + 4, 'peak'),
+        ]
+      : []),
+    text(px(0.5 * end) + 12, py(0.5 * readRate * end) + 8, `plain read, ${readRate.toFixed(1)} GB/s`),
+    ...ceilings
+      .toSorted((a, b) => b.y - a.y)
+      .flatMap((c, i) => {
+        const dashes = 'stroke="#333" stroke-dasharray="5 3" stroke-width="2"';
+        below = Math.max(py(c.y) + 4, i ? below + 14 : 0);
+        return [line(px(c.x) - 34, py(c.y), px(c.x) + 34, py(c.y), dashes), text(px(c.x) + 40, below, c.name)];
+      }),
     ...points
       .toSorted((a, b) => Number(a.chosen) - Number(b.chosen))
       .map(

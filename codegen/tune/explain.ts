@@ -3,7 +3,9 @@ import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
 
 const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 const us = (seconds: number) => (seconds * 1e6).toFixed(1);
-const threads = (n: number) => `${n} thread${n === 1 ? '' : 's'}`;
+
+/** `2 threads` */
+export const threadsOf = (n: number): string => `${n} thread${n === 1 ? '' : 's'}`;
 
 /** What is multiplied: `2560 x 2560`, with the number of tokens where there are several. */
 export const titleOf = ({ tokens, n, k }: Pick<TuningEntry['key'], 'tokens' | 'n' | 'k'>): string =>
@@ -32,7 +34,7 @@ export function line(entry: TuningEntry): string {
         ? `the plan's own choice takes ${percent(byDefault.seconds / best.seconds)} of its time`
         : "the plan's own choice was not measured";
   return [
-    `${titleOf(key)}, ${threads(key.threads)}: ${kernel}`,
+    `${titleOf(key)}, ${threadsOf(key.threads)}: ${kernel}`,
     `  ${us(best.seconds)} us, ${percent(best.roof)} of ${roofOf(entry)}, of ${candidates.length} candidates; ${compared}`,
     ...inexact.map((bad) => `  NOT EXACT, not timed: ${bad.kernel}: ${bad.problem}`),
     '',
@@ -55,7 +57,7 @@ export function explain(entry: TuningEntry): string {
     [hopeless, 'as the estimate rules them out'],
   ] as const;
   return [
-    `${key.phase}, ${titleOf(key)}, ${threads(key.threads)}: ${kernel}`,
+    `${key.phase}, ${titleOf(key)}, ${threadsOf(key.threads)}: ${kernel}`,
     `  why: ${why}${finished ? '' : '; the sweep was interrupted'}`,
     `  on ${key.cpu}, ${key.compiler}; plain reads: ${(entry.read_rate / 1e9).toFixed(1)} GB/s${peak}`,
     `  ${['median us', 'quartiles us', key.tokens === 1 ? 'of read' : 'of roof', 'rounds', ''].map((h, i) => h.padStart([10, 21, 9, 7, 8][i]!)).join(' ')}  candidate`,
@@ -66,20 +68,21 @@ export function explain(entry: TuningEntry): string {
   ].join('\n');
 }
 
-const aToken = ({ phase, tokens }: TokenEntry['key']) =>
+/** What whole tokens were measured, for people. */
+export const aToken = ({ phase, tokens }: TokenEntry['key']): string =>
   phase === 'decode' ? 'a token' : phase === 'batch' ? `${tokens} tokens at once` : `a prompt of ${tokens} tokens`;
 const ms = (seconds: number) => (seconds * 1e3).toFixed(3);
 
 /** A final choice, in two lines. */
 export function tokenLine({ key, chosen, sets }: TokenEntry): string {
   const all = sets.map(({ name, seconds }) => `'${name}' ${ms(seconds)} ms`);
-  return `${aToken(key)}, ${threads(key.threads)}: '${chosen}'\n  ${all.join(', ')}\n`;
+  return `${aToken(key)}, ${threadsOf(key.threads)}: '${chosen}'\n  ${all.join(', ')}\n`;
 }
 
 /** A final choice: why, and all sets of kernels with times and spread. */
 export function explainTokens({ key, chosen, why, sets }: TokenEntry): string {
   return [
-    `${key.phase}, ${aToken(key)}, ${threads(key.threads)}: '${chosen}'`,
+    `${key.phase}, ${aToken(key)}, ${threadsOf(key.threads)}: '${chosen}'`,
     `  why: ${why}`,
     ...sets.flatMap(({ name, kernels, seconds, low, high, rounds }) => [
       `  '${name}': ${ms(seconds)} ms (${ms(low)}-${ms(high)}, ${rounds} rounds), with`,

@@ -1,14 +1,16 @@
 /**
  * The report of a sweep: one HTML file that needs nothing else, with its drawings inline and the raw data as JSON inside.
  *
- *     page -> one section a problem -> roofline of all candidates, bars of the best of each kind, a heat map for each kind
+ *     page -> one section a contest -> roofline of all candidates, bars of the best of each kind, a heat map for each kind
+ *          -> one section a final choice -> bars of the sets of kernels
  */
+import { familyOf } from '../generate.ts';
 import { parse } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { bytesOf } from '../packings/packing.ts';
 import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
 import { bars, type Cell, escaped, heatMap, roofline } from './charts.ts';
-import { explain, rateOf } from './explain.ts';
+import { aToken, explain, explainTokens, rateOf, roofOf, threadsOf, titleOf } from './explain.ts';
 
 const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -32,13 +34,24 @@ function kindsOf(entry: TuningEntry): Map<string, TuningSample[]> {
   return kinds;
 }
 
+/** Where a kernel stands in the heat map of its kind, and what the axes are. */
+function placeOf(kernel: string) {
+  const spec = parse(kernel);
+  const { tile, variant = '' } = spec;
+  const column = String(tile.at(-1)!);
+  return familyOf(spec).tables
+    ? { row: `${variant} x${tile[1]}`, column, rows: 'room x rows', columns: 'k of a block' }
+    : { row: variant, column, rows: 'prefetch', columns: 'k of an unrolled step' };
+}
+
 function section(entry: TuningEntry): string {
   const { key, kernel } = entry;
   const kinds = kindsOf(entry);
-  const weightsPerByte = (name: string) => (key.n * key.k) / bytesOf(packingOf(parse(name).weight), key.n, key.k);
+  const unit = key.tokens === 1 ? 'weights' : 'multiply-adds';
+  const perByte = (name: string) => (key.tokens * key.n * key.k) / bytesOf(packingOf(parse(name).weight), key.n, key.k);
   const point = (name: string, seconds: number, label = name) => ({
     name: label,
-    x: weightsPerByte(name),
+    x: perByte(name),
     y: rateOf(key, seconds),
     chosen: name === kernel,
   });
@@ -47,50 +60,74 @@ function section(entry: TuningEntry): string {
     const best = inCache.sort((a, b) => a.cached - b.cached)[0];
     return best ? [point(best.kernel, best.cached / key.threads, `${kind}, in cache`)] : [];
   });
-  const cell = (s: TuningSample): Cell => {
-    const { tile, variant = '' } = parse(s.kernel);
-    return { row: variant, column: String(tile.at(-1)!), value: s.roof, chosen: s.kernel === kernel };
+  const cell = (s: TuningSample): Cell => ({ ...placeOf(s.kernel), value: s.roof, chosen: s.kernel === kernel });
+  const map = (kind: string, samples: readonly TuningSample[]) => {
+    const { rows, columns } = placeOf(samples[0]!.kernel);
+    return figure(
+      `${kind}: percent of ${roofOf(entry)}`,
+      heatMap(kind, rows, columns, roofOf(entry), samples.map(cell)),
+    );
   };
   return `<section>
-<h2>${key.phase}: ${key.n} × ${key.k}, ${key.threads} thread${key.threads === 1 ? '' : 's'}</h2>
+<h2>${key.phase}: ${titleOf(key)}, ${threadsOf(key.threads)}</h2>
 <p><code>${escaped(kernel)}</code><br>${escaped(entry.why)}</p>
 <div class="row">
 ${figure(
   'All candidates, below what memory and arithmetic allow',
   roofline(
     'roofline',
+    unit,
     entry.read_rate / 1e9,
+    (entry.peak_rate ?? 0) / 1e9,
     entry.candidates.map((s) => point(s.kernel, s.seconds)),
     ceilings,
   ),
 )}
 ${figure(
-  'The best of each family and packing, thousand million weights a second',
+  `The best of each family and packing, thousand million ${unit} a second`,
   bars(
     'best of each kind',
     [...kinds].map(([kind, [best]]) => ({
       name: kind,
       value: rateOf(key, best!.seconds),
-      label: `${rateOf(key, best!.seconds).toFixed(1)}, ${(100 * best!.roof).toFixed(0)} % of a plain read`,
+      label: `${rateOf(key, best!.seconds).toFixed(1)}, ${(100 * best!.roof).toFixed(0)} % of ${roofOf(entry)}`,
       chosen: kinds.get(kind)!.some((s) => s.kernel === kernel),
     })),
   ),
 )}
 </div>
 <div class="row">
-${[...kinds]
-  .map(([kind, samples]) =>
-    figure(`${kind}: percent of a plain read`, heatMap(kind, 'prefetch', 'k of an unrolled step', samples.map(cell))),
-  )
-  .join('\n')}
+${[...kinds].map(([kind, samples]) => map(kind, samples)).join('\n')}
 </div>
 <details><summary>All numbers</summary><pre>${escaped(explain(entry))}</pre></details>
 </section>`;
 }
 
+/** Whole tokens: each set of kernels, and which was chosen. */
+function choiceSection(entry: TokenEntry): string {
+  const { key, chosen, why, sets } = entry;
+  return `<section>
+<h2>${escaped(aToken(key))}, ${threadsOf(key.threads)}</h2>
+<p>${escaped(why)}; layers enough to leave the caches, no head</p>
+${figure(
+  'Tokens a second, by set of kernels',
+  bars(
+    'whole tokens',
+    sets.map(({ name, seconds }) => ({
+      name,
+      value: key.tokens / seconds,
+      label: `${(key.tokens / seconds).toFixed(1)}, ${(1e3 * seconds).toFixed(2)} ms`,
+      chosen: name === chosen,
+    })),
+  ),
+)}
+<details><summary>All numbers</summary><pre>${escaped(explainTokens(entry))}</pre></details>
+</section>`;
+}
+
 /** The page. @param name of the model @param entries at least one */
 export function reportOf(name: string, entries: readonly TuningEntry[], tokens: readonly TokenEntry[] = []): string {
-  const { cpu, features, caches, compiler, generator } = entries[0]!.key;
+  const { cpu, features, caches, compiler } = entries[0]!.key;
   const facts: Readonly<Record<string, string>> = {
     CPU: cpu,
     features: features.join(' '),
@@ -98,7 +135,7 @@ export function reportOf(name: string, entries: readonly TuningEntry[], tokens: 
       .map(([level, bytes]) => `${level.toUpperCase()} ${bytes >> 10} KB`)
       .join(', '),
     compiler,
-    kernels: generator,
+    kernels: [...new Set(entries.map(({ key }) => `${key.phase} ${key.generator}`))].join(', '),
   };
   return `<!doctype html>
 <html lang="en">
@@ -110,13 +147,14 @@ export function reportOf(name: string, entries: readonly TuningEntry[], tokens: 
 </head>
 <body>
 <h1>Kernels for ${escaped(name)}</h1>
-<p>Weights cold from memory, all candidates and plain reads of as many bytes in turn; medians. The chosen kernels are orange.</p>
+<p>Weights cold from memory, all candidates in turn with plain reads of as many bytes and, for several tokens, with the arithmetic that limits
+them, on registers; medians. The chosen kernels are orange.</p>
 <dl>
 ${Object.entries(facts)
   .map(([term, value]) => `<dt>${term}</dt><dd>${escaped(value)}</dd>`)
   .join('\n')}
 </dl>
-${entries.map(section).join('\n')}
+${[...entries.map(section), ...tokens.map(choiceSection)].join('\n')}
 <script type="application/json" id="data">
 ${JSON.stringify({ model: name, entries, tokens }, null, 1).replaceAll('<', '\\u003c')}
 </script>

@@ -19,7 +19,7 @@ import { format } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
-import { planOf } from '../plan.ts';
+import { type Plan, planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
 import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
@@ -86,8 +86,8 @@ interface Workshop {
   readonly until: number;
 }
 
-/** Parts of the time that a final choice gets, where a contest gets one. */
-const FINAL_SHARE = 2;
+/** Part of the time that the final choices get, where the contests that lead to them get one. */
+const FINAL = 1 / 3;
 
 /**
  * Measures the kernels of every distinct matrix, then whole tokens. What is found out comes as it is known.
@@ -96,7 +96,10 @@ const FINAL_SHARE = 2;
 export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
   const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const all = contestsOf(planOf(shape, cpu), phases);
+  const unmeasured = planOf(shape, cpu);
+  /** For several tokens, by number of threads. */
+  const plans = new Map<number, Plan>();
+  const all = contestsOf(unmeasured, phases);
   const open = all.flatMap((contest) => {
     const threads = request.threads.filter((count) => !request.isKnown?.(contest, count));
     return threads.length ? [{ contest, threads }] : [];
@@ -109,7 +112,9 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
   let wisdom = request.wisdom ?? nothing;
   const counts = new Set(open.flatMap(({ threads }) => threads));
-  let left = open.reduce((sum, { threads }) => sum + threads.length, 0) + FINAL_SHARE * counts.size * phases.length;
+  const contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
+  const final = (FINAL * contests) / (counts.size * phases.length);
+  let left = (1 + FINAL) * contests;
   const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
   let meter: Meter | undefined;
   try {
@@ -118,7 +123,9 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
     for (const { contest, threads } of open) {
       const prepared = new Map<string, Awaited<ReturnType<typeof prepare>>>();
       for (const [i, count] of threads.entries()) {
-        const preferred = preferredFor(shape, cpu, compiler, wisdom, contest, count);
+        if (contest.phase !== 'decode' && !plans.has(count)) plans.set(count, planInPackings(request, wisdom, count));
+        const { matrices } = contest.phase === 'decode' ? unmeasured : plans.get(count)!;
+        const preferred = kernelOf(matrices[contest.slot], contest, count);
         const name = format(preferred);
         if (!prepared.has(name)) {
           const field = fieldOf(cpu, contest, preferred);
@@ -138,12 +145,12 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
       const entries = all.map((contest) => found.find(({ key }) => isAbout(key, contest))!);
       for await (const entry of finals({
         ...{ shape, cpu, compiler, threads, entries, cold, folder, signal },
-        until: () => share(FINAL_SHARE),
+        until: () => share(final),
         onProgress: (what, phase, done, total) =>
           request.onProgress({ what, title: phase, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
       }))
         yield { tokens: [entry] };
-      left -= FINAL_SHARE * phases.length;
+      left -= final * phases.length;
     }
   } finally {
     await meter?.close();
@@ -151,23 +158,11 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   }
 }
 
-/** What the plan takes without measurements of this phase; for several tokens in the packing that decoding decided on. */
-function preferredFor(
-  shape: ModelShape,
-  cpu: CpuProfile,
-  compiler: Compiler,
-  wisdom: Wisdom,
-  contest: Contest,
-  threads: number,
-): KernelSpec {
-  const advice = adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] });
-  const packing =
-    contest.phase === 'decode'
-      ? undefined
-      : Object.fromEntries(
-          problems(shape).map(({ slots }) => [slots[0]!, planOf(shape, cpu, { advice }).matrices[slots[0]!].packing]),
-        );
-  return kernelOf(planOf(shape, cpu, { packing }).matrices[contest.slot], contest, threads);
+/** The plan without measurements, but in the packings that decoding decided on. */
+function planInPackings({ shape, cpu, compiler }: Request, wisdom: Wisdom, threads: number): Plan {
+  const { matrices } = planOf(shape, cpu, { advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }) });
+  const packing = Object.fromEntries(problems(shape).map(({ slots: [slot] }) => [slot!, matrices[slot!].packing]));
+  return planOf(shape, cpu, { packing });
 }
 
 /** Compiles and checks a field. */
@@ -301,9 +296,10 @@ async function measure(
   const cached = new Map<number, number>();
   if (finished)
     for (const i of standing.finalists) {
-      const { kernel, packing: p, tables } = exact[i]!;
+      const { kernel, packing: p, tables, spec } = exact[i]!;
       if (tables) continue;
-      cached.set(i, (await meter.cached(kernel, request.cpu.cache.l2 / 2)) * tilesOf(p, n));
+      const tile = await meter.cached(kernel, request.cpu.cache.l2 / 2);
+      cached.set(i, (tile * tilesOf(p, n) * tokens) / spec.tile[0]!);
     }
   const candidates = exact
     .map((candidate, i) => ({ candidate, i, samples: standing.samples[i]! }))
