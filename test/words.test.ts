@@ -139,7 +139,7 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   load_table16: { memory: 'u8' },
   lookup16: { draw: [undefined, integers(0, 15)] },
   lookup96: { draw: [undefined, undefined, integers(0, 95)] },
-  add_even: { constants: [[31], [32]] },
+  add_words: { constants: [[31], [32]] },
   add_odd: { constants: [[31], [32]] },
   load_shorts: { memory: 'u8' },
   store_shorts: { memory: 'u8' },

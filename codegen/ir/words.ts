@@ -328,16 +328,17 @@ export const words = {
     doc: 'byte j of every lane, signed and widened: of a in the even int16 lanes, of b in the odd ones',
     meaning: (m, a: V, b: V, j: number) => shorts(m, (i) => signed((i & 1 ? b : a)[i >> 1]! >> (8 * j))),
   },
-  add_even: {
+  add_words: {
     args: ['shorts', 'bytes', 'bytes', 'constant'],
     result: 'shorts',
-    doc: 'sum + a + c b of the even bytes, unsigned, modulo 2^16; c <= 127',
-    meaning: (m, sum: S, a: B, b: B, c: number) => shorts(m, (i) => sum[i]! + a[2 * i]! + c * b[2 * i]!),
+    doc: 'sum + a + c b modulo 2^16, two bytes a number, the even one the lower',
+    meaning: (m, sum: S, a: B, b: B, c: number) =>
+      shorts(m, (i) => sum[i]! + a[2 * i]! + 256 * a[2 * i + 1]! + c * (b[2 * i]! + 256 * b[2 * i + 1]!)),
   },
   add_odd: {
     args: ['shorts', 'bytes', 'bytes', 'constant'],
     result: 'shorts',
-    doc: 'the same of the odd bytes',
+    doc: 'sum + a + c b of the odd bytes, unsigned, modulo 2^16; c <= 127',
     meaning: (m, sum: S, a: B, b: B, c: number) => shorts(m, (i) => sum[i]! + a[2 * i + 1]! + c * b[2 * i + 1]!),
   },
   shorts_as_ints: {

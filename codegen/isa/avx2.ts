@@ -41,12 +41,8 @@ static inline __m256i bn_pin(__m256i v) {
   bn_zip_high: `static inline __m256i bn_zip_high(__m256i a, __m256i b) {
   return _mm256_permute2x128_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b), 0x31);
 }`,
-  bn_add_even: `/* pairs of b are multiplied by c and 0 */
-static inline __m256i bn_add_even(__m256i sum, __m256i a, __m256i b, int c) {
-  const __m256i even = _mm256_and_si256(a, _mm256_set1_epi16(255));
-  return _mm256_add_epi16(sum, _mm256_add_epi16(even, _mm256_maddubs_epi16(b, _mm256_set1_epi16((short)c))));
-}`,
-  bn_add_odd: `static inline __m256i bn_add_odd(__m256i sum, __m256i a, __m256i b, int c) {
+  bn_add_odd: `/* pairs of b are multiplied by 0 and c */
+static inline __m256i bn_add_odd(__m256i sum, __m256i a, __m256i b, int c) {
   const __m256i odd = _mm256_srli_epi16(a, 8);
   return _mm256_add_epi16(sum, _mm256_add_epi16(odd, _mm256_maddubs_epi16(b, _mm256_set1_epi16((short)(c << 8)))));
 }`,
@@ -121,7 +117,8 @@ export const avx2: Isa = {
     low_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_castsi256_si128(${v}))`,
     high_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_extracti128_si256(${v}, 1))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
-    add_even: (sum, a, b, c) => `bn_add_even(${sum}, ${a}, ${b}, ${c})`,
+    add_words: (sum, a, b, c) =>
+      `_mm256_add_epi16(${sum}, _mm256_add_epi16(${a}, _mm256_mullo_epi16(${b}, _mm256_set1_epi16(${c}))))`,
     add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => v!,
     ints_as_shorts: (v) => v!,

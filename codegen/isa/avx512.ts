@@ -25,12 +25,8 @@ static inline float bn_sum(__m512 v) {
   const __m512i i = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
   return _mm512_permutex2var_epi32(a, i, b);
 }`,
-  bn_add_even: `/* pairs of b are multiplied by c and 0 */
-static inline __m512i bn_add_even(__m512i sum, __m512i a, __m512i b, int c) {
-  const __m512i even = _mm512_and_si512(a, _mm512_set1_epi16(255));
-  return _mm512_add_epi16(sum, _mm512_add_epi16(even, _mm512_maddubs_epi16(b, _mm512_set1_epi16((short)c))));
-}`,
-  bn_add_odd: `static inline __m512i bn_add_odd(__m512i sum, __m512i a, __m512i b, int c) {
+  bn_add_odd: `/* pairs of b are multiplied by 0 and c */
+static inline __m512i bn_add_odd(__m512i sum, __m512i a, __m512i b, int c) {
   const __m512i odd = _mm512_srli_epi16(a, 8);
   return _mm512_add_epi16(sum, _mm512_add_epi16(odd, _mm512_maddubs_epi16(b, _mm512_set1_epi16((short)(c << 8)))));
 }`,
@@ -117,7 +113,8 @@ export const avx512: Isa = {
     low_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_castsi512_si256(${v}))`,
     high_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(${v}, 1))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
-    add_even: (sum, a, b, c) => `bn_add_even(${sum}, ${a}, ${b}, ${c})`,
+    add_words: (sum, a, b, c) =>
+      `_mm512_add_epi16(${sum}, _mm512_add_epi16(${a}, _mm512_mullo_epi16(${b}, _mm512_set1_epi16(${c}))))`,
     add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => v!,
     ints_as_shorts: (v) => v!,

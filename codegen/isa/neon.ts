@@ -11,11 +11,6 @@ const helpers = {
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }`,
-  bn_add_even: `static inline int16x8_t bn_add_even(int16x8_t sum, int8x16_t a, int8x16_t b, int16_t c) {
-  const int16x8_t even = vdupq_n_s16(255);
-  const int16x8_t low = vaddq_s16(sum, vandq_s16(vreinterpretq_s16_s8(a), even));
-  return vmlaq_n_s16(low, vandq_s16(vreinterpretq_s16_s8(b), even), c);
-}`,
   bn_add_odd: `static inline int16x8_t bn_add_odd(int16x8_t sum, int8x16_t a, int8x16_t b, int16_t c) {
   const uint16x8_t low = vsraq_n_u16(vreinterpretq_u16_s16(sum), vreinterpretq_u16_s8(a), 8);
   return vreinterpretq_s16_u16(vmlaq_n_u16(low, vshrq_n_u16(vreinterpretq_u16_s8(b), 8), (uint16_t)c));
@@ -112,7 +107,8 @@ export const neon: Isa = {
     low_bytes: (v) => `vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(vreinterpretq_u8_s8(${v}))))`,
     high_bytes: (v) => `vreinterpretq_s16_u16(vmovl_high_u8(vreinterpretq_u8_s8(${v})))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
-    add_even: (sum, a, b, c) => `bn_add_even(${sum}, ${a}, ${b}, ${c})`,
+    add_words: (sum, a, b, c) =>
+      `vmlaq_n_s16(vaddq_s16(${sum}, vreinterpretq_s16_s8(${a})), vreinterpretq_s16_s8(${b}), ${c})`,
     add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => `vreinterpretq_s32_s16(${v})`,
     ints_as_shorts: (v) => `vreinterpretq_s16_s32(${v})`,

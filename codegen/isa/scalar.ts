@@ -31,6 +31,10 @@ static inline uint32_t bn_add_shorts(uint32_t a, uint32_t b) {
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i >> shift & (255 >> shift) & 63] << i;
   return r;
 }`,
+  bn_add_words: `static inline uint32_t bn_add_words(uint32_t sum, uint32_t a, uint32_t b, uint32_t c) {
+  const uint32_t low = (sum & 0xffff) + (a & 0xffff) + c * (b & 0xffff), high = (sum >> 16) + (a >> 16) + c * (b >> 16);
+  return (low & 0xffff) | high << 16;
+}`,
   bn_lookup16: `static inline uint32_t bn_lookup16(const uint8_t *table, uint32_t v) {
   uint32_t r = 0;
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i & 255] << i;
@@ -128,7 +132,7 @@ export const scalar: Isa = {
     high_bytes: (v) => `(${v} >> 16 & 255) | ${v} >> 24 << 16`,
     signed_bytes: (a, b, j) =>
       `(uint16_t)(int8_t)(${a} >> ${8 * Number(j)}) | (uint32_t)(int8_t)(${b} >> ${8 * Number(j)}) << 16`,
-    add_even: (sum, a, b, c) => `bn_add_shorts(${sum}, (${a} & 0xff00ffu) + (${b} & 0xff00ffu) * ${c})`,
+    add_words: (sum, a, b, c) => `bn_add_words(${sum}, ${a}, ${b}, ${c})`,
     add_odd: (sum, a, b, c) => `bn_add_shorts(${sum}, (${a} >> 8 & 0xff00ffu) + (${b} >> 8 & 0xff00ffu) * ${c})`,
     shorts_as_ints: (v) => `(int32_t)${v}`,
     ints_as_shorts: (v) => `(uint32_t)${v}`,

@@ -15,7 +15,7 @@
  * unrolled step; variant as in dot-products.ts.
  */
 import { transpose } from '../ir/lanes.ts';
-import type { Value } from '../ir/record.ts';
+import type { Address, Affine, Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import { packingOf } from '../packings/index.ts';
@@ -36,8 +36,10 @@ export const lookup: KernelFamily = {
     'add_bytes',
     'xor_bytes',
     'after',
-    'add_even',
+    'add_words',
     'add_odd',
+    'raise_shorts',
+    'sub_shorts',
     'ints_as_shorts',
     'shorts_as_ints',
     'low_half',
@@ -86,59 +88,66 @@ export const lookup: KernelFamily = {
     const chunk = Math.max(unroll, Math.floor(most / unroll) * unroll);
     const flip = signs && b.let('flip', 'load_table16', b.table('flipped_bits', [0, ...Array(15).fill(31)]));
 
+    /** What the rows find in the tables of a line: of each vector, the sums of the low and of the high parts. */
+    const look = (line: Address, number: Affine, tag: string) => {
+      const load = (name: string, column: number) =>
+        vectors.map((v) => b.let(`${name}${tag}_v${v}`, 'load_bytes', at(line, column * p.rows + v * bytes)));
+      const parts = vectors.map((): Value[] => []);
+      // One index after the other, so that few values live at once.
+      const later = (name: string, all: Value, than: Value | undefined) =>
+        than ? b.let(name, 'after', all, than) : all;
+      const negative = signs && load('signs', indices / 2);
+      let weights: Value[] = [];
+      for (let g = 0; g < indices; g++) {
+        if (g % 2 === 0) weights = load(`w_g${g}`, g / 2);
+        const id = `${tag}_g${g}`;
+        const index = weights.map((all, v) =>
+          b.let(`index${id}_v${v}`, 'field', later(`next${id}_v${v}`, all, parts[v]![0]), 4 * (g % 2), 15),
+        );
+        const flips = negative?.map((all, v) => {
+          const sign = b.let(`sign${id}_v${v}`, 'field', later(`all${id}_v${v}`, all, parts[v]![1]), signs![g]!, 1);
+          return b.let(`flip${id}_v${v}`, 'lookup16', flip!, sign);
+        });
+        for (const h of [0, 1]) {
+          const plane = at(tables, planeAt(p, number, Math.floor(g / planes), h));
+          const table = b.let(`table${id}_${h}`, 'load_table16', plane);
+          parts.forEach((own, v) => {
+            const found = b.let(`found${id}_${h}_v${v}`, 'lookup16', table, index[v]!);
+            const entry = flips ? b.let(`entry${id}_${h}_v${v}`, 'xor_bytes', found, flips[v]!) : found;
+            own[h] = own[h] ? b.let(`part${id}_${h}_v${v}`, 'add_bytes', own[h], entry) : entry;
+          });
+        }
+      }
+      return parts as [Value, Value][];
+    };
+
     b.loop('tile', t0, t1, 1, (tile) => {
       const zero = b.let('zero', 'integer', 0);
       // Row 4 i + j of a vector is lane i of int32 sum j; even and odd rows are int16 sums.
       const acc = vectors.map((v) => range(4).map((j) => b.variable(`acc_v${v}_${j}`, 'splat_int', zero)));
       b.chunks('chunk', lines, chunk, (base, count, part) => {
         const start = (-bias * indices * count) & 0xffff;
-        const both = b.let(`start${part}`, 'splat_int', b.let(`start_1${part}`, 'integer', (start << 16) | start));
+        const both = (id: string, half: number) =>
+          b.let(`${id}${part}`, 'splat_int', b.let(`${id}_1${part}`, 'integer', (half << 16) | (half & 0xffff)));
+        const starts = [both('start_words', start * 257), both('start_odd', start)];
         const sums = vectors.map((v) =>
-          ['even', 'odd'].map((h) => b.variable(`${h}${part}_v${v}`, 'ints_as_shorts', both)),
+          ['words', 'odd'].map((name, h) => b.variable(`${name}${part}_v${v}`, 'ints_as_shorts', starts[h]!)),
         );
         b.unrolled(`i${part}`, count, unroll, (i, u, rest) => {
-          const tag = `${part}${rest}_l${u}`;
           const line = plus(base, i);
           const from = at(w, times(tile, tileBytes(p, k)), times(line, p.lineBytes));
           prefetch(from, u);
-          const load = (name: string, column: number) =>
-            vectors.map((v) => b.let(`${name}${tag}_v${v}`, 'load_bytes', at(from, column * p.rows + v * bytes)));
-          const negative = signs && load('signs', indices / 2);
-          /** Of each vector, the low and the high parts summed so far. */
-          const parts = vectors.map((): Value[] => []);
-          let weights: Value[] = [];
-          for (let g = 0; g < indices; g++) {
-            if (g % 2 === 0) weights = load(`w_g${g}`, g / 2);
-            const id = `${tag}_g${g}`;
-            // One index after the other, so that few values live at once: both planes of the last one come before.
-            const now = (name: string, all: Value, v: number, h: number) =>
-              g ? b.let(`${name}${id}_v${v}`, 'after', all, parts[v]![h]!) : all;
-            const index = weights.map((all, v) =>
-              b.let(`index${id}_v${v}`, 'field', now('next', all, v, 0), 4 * (g % 2), 15),
-            );
-            const flips = negative?.map((all, v) => {
-              const sign = b.let(`sign${id}_v${v}`, 'field', now('later', all, v, 1), signs![g]!, 1);
-              return b.let(`flip${id}_v${v}`, 'lookup16', flip!, sign);
-            });
-            for (const h of [0, 1]) {
-              const plane = at(tables, planeAt(p, line, Math.floor(g / planes), h));
-              const table = b.let(`table${id}_${h}`, 'load_table16', plane);
-              for (const v of vectors) {
-                const found = b.let(`found${id}_${h}_v${v}`, 'lookup16', table, index[v]!);
-                const entry = flips ? b.let(`entry${id}_${h}_v${v}`, 'xor_bytes', found, flips[v]!) : found;
-                const before = parts[v]![h];
-                parts[v]![h] = before ? b.let(`part${id}_${h}_v${v}`, 'add_bytes', before, entry) : entry;
-              }
-            }
-          }
-          sums.forEach(([even, odd], v) => {
-            const [low, high] = parts[v]! as [Value, Value];
-            b.set(even!, 'add_even', even!, low, high, radix);
+          look(from, line, `${part}${rest}_l${u}`).forEach(([low, high], v) => {
+            const [words, odd] = sums[v]!;
+            b.set(words!, 'add_words', words!, low, high, radix);
             b.set(odd!, 'add_odd', odd!, low, high, radix);
           });
         });
-        sums.forEach((own, v) => {
-          own.forEach((sum, h) => {
+        sums.forEach(([words, odd], v) => {
+          // Numbers of two bytes hold the odd ones 256 times.
+          const raised = b.let(`raised${part}_v${v}`, 'raise_shorts', odd!, 8);
+          const even = b.let(`even${part}_v${v}`, 'sub_shorts', words!, raised);
+          [even, odd!].forEach((sum, h) => {
             const id = `${part}_v${v}_${h}`;
             const pairs = b.let(`pairs${id}`, 'shorts_as_ints', sum);
             const [first, second] = [acc[v]![h]!, acc[v]![2 + h]!];

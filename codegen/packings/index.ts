@@ -18,19 +18,26 @@ export const packings = {
   t5r8: t5(8),
   t5r4: t5(4),
   tl1r128: tl1(128),
+  tl1r64: tl1(64),
   tl1r32: tl1(32),
   tl2r128: tl2(128),
   tl2r32: tl2(32),
   tmacr128: tmac(128),
+  tmacr64: tmac(64),
   tmacr32: tmac(32),
 } as const satisfies Record<string, Packing>;
 
-/** Does a line, or a column of it, fill whole vectors, and do those leave registers for what decoding holds beside them? */
+/** Does a line fill whole vectors, and do those leave registers for what decoding holds beside them? */
 function fits(p: Packing, isa: Isa): boolean {
-  const vectors = p.lookUp ? p.rows / (4 * isa.lanes) : vectorsOf(p, isa);
-  // Looking up, a vector holds two sums, two parts, weights, indices and signs, and clang looks ahead.
-  const most = p.lookUp ? Math.min(8, isa.registers / 16) : Number.isFinite(isa.registers) ? p.mostVectors : undefined;
-  return Number.isInteger(vectors) && vectors <= (most ?? vectors);
+  const few = Number.isFinite(isa.registers);
+  if (!p.lookUp)
+    return (
+      Number.isInteger(vectorsOf(p, isa)) && (!few || vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY))
+    );
+  // A column should fill two vectors, which take a table together, and then weights, indices, parts and sums of both fit 16
+  // registers; with signs they do not. Plain C has small vectors, and shares a table among eight.
+  const together = few ? (p.lookUp.signs && isa.registers < 32 ? 1 : 2) : 8;
+  return p.rows === together * 4 * isa.lanes;
 }
 
 /** The packings that an ISA has words and registers for. */
