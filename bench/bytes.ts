@@ -18,6 +18,12 @@ export interface TokenBytes {
   readonly other: number;
 }
 
+/** Shares of the rows of `up` and of the columns of `down` that a token reads. */
+interface Shares {
+  readonly rows: number;
+  readonly columns: number;
+}
+
 interface Tensor {
   readonly name: string;
   readonly kind: string;
@@ -29,15 +35,18 @@ interface Tensor {
 const cacheBytes = (shape: ModelShape, kv: CacheBits): number =>
   positionBytes(shape, kv) - positionBytes({ ...shape, layers: 0 }, kv);
 
-/** @param tensors of the layout @param context positions that are filled */
+/** @param tensors of the layout @param context positions that are filled @param shares what is not skipped: everything by default */
 export function tokenBytes(
   tensors: readonly Tensor[],
   shape: ModelShape,
   kv: CacheBits,
   context: number,
   head: HeadMode,
+  shares: Shares = { rows: 1, columns: 1 },
 ): TokenBytes {
-  const sum = (kind: string) => tensors.filter((t) => t.kind === kind).reduce((all, t) => all + t.bytes, 0);
+  const share = (name: string) => (/ffn_up$/.test(name) ? shares.rows : /ffn_down$/.test(name) ? shares.columns : 1);
+  const sum = (kind: string) =>
+    tensors.filter((t) => t.kind === kind).reduce((all, t) => all + Math.round(t.bytes * share(t.name)), 0);
   const named = (name: string) => tensors.find((t) => t.name === name);
   const embedding = named('token_embd')!;
   const screen = head === 'full' ? undefined : named('output_screen');

@@ -41,6 +41,11 @@ const program = createProgram('bench', 'Measures generated libraries on random m
     `key-value cache types: ${Object.keys(kvTypes).join(',')} (default: the engine's)`,
     listOf(oneOf(...Object.keys(kvTypes))),
   )
+  .option(
+    '--sparsity <shares>',
+    'decode models whose gates are closed for these shares of the neurons, 0.5 to 0.95, with and without skipping them',
+    listOf(realNumber(0.5, 0.95)),
+  )
   .option('--head <modes>', `kinds of head (default: exact): ${headModes.join(',')}`, listOf(oneOf(...headModes)))
   .option(
     '--context <n,...>',
@@ -73,6 +78,7 @@ Examples:
   npm run -s bench -- decode                          all targets, 1 thread and all cores, context 128 and 2048
   npm run -s bench -- decode --quick --json
   npm run -s bench -- decode --quick --head exact,fast
+  npm run -s bench -- decode --quick --target avx512 --packing t5r32 --sparsity 0.5,0.8,0.9
   npm run -s bench -- decode --layers 4 --threads 2   a quick look at a part of the model
   npm run -s bench -- decode --shape llama3-8b-158 --context 128 --seconds 90
   npm run -s bench -- decode --quick --peers          in alternation with llama.cpp
@@ -90,6 +96,7 @@ interface Options {
   packing?: string[];
   threads?: number[];
   kv?: string[];
+  sparsity?: number[];
   head?: HeadMode[];
   context?: number[];
   n?: number[];
@@ -126,6 +133,7 @@ program.action(async (asked: string[], o: Options) => {
           ...(o.packing ? { packings: o.packing } : {}),
           ...(o.threads ? { threads: o.threads } : {}),
           ...(o.kv ? { kv: o.kv } : {}),
+          ...(o.sparsity ? { sparsities: o.sparsity } : {}),
           ...(o.head ? { heads: o.head } : {}),
           ...(o.context ? { contexts: o.context } : {}),
           ...(o.n ? { sizes: o.n } : {}),

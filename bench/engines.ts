@@ -17,6 +17,7 @@ export interface Ready {
 export const about = ({ prepared, engine }: Ready) => ({
   target: prepared.cpu.isa,
   packing: prepared.packing,
+  ...(prepared.path ? { sparsity: prepared.sparsity, path: prepared.path } : {}),
   threads: engine.threads,
   kv: Object.entries(kvTypes).find(([, bits]) => bits === engine.kv)![0],
 });

@@ -2,6 +2,10 @@
  * Random models of a shape at its real sizes, as Hugging Face folders with packed weights, so that they come in through the
  * runtime's own loader. Weights do not matter for speed, but numbers must neither vanish nor explode: norms are 1, so the inputs
  * of a product of k weights have size 1, and scale 1 / sqrt(2 k / 3) gives its outputs size 1 again.
+ *
+ * A random gate is open for half of the neurons. For less, some elements of the residual stream are the same constant in every
+ * row of the embedding, no product adds to them, and all gates weigh them with -1: sums of random weights, of standard deviation
+ * sqrt(2 k / 3), are shifted as far as the wanted share needs. Which gates are open then depends on the token as before.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -45,10 +49,20 @@ const nameOf = (name: string): string => {
 /** The scale of a ternary matrix with k columns. */
 export const scaleOf = (k: number): number => 1 / Math.sqrt((2 * k) / 3);
 
-/** A folder or file in the cache for a random model; another shape or version is another name. */
-export function randomModelPath(shape: ModelShape, suffix = ''): string {
+/** Elements of the residual stream that are constant where gates shall be closed more often, and their value. */
+const [CONSTANTS, CONSTANT] = [64, 0.5];
+
+/** Elements that a gate weighs, and what is shifted. @param sparsity share of the gates that are closed */
+function shiftOf(shape: ModelShape, sparsity: number): number {
+  const sample = normals(2 ** 16, 1, 4).sort();
+  const quantile = sample[Math.floor(sparsity * sample.length)]!;
+  return (quantile * Math.sqrt((2 * (shape.hidden - CONSTANTS)) / 3)) / CONSTANTS;
+}
+
+/** A folder or file in the cache for a random model; another shape, sparsity or version is another name. */
+export function randomModelPath(shape: ModelShape, suffix = '', sparsity?: number): string {
   const key = createHash('sha256')
-    .update(JSON.stringify([shape, VERSION]))
+    .update(JSON.stringify([shape, VERSION, sparsity]))
     .digest('hex')
     .slice(0, 8);
   return path.join(cacheRoot(), 'bench', `${shape.name}-${key}${suffix}`);
@@ -73,7 +87,52 @@ interface Tensor extends Part {
   readonly shape: readonly number[];
 }
 
-function* tensorsOf(shape: ModelShape): Generator<Tensor> {
+/** Each byte anew, by its place. */
+function* edited(pieces: Iterable<Uint8Array>, edit: (bytes: Uint8Array, at: number) => void): Generator<Uint8Array> {
+  let at = 0;
+  for (const piece of pieces) {
+    const bytes = Uint8Array.from(piece);
+    edit(bytes, at);
+    at += bytes.length;
+    yield bytes;
+  }
+}
+
+/** Sets the first `width` bytes of every row of `stride` bytes, of `rows` rows. */
+const beginnings =
+  (stride: number, width: number, rows: number, value: (byte: number, column: number) => number) =>
+  (bytes: Uint8Array, at: number): void => {
+    for (let row = Math.floor(at / stride); row * stride < at + bytes.length && row < rows; row++)
+      for (let column = 0; column < width; column++) {
+        const i = row * stride + column - at;
+        if (i >= 0 && i < bytes.length) bytes[i] = value(bytes[i]!, column);
+      }
+  };
+
+/** What makes a tensor of a random model shift its gates; undefined where it stays as it is. */
+function shiftingEdit(shape: ModelShape, role: string, rows: number, cols: number) {
+  const slot = role.replace(/^blk\.\d+\./, '');
+  const CLOSED = 0x00; // four codes of -1
+  const IGNORED = 0x01; // a code of 0, in the lowest of four rows
+  if (slot === 'ffn_gate') return beginnings(cols, CONSTANTS, rows, () => CLOSED);
+  // Rows 0 ... of the matrix are the lowest codes of packed rows 0 ...
+  if (slot === 'attn_output' || slot === 'ffn_down')
+    return beginnings(cols, cols, CONSTANTS, (byte) => (byte & 0xfc) | IGNORED);
+  if (slot !== 'token_embd') return undefined;
+  const constant = floatBytes[shape.embeddingType as FloatType](new Float32Array(CONSTANTS).fill(CONSTANT));
+  return beginnings((constant.length / CONSTANTS) * cols, constant.length, rows, (_, column) => constant[column]!);
+}
+
+/** Weights of a norm: those of a gate's constants give them the size of the shift, whatever layers have added up to. */
+function normWeights(role: string, cols: number, shift: number): Float32Array {
+  const weights = new Float32Array(cols).fill(1);
+  const [, layer] = /^blk\.(\d+)\.ffn_norm$/.exec(role) ?? [];
+  if (layer !== undefined && shift) weights.fill((shift * Math.sqrt(2 * Number(layer) + 1)) / CONSTANT, 0, CONSTANTS);
+  return weights;
+}
+
+function* tensorsOf(shape: ModelShape, sparsity: number | undefined): Generator<Tensor> {
+  const shift = sparsity === undefined ? 0 : shiftOf(shape, sparsity);
   const ternary = new RandomStream(ternaryBytes(LARGE_PRIME, 1));
   const values = normals(LARGE_PRIME, EMBEDDING_DEVIATION, 2);
   const type = shape.embeddingType;
@@ -89,14 +148,24 @@ function* tensorsOf(shape: ModelShape): Generator<Tensor> {
   for (const role of roles(shape)) {
     const name = nameOf(role.name);
     const { cols } = role;
-    if (role.kind === 'norm') yield bf16(`${name}.weight`, [cols], new Float32Array(cols).fill(1));
+    const edit = shift
+      ? shiftingEdit(shape, role.name, role.kind === 'ternary' ? role.rows / 4 : role.rows, cols)
+      : undefined;
+    const shifted = (pieces: Iterable<Uint8Array>) => (edit ? edited(pieces, edit) : pieces);
+    if (role.kind === 'norm') yield bf16(`${name}.weight`, [cols], normWeights(role.name, cols, shift));
     else if (role.kind === 'table') {
       const bytes = role.rows * cols * (type === 'f32' ? 4 : 2);
       const dtype = type.toUpperCase();
-      yield { name: `${name}.weight`, dtype, shape: [role.rows, cols], bytes, content: rows.take(bytes) };
+      yield { name: `${name}.weight`, dtype, shape: [role.rows, cols], bytes, content: shifted(rows.take(bytes)) };
     } else {
       const bytes = (role.rows / 4) * cols;
-      yield { name: `${name}.weight`, dtype: 'U8', shape: [role.rows / 4, cols], bytes, content: ternary.take(bytes) };
+      yield {
+        name: `${name}.weight`,
+        dtype: 'U8',
+        shape: [role.rows / 4, cols],
+        bytes,
+        content: shifted(ternary.take(bytes)),
+      };
       yield bf16(`${name}.weight_scale`, [1], Float32Array.of(scaleOf(cols)));
     }
   }
@@ -135,18 +204,22 @@ function headerOf(tensors: readonly Tensor[]): Part {
   return { bytes: 8 + text.length, content: [length, text] };
 }
 
-/** The random model of a shape in the cache, written when it is missing. @returns its folder */
+/**
+ * The random model of a shape in the cache, written when it is missing.
+ * @param sparsity share of the gates that are closed, from 0.5 on; absent: half, by chance @returns its folder
+ */
 export async function randomModel(
   shape: ModelShape,
   onProgress: (done: number, total: number) => void,
   signal: AbortSignal,
+  sparsity?: number,
 ): Promise<string> {
-  const folder = randomModelPath(shape);
+  const folder = randomModelPath(shape, '', sparsity);
   const weights = path.join(folder, 'model.safetensors');
   if (existsSync(weights)) return folder;
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, 'config.json'), JSON.stringify(configOf(shape), null, 2));
-  const tensors = [...tensorsOf(shape)];
+  const tensors = [...tensorsOf(shape, sparsity)];
   await writeParts(weights, [headerOf(tensors), ...tensors], onProgress, signal);
   return folder;
 }

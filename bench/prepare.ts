@@ -4,7 +4,7 @@ import type { Compiler } from '../codegen/compile.ts';
 import { hostProfile, missingFeatures, runnableIsas } from '../codegen/cpu.ts';
 import type { Manifest } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
-import { packings, packingsFor } from '../codegen/packings/index.ts';
+import { findOrdered, packingOf, packings, packingsFor } from '../codegen/packings/index.ts';
 import type { Packing } from '../codegen/packings/packing.ts';
 import { candidates } from '../codegen/space.ts';
 import { openModel } from '../runtime/formats/open.ts';
@@ -27,6 +27,9 @@ export interface Prepared {
   readonly source: ModelSource;
   readonly library: Library;
   readonly model: number;
+  /** Of a model made for it: share of the gates that are closed, and whether zeros are skipped. */
+  readonly sparsity?: number;
+  readonly path?: 'dense' | 'sparse';
 }
 
 /** Targets that were asked for, or the vector instruction sets of this machine. @throws LibraryError */
@@ -52,7 +55,11 @@ export type Packings = 'all' | 'planned';
 /** The registry's keys for the packings of a library's matrices. */
 const packingsIn = (manifest: Manifest): string =>
   Object.entries<Packing>(packings)
-    .filter(([, p]) => Object.values(manifest.matrices).some(({ packing }) => packing === p.token))
+    .filter(([, p]) =>
+      Object.values(manifest.matrices).some(
+        ({ packing }) => (findOrdered(packing)?.coding ?? packingOf(packing)) === p,
+      ),
+    )
     .map(([key]) => key)
     .join('+');
 
@@ -64,26 +71,32 @@ const packingsIn = (manifest: Manifest): string =>
 export async function* prepare(request: Request, wanted: Packings, notes: string[]): AsyncGenerator<Prepared> {
   const { signal, onProgress } = request;
   const cpus = profiles(request.targets);
-  const folder = await randomModel(request.shape, (...at) => onProgress('writing a random model, MB', ...at), signal);
-  const source = openModel(folder);
-  for (const cpu of cpus)
-    for (const packing of request.packings ?? (wanted === 'all' ? usablePackings(cpu) : [undefined])) {
-      const build = await ensureBuilt(source.shape, cpu, {
-        packing: packing && (packings as Readonly<Record<string, Packing>>)[packing]!.token,
-        onProgress: (...at) => onProgress('compiling', ...at),
-        signal,
-        ...(request.cc ? { cc: request.cc } : {}),
-      }).catch((error) => {
-        if (!(error instanceof PlanError)) throw error;
-        notes.push(`${packing ? `${cpu.isa} ${packing}` : cpu.isa} left out: ${error.message}`);
-      });
-      if (!build) continue;
-      const library = await openLibrary(build.library);
-      const { model } = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
-        onProgress: (...at) => onProgress('packing weights', ...at),
-        signal,
-      });
-      const { compiler, manifest } = build;
-      yield { cpu, packing: packingsIn(manifest), compiler, manifest, source, library, model };
-    }
+  for (const sparsity of request.sparsities ?? [undefined]) {
+    const writing = (...at: [number, number]) => onProgress('writing a random model, MB', ...at);
+    const folder = await randomModel(request.shape, writing, signal, sparsity);
+    const source = openModel(folder);
+    for (const cpu of cpus)
+      for (const packing of request.packings ?? (wanted === 'all' ? usablePackings(cpu) : [undefined]))
+        for (const path of sparsity === undefined ? [undefined] : (['dense', 'sparse'] as const)) {
+          const build = await ensureBuilt(source.shape, cpu, {
+            packing: packing && (packings as Readonly<Record<string, Packing>>)[packing]!.token,
+            ...(path ? { sparse: path === 'sparse' } : {}),
+            onProgress: (...at) => onProgress('compiling', ...at),
+            signal,
+            ...(request.cc ? { cc: request.cc } : {}),
+          }).catch((error) => {
+            if (!(error instanceof PlanError)) throw error;
+            notes.push(`${packing ? `${cpu.isa} ${packing}` : cpu.isa} left out: ${error.message}`);
+          });
+          if (!build) continue;
+          const library = await openLibrary(build.library);
+          const { model } = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
+            onProgress: (...at) => onProgress('packing weights', ...at),
+            signal,
+          });
+          const { compiler, manifest } = build;
+          const about = sparsity === undefined ? {} : { sparsity, path: path! };
+          yield { cpu, packing: packingsIn(manifest), compiler, manifest, source, library, model, ...about };
+        }
+  }
 }

@@ -24,6 +24,7 @@ export interface BuildOptions {
   readonly threads?: number | undefined;
   /** Packing of all ternary matrices, or of each by name; default: the plan's choice. */
   readonly packing?: PlanOptions['packing'];
+  readonly sparse?: PlanOptions['sparse'];
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Called with what the user should know: measurements that do not count. */
@@ -60,7 +61,7 @@ export async function ensureBuilt(
   const advice = adviceFor(cpu, compiler, { shape, threads: options.threads });
   const ignored = advice.ignored(problems(shape));
   if (ignored) options.onNote?.(ignored);
-  const plan = planOf(shape, cpu, { advice, packing: options.packing });
+  const plan = planOf(shape, cpu, { advice, packing: options.packing, sparse: options.sparse });
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

@@ -41,6 +41,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
     'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
     (name: string, before: readonly string[] = []) => [...before, name],
   )
+  .option('--dense', 'do not skip what zeros of squared ReLU let off')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -67,6 +68,7 @@ interface Options {
   cc?: string;
   packing?: string;
   kernel?: readonly string[];
+  dense?: boolean;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
 }
@@ -92,7 +94,12 @@ program.action(async (model: string | undefined, o: Options, command) => {
       : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
-  const plan = planOf(shape, cpu, { advice, packing: o.packing, kernel: o.kernel });
+  const plan = planOf(shape, cpu, {
+    advice,
+    packing: o.packing,
+    kernel: o.kernel,
+    ...(o.dense ? { sparse: false } : {}),
+  });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

@@ -15,15 +15,20 @@ import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { tablesBytes } from './kernels/look-up-tables.ts';
+import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
+import { COLUMNS, scalesOf } from './kernels/sparse-columns.ts';
+import { LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
 import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
-import { activationStride, productStride } from './kernels/ternary.ts';
+import { activationStride, divisorOf, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingEntry, packingTables } from './packing-tables.ts';
-import { packingOf } from './packings/index.ts';
+import { findOrdered, packingOf, tilesFor } from './packings/index.ts';
+import type { Ordered } from './packings/orders.ts';
+import { columnBytes, fieldsOf, paddedK, panelK, rowBytes } from './packings/orders.ts';
 import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
@@ -47,6 +52,7 @@ export interface Manifest {
         packing: string;
         gemv: string;
         tabulate?: string;
+        panel?: string;
         gemm: readonly string[];
         tables?: readonly string[];
         why: string;
@@ -76,6 +82,7 @@ export function manifestOf(plan: Plan): Manifest {
           packing: m.packing,
           gemv: format(m.gemv),
           ...(m.tabulate ? { tabulate: format(m.tabulate) } : {}),
+          ...(m.panel ? { panel: format(m.panel) } : {}),
           gemm: m.gemm.map(format),
           ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
           why: m.why,
@@ -86,6 +93,13 @@ export function manifestOf(plan: Plan): Manifest {
   };
 }
 
+/**
+ * Percent of rows, or columns, from which on all of them are read, one after the other: leaps read half as fast or less.
+ * Measured in docs/measurements.md.
+ */
+const MOST_LIVE = 45;
+/** Most weights of a byte. */
+const MOST_FIELDS = 5;
 /** Most logits that bn_top finds: bounds its buffers. */
 const MOST_TOP = 1024;
 
@@ -141,6 +155,48 @@ export function matrixNumbers(p: Packing, n: number, k: number, isa: Isa, tables
   };
 }
 
+/** Of a matrix in an order of its own: its further numbers, and those that are a panel's instead. */
+function orderNumbers(m: MatrixPlan, isa: Isa) {
+  const o = findOrdered(m.packing);
+  if (!o) return {};
+  const { n, k } = m.gemv.shape as { n: number; k: number };
+  const divisors = scalesOf(o, isa).map(divisorOf);
+  return {
+    order: `BN_BY_${o.order.toUpperCase()}`,
+    tile_bytes: tileBytes(o.tiles, panelK(o)),
+    run: o.order === 'rows' ? rowBytes(o.coding, k) : columnBytes(o.coding, n),
+    fields: fieldsOf(o.coding),
+    field_k: o.coding.lineK,
+    panel_lines: o.panelLines,
+    panel_rows: panelRows(o, m),
+    panel_at: scratchBytes(o.tiles, isa, m.tables),
+    shifts: `{${divisors.map(({ shift }) => shift)}}`,
+    inverses: `{${divisors.map(({ inverse }) => inverse)}}`,
+  };
+}
+
+/** Rows of a panel: those that share tables, or by columns all. */
+function panelRows(o: Ordered, { gemv, tables }: MatrixPlan): number {
+  if (o.order === 'columns') return gemv.shape.n!;
+  return tables ? roomOf(tables.sums) : LEAST_ROWS;
+}
+
+/** Bytes that a thread needs for products of a matrix: of a batch, with a panel, or for one token its lists. */
+function threadBytes(m: MatrixPlan, isa: Isa): number {
+  const batch = scratchBytes(tilesFor(m.packing), isa, m.tables);
+  const o = findOrdered(m.packing);
+  if (!o) return batch;
+  const { n, k } = m.gemv.shape as { n: number; k: number };
+  const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
+  return roundUp(Math.max(batch + panelBytes(o, panelRows(o, m)), lists), 64);
+}
+
+/** int32 of the sums of `down` by columns; 0: it has row tiles. */
+function sumsOfDown({ matrices: { ffn_down } }: Plan): number {
+  const o = findOrdered(ffn_down.packing);
+  return o ? fieldsOf(o.coding) * columnBytes(o.coding, ffn_down.gemv.shape.n!) : 0;
+}
+
 function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Program>): string {
   const { shape } = plan;
   const slots = layerSlots(shape);
@@ -155,12 +211,15 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
-    [
-      'BN_SCRATCH_BYTES',
-      Math.max(...matrices.map((m) => scratchBytes(packingOf(m.packing), isaOf(plan.cpu.isa), m.tables))),
-    ],
+    ['BN_SCRATCH_BYTES', Math.max(...matrices.map((m) => threadBytes(m, isaOf(plan.cpu.isa))))],
     ['BN_LOOK_UP_BYTES', roundUp(Math.max(...matrices.map(lookUpBytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
+    ['BN_DOWN_SUMS', sumsOfDown(plan)],
+    ['BN_FIELDS', MOST_FIELDS],
+    ['BN_MOST_LIVE', MOST_LIVE],
+    ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
+    ['BN_LIST_ROOM', LIST_ROOM],
+    ['BN_LIST_STEP', COLUMNS],
     ['BN_LEAST_ROWS', LEAST_ROWS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],
     ['BN_TABLE_ENTRY', entryBytes(isaOf(plan.cpu.isa))],
@@ -192,6 +251,8 @@ ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 #define BN_EMBEDDING_BLOCKS ${isBlocks(shape.embeddingType) ? 1 : 0}
 #define BN_HEAD_BLOCKS ${isBlocks(shape.headType) ? 1 : 0}
 #define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
+#define BN_SPARSE_UP ${findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0}
+#define BN_SPARSE_DOWN ${findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
 #define BN_PAUSE() ${isaOf(plan.cpu.isa).pause}
@@ -227,7 +288,8 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
-    const p = packingOf(m.packing);
+    const isa = isaOf(plan.cpu.isa);
+    const o = findOrdered(m.packing);
     const steps = m.tables && {
       offsets: m.tables.offsets,
       sums: m.tables.sums,
@@ -235,11 +297,12 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
       ...(m.tables.last ? { last_offsets: m.tables.last.offsets, last_sums: m.tables.last.sums } : {}),
     };
     const members = [
-      `.gemv = bn_${format(m.gemv)}`,
+      `.${o ? (o.order === 'rows' ? 'row_dots' : 'column_sums') : 'gemv'} = bn_${format(m.gemv)}`,
       ...(m.tabulate ? [`.tabulate = bn_${format(m.tabulate)}`] : []),
+      ...(m.panel ? [`.panel = bn_${format(m.panel)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
-      ...Object.entries(matrixNumbers(p, n, k, isaOf(plan.cpu.isa), m.tables)).map(
+      ...Object.entries({ ...matrixNumbers(tilesFor(m.packing), n, k, isa, m.tables), ...orderNumbers(m, isa) }).map(
         ([name, value]) => `.${name} = ${value}`,
       ),
     ];
@@ -256,10 +319,10 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
 ${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}, ${t.bytes}, ${kinds[t.kind]}, ${typeOf(t)}},`).join('\n')}
 };
 
-${tokens.map((token, i) => packingTables(packingOf(token), i)).join('\n\n')}
+${tokens.map(packingTables).join('\n\n')}
 
 const bn_packing bn_packings[] = {
-${tokens.map((token, i) => packingEntry(packingOf(token), i)).join('\n')}
+${tokens.map(packingEntry).join('\n')}
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {

@@ -13,7 +13,7 @@ import { kernels } from './kernels/index.ts';
 import type { KernelFamily } from './kernels/kernel.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packings } from './packings/index.ts';
+import { findOrdered, packings } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 
 /** The kernel family of a spec. */
@@ -25,7 +25,8 @@ export function familyOf(spec: KernelSpec): KernelFamily {
 
 /** The words that a kernel needs. */
 function neededWords(spec: KernelSpec): VectorWord[] {
-  const packing = Object.values<Packing>(packings).find((p) => p.token === spec.weight);
+  const packing =
+    findOrdered(spec.weight)?.coding ?? Object.values<Packing>(packings).find((p) => p.token === spec.weight);
   return [...familyOf(spec).needs, ...(packing?.needs ?? [])];
 }
 

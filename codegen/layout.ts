@@ -8,8 +8,7 @@ import type { MatrixSlot } from './graph.ts';
 import { layerSlots, outerSlots } from './graph.ts';
 import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen-rows.ts';
-import { packingOf } from './packings/index.ts';
-import { bytesOf } from './packings/packing.ts';
+import { matrixBytes } from './packings/index.ts';
 import type { Plan } from './plan.ts';
 import { rowBytes } from './rows.ts';
 
@@ -73,7 +72,7 @@ export function layoutOf(plan: Plan): Layout {
         rows: slot.rows,
         cols: slot.cols,
         type,
-        bytes: bytesOf(packingOf(type), slot.rows, slot.cols),
+        bytes: matrixBytes(type, slot.rows, slot.cols),
       });
     }
   const fileBytes = roundUp(end, 4096);

@@ -1,9 +1,11 @@
 /** What the library's packer (templates/pack.c) knows of a packing, as C text: from place() and encode, so it packs as pack() does. */
 import { range } from './kernels/kernel.ts';
-import type { Packing } from './packings/packing.ts';
+import { findOrdered, packingOf } from './packings/index.ts';
+import { panelK } from './packings/orders.ts';
 
 /** Where weights go in a line or its draft, and how drafts become lines. @param i number of the packing in the library */
-export function packingTables({ token, rows, lineK, place, encode }: Packing, i: number): string {
+export function packingTables(token: string, i: number): string {
+  const { rows, lineK, place, encode } = findOrdered(token)?.coding ?? packingOf(token);
   const lines = range(rows).map((r) => {
     const pairs = range(lineK).map((k) => {
       const { byte, factor } = place(r, k);
@@ -25,5 +27,10 @@ static const bn_parts parts_${i}[] = {${parts.join(', ')}};`;
 }
 
 /** The packing's entry in bn_packings. */
-export const packingEntry = ({ token, rows, lineK, lineBytes, encode }: Packing, i: number): string =>
-  `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${encode ? `${encode.parts.length}, codes_${i}, parts_${i}` : '0, 0, 0'}},`;
+export function packingEntry(token: string, i: number): string {
+  const o = findOrdered(token);
+  const { rows, lineK, lineBytes, encode } = o?.coding ?? packingOf(token);
+  const order = o ? `BN_BY_${o.order.toUpperCase()}` : 'BN_BY_TILES';
+  const draft = encode ? `${encode.parts.length}, codes_${i}, parts_${i}` : '0, 0, 0';
+  return `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${order}, ${o ? panelK(o) : lineK}, ${draft}},`;
+}

@@ -12,16 +12,23 @@ import { decodeCycles } from './ir/cost.ts';
 import { isaOf } from './isa/index.ts';
 import { attentionTile } from './kernels/attention-blocks.ts';
 import { combineTile } from './kernels/combine.ts';
+import { gemm, ofPanel } from './kernels/dot-products.ts';
 import { elementTile } from './kernels/elementwise.ts';
 import { headTile } from './kernels/head.ts';
 import { LANES } from './kernels/kernel.ts';
+import { panelSpec } from './kernels/panels.ts';
 import { qattentionTile } from './kernels/qattention.ts';
 import { quantiseTile } from './kernels/quantise.ts';
 import { screenSpec } from './kernels/screen-rows.ts';
+import { columnSumsSpec } from './kernels/sparse-columns.ts';
+import { MOST_LISTED, rowDotsSpec } from './kernels/sparse-rows.ts';
 import { BATCH } from './kernels/tables.ts';
+import { activationStride } from './kernels/ternary.ts';
 import type { KernelSpec } from './name.ts';
 import { format, parse } from './name.ts';
-import { packingOf, packings, packingsFor } from './packings/index.ts';
+import { findOrdered, packingOf, packings, packingsFor, tilesFor } from './packings/index.ts';
+import type { Ordered } from './packings/orders.ts';
+import { ordersOf, panelK } from './packings/orders.ts';
 import type { Packing } from './packings/packing.ts';
 import { bytesOf } from './packings/packing.ts';
 import { isBlocks, kernelType } from './rows.ts';
@@ -31,6 +38,7 @@ import {
   batches,
   candidates,
   firstLegal,
+  firstOfEach,
   kernelsOfTables,
   refusal,
   tableCandidates,
@@ -40,12 +48,14 @@ import type { Advice } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
-  /** Token of the packing. */
+  /** Token of the packing, and of its order where that is not row tiles (packings/orders.ts). */
   readonly packing: string;
   /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
   /** Makes what `gemv` takes in place of activations. */
   readonly tabulate?: KernelSpec;
+  /** Of a matrix in an order of its own: makes the row tiles that `gemm` and `tables` read, and that packing. */
+  readonly panel?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
   readonly tables?: TableSteps;
   /** The reason for the choice, for people. */
@@ -128,6 +138,21 @@ function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: A
     .filter((spec) => !refusal(spec));
 }
 
+/** A matrix in an order of its own, or undefined where a kernel that it takes cannot be generated. */
+function ordered(cpu: CpuProfile, o: Ordered, { gemv }: MatrixPlan): MatrixPlan | undefined {
+  const isa = isaOf(cpu.isa);
+  const { n, k } = gemv.shape as { n: number; k: number };
+  if (Math.max(n, k) >= MOST_LISTED) return undefined;
+  const plan: MatrixPlan = {
+    packing: o.token,
+    gemv: o.order === 'rows' ? rowDotsSpec(o, isa.name, n, k) : columnSumsSpec(o, isa.name, n, k),
+    panel: panelSpec(o, isa.name, n, k),
+    gemm: firstOfEach(gemm.batch!(isa, o.tiles, n, k)).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
+    why: `${o.token}: ${o.order === 'rows' ? 'rows whose gate is closed' : 'columns whose input is zero'} are not read`,
+  };
+  return plan.gemm.length && ![plan.gemv, plan.panel!, ...plan.gemm].some(refusal) ? plan : undefined;
+}
+
 /**
  * How a matrix, one of those with the same input, is multiplied with many tokens: by the tables or the dot products that were
  * measured for all of them, or else by the preferred tables.
@@ -135,13 +160,15 @@ function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: A
  */
 function withPrompts(plan: MatrixPlan, cpu: CpuProfile, all: Problem, advice: Advice | undefined): MatrixPlan {
   const { n, k } = plan.gemv.shape as { n: number; k: number };
-  const p = packingOf(plan.packing);
+  const p = tilesFor(plan.packing);
+  const o = findOrdered(plan.packing);
   const advised = advice?.kernel('prefill', BATCH, all.n, k);
-  const offered = tableCandidates(cpu, p, k);
+  // Blocks of lines do not cross from panel to panel.
+  const offered = tableCandidates(cpu, p, k).filter(({ tile }) => !o || panelK(o) % tile[2]! === 0);
   const measured = offered.find((spec) => format(spec) === advised);
   if (advised && !measured && parse(advised).weight === p.token) return plan;
   const tables = [...(measured ? [measured] : []), ...offered]
-    .map((sums) => tableSteps(sums, n))
+    .map((sums) => tableSteps(sums, n, o && panelK(o)))
     .find((steps) => !kernelsOfTables(steps).some(refusal));
   return tables ? { ...plan, tables } : plan;
 }
@@ -212,28 +239,43 @@ export interface PlanOptions {
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
   /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
   readonly kernel?: readonly string[] | undefined;
+  /** Are zeros of squared ReLU to be skipped? Where the model has any, by default. */
+  readonly sparse?: boolean | undefined;
 }
+
+/** The matrices that zeros of the activation function let off, and the order that they take for it. */
+const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
 
 /** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
 export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan {
-  const known = Object.values<Packing>(packings).map((p) => p.token);
+  const known = Object.values<Packing>(packings).flatMap((p) => [p.token, ...ordersOf(p).map((o) => o.token)]);
   const { packing } = options;
   for (const asked of typeof packing === 'string' ? [packing] : Object.values(packing ?? {}))
     if (!known.some((token) => token.startsWith(asked)))
       throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
+  const askedFor = (slot: MatrixSlot) => (typeof packing === 'string' ? packing : packing?.[slot]);
   const kernelFor = askedKernels(shape, cpu, options.kernel ?? []);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
+    const asked = askedFor(slots[0]!);
     const plan = chooseMatrix(
       cpu,
       n,
       k,
       options.advice,
-      typeof packing === 'string' ? packing : packing?.[slots[0]!],
+      asked && (findOrdered(asked)?.coding.token ?? asked),
       kernelFor(n, k),
     );
     for (const slot of slots) matrices[slot] = plan;
   }
+  if (options.sparse ?? shape.activation === 'relu2')
+    for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
+      const tiles = matrices[slot]!;
+      const asked = typeof packing === 'object' ? packing[slot] : undefined;
+      const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
+      const { n, k } = tiles.gemv.shape as { n: number; k: number };
+      if (o && !kernelFor(n, k) && (!asked || asked === o.token)) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
+    }
   for (const all of inputs(shape))
     for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({
@@ -249,8 +291,14 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
     ...matrixSlots.flatMap((slot) => {
-      const { gemv, tabulate, gemm, tables } = plan.matrices[slot];
-      return [gemv, ...(tabulate ? [tabulate] : []), ...gemm, ...(tables ? kernelsOfTables(tables) : [])];
+      const { gemv, tabulate, panel, gemm: several, tables } = plan.matrices[slot];
+      return [
+        gemv,
+        ...(tabulate ? [tabulate] : []),
+        ...(panel ? [panel] : []),
+        ...several,
+        ...(tables ? kernelsOfTables(tables) : []),
+      ];
     }),
     ...Object.values(plan.kernels),
   ];

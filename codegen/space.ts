@@ -32,9 +32,13 @@ export const batchCandidates = (isa: Isa, p: Packing, n: number, k: number): Ker
     .flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? [])
     .sort((a, b) => a.tile[0]! - b.tile[0]!);
 
+/** Of specs by rising number of tokens the first for each. */
+export const firstOfEach = (specs: readonly KernelSpec[]): KernelSpec[] =>
+  specs.filter((spec, i, all) => spec.tile[0] !== all[i - 1]?.tile[0]);
+
 /** The kernels for several tokens, by rising number: for each number the preferred one. */
 export const batches = (isa: Isa, p: Packing, n: number, k: number): KernelSpec[] =>
-  batchCandidates(isa, p, n, k).filter((spec, i, all) => spec.tile[0] !== all[i - 1]?.tile[0]);
+  firstOfEach(batchCandidates(isa, p, n, k));
 
 /** All specs for sums by tables, the preferred one first. */
 export const tableCandidates = (cpu: CpuProfile, p: Packing, k: number): KernelSpec[] =>
@@ -48,14 +52,13 @@ export interface TableSteps {
   readonly last?: { readonly offsets: KernelSpec; readonly sums: KernelSpec };
 }
 
-/** All steps around the sums of a matrix with n rows. */
-export function tableSteps(sums: KernelSpec, n: number): TableSteps {
+/** All steps around the sums of a matrix with n rows. @param stored k of its row tiles: of a panel, or all */
+export function tableSteps(sums: KernelSpec, n: number, stored = sums.shape.k!): TableSteps {
   const p = packingOf(sums.weight);
-  const k = sums.shape.k!;
   const lines = sums.tile[2]! / p.lineK;
-  const left = linesOf(p, k) % lines;
+  const left = linesOf(p, sums.shape.k!) % lines;
   const block = (count: number) => ({
-    offsets: offsetsSpec(p, sums.isa, k, count, roomOf(sums)),
+    offsets: offsetsSpec(p, sums.isa, stored, count, roomOf(sums)),
     sums: { ...sums, tile: sums.tile.with(2, count * p.lineK) },
   });
   return {

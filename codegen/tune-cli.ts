@@ -11,9 +11,8 @@ import { findCompiler } from './compile.ts';
 import { missingFeatures, profileOf } from './cpu.ts';
 import { inputs, problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
-import { planOf } from './plan.ts';
 import { shapeOf } from './shape.ts';
-import { type Contest, contestsOf, isAbout } from './tune/contests.ts';
+import { type Contest, contestsOf, inTiles, isAbout } from './tune/contests.ts';
 import { explain, explainTokens, line, tokenLine } from './tune/explain.ts';
 import { reportOf } from './tune/report.ts';
 import { type Progress, sweep } from './tune/sweep.ts';
@@ -115,7 +114,7 @@ program.action(async (model: string | undefined, o: Options) => {
     for (const entry of found.tokens ?? []) process.stdout.write(tokenLine(entry));
   };
   if (o.resume)
-    for (const contest of contestsOf(planOf(shape, cpu), o.phase))
+    for (const contest of contestsOf(inTiles(shape, cpu), o.phase))
       for (const count of threads) {
         const entry = known(contest, count);
         if (entry?.finished) tell({ entries: [entry] });

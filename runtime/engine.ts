@@ -5,7 +5,7 @@
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import { DraftLength } from './draft-length.ts';
 import type { ModelSource } from './formats/source.ts';
-import { type Library, type Pages, type Profile, type TopMode, want } from './library.ts';
+import { type Library, type LiveShares, type Pages, type Profile, type TopMode, want } from './library.ts';
 import type { LookupOptions } from './lookup.ts';
 import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
@@ -305,6 +305,14 @@ export class Engine {
   /** Seconds by operation since the last call. @param on go on taking the time, or stop */
   profile(on: boolean): Profile {
     return this.#library.profile(this.#context, on);
+  }
+
+  /**
+   * What the tokens that were evaluated one at a time since the last call left of the MLP, by layer; empty where there were none.
+   * @param on go on counting, or stop
+   */
+  live(on: boolean): LiveShares[] {
+    return this.#library.live(this.#context, on, this.source.shape.layers);
   }
 
   /** Frees the context and closes the model, unless it is shared. */

@@ -24,6 +24,14 @@ export const operations = ['ternary', 'tables', 'head', 'attention', 'rest', 'wa
 /** Seconds by operation. */
 export type Profile = Readonly<Record<(typeof operations)[number], number>>;
 
+/** What single tokens leave of the MLP, in the order of `bn_live`. */
+const liveParts = ['open', 'again', 'inputs', 'rows', 'columns'] as const;
+/**
+ * Shares of a layer's neurons: whose gate is open, and was for the token before, too; whose input of `down` is not zero; rows of `up`
+ * and columns of `down` that were read.
+ */
+export type LiveShares = Readonly<Record<(typeof liveParts)[number], number>>;
+
 /** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
 export class Library {
   readonly #native: Native;
@@ -117,6 +125,19 @@ export class Library {
     const seconds = new Float32Array(operations.length);
     this.#call('bn_profile', context, on ? 1 : 0, seconds);
     return Object.fromEntries(operations.map((name, i) => [name, seconds[i]!])) as Profile;
+  }
+
+  /**
+   * What the tokens that were evaluated one at a time since the last call left of the MLP, by layer; empty where there were none.
+   * @param on go on counting, or stop
+   */
+  live(context: number, on: boolean, layers: number): LiveShares[] {
+    const shares = new Float32Array(layers * liveParts.length);
+    if (!this.#call('bn_live', context, on ? 1 : 0, shares)) return [];
+    return Array.from(
+      { length: layers },
+      (_, l) => Object.fromEntries(liveParts.map((part, i) => [part, shares[l * liveParts.length + i]!])) as LiveShares,
+    );
   }
 
   packBegin(file: string, threads: number): void {

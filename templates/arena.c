@@ -81,7 +81,11 @@ static size_t copy_part(const bn_model *model, const bn_arena *a, uint8_t *to, i
       const uint8_t **at = weights + layer * BN_SLOTS + slot;
       long t0, t1;
       bn_tiles(m, thread, a->threads, &t0, &t1);
-      if (a->copied)
+      if (a->copied && m->order) {
+        /* Which rows or columns a thread reads differs from token to token: the first thread has them all. */
+        if (thread == 0)
+          used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes, 0, 1, to ? to + used : NULL, at);
+      } else if (a->copied)
         used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
                            to ? to + used : NULL, at);
       else if (to)
@@ -186,6 +190,7 @@ void bn_arena_release(bn_model *model, bn_arena *a) {
 }
 
 const uint8_t *bn_arena_weights(const bn_arena *a, int thread, int layer, int slot) {
+  if (bn_matrices[slot].order && a->copied) thread = 0;
   return a->weights[(size_t)thread * POINTERS + (size_t)(layer * BN_SLOTS + slot)];
 }
 

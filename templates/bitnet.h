@@ -26,6 +26,11 @@ enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
  */
 enum { BN_TIME_TERNARY, BN_TIME_TABLES, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
 
+/* What bn_live tells of each layer: neurons whose gate is open, those of them that were open for the token before, and
+ * inputs of `down` that are not zero; shares of all neurons. Then the rows of `up` and the columns of `down` that were
+ * read. */
+enum { BN_LIVE_OPEN, BN_LIVE_AGAIN, BN_LIVE_INPUTS, BN_LIVE_ROWS, BN_LIVE_COLUMNS, BN_LIVE };
+
 /* BN_ABI of the library. */
 BN_API int32_t bn_abi(void);
 /* Model, target, kernels and layout as JSON text; never freed. */
@@ -71,6 +76,13 @@ BN_API int32_t bn_rewind(int32_t context, int32_t position);
  * over the threads, zero if it was off; may be NULL. on: go on (or begin), or stop. -> 0
  */
 BN_API int32_t bn_profile(int32_t context, int32_t on, float *seconds);
+
+/*
+ * What single tokens left of the MLP, by layer. shares: float32 [layers][BN_LIVE], means over the tokens that were
+ * evaluated one at a time since the last call, zero if it was off or there were none; may be NULL. on: go on (or
+ * begin), or stop. -> how many tokens these are
+ */
+BN_API int32_t bn_live(int32_t context, int32_t on, float *shares);
 
 /* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time. -> 0 */
 BN_API int32_t bn_pack_begin(const char *path, int32_t threads);

@@ -115,3 +115,8 @@ int32_t bn_profile(int32_t context, int32_t on, float *seconds) {
   bn_state *state = find(context, 0);
   return state ? bn_state_profile(state, on, seconds) : -1;
 }
+
+int32_t bn_live(int32_t context, int32_t on, float *shares) {
+  bn_state *state = find(context, 0);
+  return state ? bn_state_live(state, on, shares) : -1;
+}

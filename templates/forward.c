@@ -7,8 +7,9 @@
  *
  * Products are divided by row tiles, attention by tokens and heads; the vectors between products by tokens, in a batch.
  * For a single token they take a microsecond or two, about as much as meeting takes: each thread computes them for
- * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch.
- * Whatever the division, each result is computed in the same order, so the logits do not depend on threads or batches.
+ * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch; two more for a token
+ * where zeros are skipped (sparse.c). Whatever the division, each result is computed in the same order, so the logits
+ * do not depend on threads or batches.
  */
 #include "state.h"
 
@@ -97,20 +98,30 @@ static void expand(bn_state *s, int thread, int layer) {
 #if BN_SUB_NORMS
   fetch(s, layer, BN_FFN_SUB_NORM);
 #endif
-  bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
   float *scratch = scratch_of(s, thread);
   long t0, t1;
-  bn_time(BN_TIME_REST);
   if (s->n == 1) {
+#if BN_SPARSE_UP
+    bn_products(s, thread, layer, BN_FFN_GATE, 1, &s->hidden);
+    bn_pool_barrier(s->pool);
+    /* Where the gate is closed, zero times whatever an earlier token left. */
+    bn_open_rows(s, thread, layer, &t0, &t1);
+#else
+    bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
     bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
     /* The last tile may reach beyond the rows. */
-    const long first = t0 * m->tile_rows / LANES, end = MIN(GROUPS(t1 * m->tile_rows), GROUPS(BN_INTERMEDIATE));
-    if (first < end) activate(s, layer, 0, thread, s->gated, first, end);
+    t0 = t0 * m->tile_rows / LANES, t1 = MIN(GROUPS(t1 * m->tile_rows), GROUPS(BN_INTERMEDIATE));
+#endif
+    bn_time(BN_TIME_REST);
+    if (t0 < t1) activate(s, layer, 0, thread, s->gated, t0, t1);
     bn_pool_barrier(s->pool);
     quantise_inner(s, layer, thread, s->gated, scratch);
+    if (s->watched && thread == 0) bn_watch(s, layer, s->inner.q);
     return;
   }
+  bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden);
+  bn_time(BN_TIME_REST);
   bn_pool_barrier(s->pool);
   share(s, thread, &t0, &t1);
   for (long t = t0; t < t1; t++) {
@@ -144,7 +155,12 @@ static void evaluate(void *argument, int thread, int threads) {
     meet(s);
     expand(s, thread, layer);
     fetch(s, layer + 1, BN_ATTN_NORM);
-    bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
+#if BN_SPARSE_DOWN
+    if (s->n == 1)
+      bn_live_columns(s, thread, layer);
+    else
+#endif
+      bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
     bn_pool_barrier(s->pool);
   }
   /* The hidden states stay, the last token's always: bn_largest reads them. */
@@ -162,6 +178,7 @@ void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logi
     s->want = want == BN_WANT_LAST && done + s->n < n ? BN_WANT_NONE : want;
     s->logits = logits && want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
     bn_pool_run(s->pool, evaluate, s);
+    if (s->n == 1) s->watched_tokens += s->watched;
     s->position += s->n;
     s->last = s->normed + (s->want == BN_WANT_ALL ? (size_t)s->n - 1 : 0) * PADDED(BN_HIDDEN);
     s->last_position = s->position;

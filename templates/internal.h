@@ -39,13 +39,17 @@ extern const int64_t bn_file_bytes;
 typedef struct {
   uint8_t low_column, low_shift, high_column, high_shift;
 } bn_parts;
+/* The order of packed bytes: row tiles, or runs of rows or of columns (codegen/packings/orders.ts). */
+typedef enum { BN_BY_TILES, BN_BY_ROWS, BN_BY_COLUMNS } bn_order;
 /* Where weight (row, k) of a line goes: byte place[2 * (row * line_k + k)], grown by factor place[... + 1] times w + 1.
- * With indices, these are bytes of a draft [indices][rows]: numbers, for which the line has their codes.
- */
+ * In another order the same bytes lie elsewhere; k is padded to whole panels. With indices, these are bytes of a draft
+ * [indices][rows]: numbers, for which the line has their codes. */
 typedef struct {
   const char *token;
   int rows, line_k, line_bytes;
   const uint16_t *place;
+  bn_order order;
+  int panel_k;
   int indices; /* 0: the line is no draft's */
   const uint8_t *codes;
   const bn_parts *parts;
@@ -61,11 +65,20 @@ typedef void bn_offsets(const uint8_t *w, uint8_t *quads, uint8_t *others, long 
 typedef void bn_sums(const int8_t *x, const uint8_t *quads, const uint8_t *others, uint8_t *sums, uint8_t *scratch,
                      long tokens, long rows);
 typedef void bn_results(uint8_t *sums, int32_t *y, long tokens, long rows);
+/* Some k of a matrix in an order of its own, from w on, as row tiles (codegen/kernels/panels.ts). */
+typedef void bn_panel(const uint8_t *w, uint8_t *panel, long first, long end);
+/* Entries [first, end) of a list: rows, or columns and their elements (codegen/kernels/sparse-*.ts). */
+typedef void bn_row_dots(const uint8_t *w, const int8_t *x, const int32_t *sums, const uint8_t *list, int32_t *y,
+                         long first, long end);
+typedef void bn_column_sums(const uint8_t *w, const int8_t *x, const uint8_t *list, int32_t *y, long first, long end);
 /* One kind of ternary matrix: its kernels and the sizes they are specialised to. Indexed by slot: BN_ATTN_Q ...
  * BN_FFN_DOWN. */
 typedef struct {
-  bn_gemv *gemv;         /* one token */
-  bn_tabulate *tabulate; /* makes tables for it; NULL: it takes activations */
+  bn_gemv *gemv;               /* one token */
+  bn_tabulate *tabulate;       /* makes tables for it; NULL: it takes activations */
+  bn_row_dots *row_dots;       /* instead of it, by rows */
+  bn_column_sums *column_sums; /* by columns */
+  bn_panel *panel;             /* makes the row tiles that the other kernels read, where the matrix is not in tiles */
   struct {
     int tokens;
     bn_gemv *kernel;
@@ -79,9 +92,15 @@ typedef struct {
   int tiles;                         /* row tiles */
   int tile_rows, tile_bytes;         /* rows and bytes of one */
   int lines, line_k, line_bytes;     /* lines of a tile; k and bytes of one */
-  int others_at, tables_at, sums_at; /* in a thread's scratch: offsets of fields beyond four, tables, sums */
+  int others_at, tables_at, sums_at; /* in a thread's scratch: offsets of fields beyond four, tables, sums, */
+  int panel_at;                      /* a panel */
   int x_stride;                      /* bytes from token to token */
   int y_stride;                      /* int32 from token to token */
+  bn_order order;
+  /* in an order of its own: bytes of a row or column, weights of a byte, lines and rows of a panel, k of a row's four
+   * bytes */
+  int run, fields, panel_lines, panel_rows, field_k;
+  int shifts[BN_FIELDS], inverses[BN_FIELDS]; /* divide the sums of a field by its scale */
 } bn_matrix;
 extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
 /* Row tiles that a thread computes, [*t0, *t1): whole groups of 16 rows, with which element-wise steps can go on. */
@@ -159,6 +178,7 @@ int bn_state_capacity(const bn_state *);
 size_t bn_state_huge_bytes(const bn_state *);
 int bn_state_has_hidden(const bn_state *);                /* is the last token's hidden state there? */
 int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile */
+int bn_state_live(bn_state *, int on, float *shares);     /* as bn_live */
 /* Without logits (NULL) the last batch's hidden states stay for bn_largest: of the last token, or of all that are
  * wanted. */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);

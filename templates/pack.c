@@ -83,6 +83,18 @@ static void encode(const bn_packing *p, const uint8_t *draft, uint8_t *line) {
     }
 }
 
+/* Trits of row r, zeros beyond the last one. -> what went wrong, or 0 */
+static int decode_row(work *w, int64_t r, int8_t *trits) {
+  if (r >= w->source.rows) {
+    memset(trits, 0, (size_t)w->source.cols);
+    return 0;
+  }
+  const int64_t from = source_row(w, r);
+  const int result = bn_decode_trits(&w->source, &w->rule, from, from + 1, trits);
+  if (result) atomic_store(&w->result, result);
+  return result;
+}
+
 static void pack_tiles(void *argument, int thread, int threads) {
   work *w = argument;
   const bn_packing *p = &bn_packings[w->tensor->type];
@@ -92,16 +104,8 @@ static void pack_tiles(void *argument, int thread, int threads) {
   long t0, t1;
   bn_span(tiles, thread, threads, &t0, &t1);
   for (long tile = t0; tile < t1; tile++) {
-    for (int r = 0; r < p->rows; r++) {
-      const int64_t row = tile * p->rows + r, from = source_row(w, row);
-      const int result =
-          row < rows ? bn_decode_trits(&w->source, &w->rule, from, from + 1, trits + r * cols) : BN_DECODE_OK;
-      if (row >= rows) memset(trits + r * cols, 0, (size_t)cols);
-      if (result) {
-        atomic_store(&w->result, result);
-        return;
-      }
-    }
+    for (int r = 0; r < p->rows; r++)
+      if (decode_row(w, tile * p->rows + r, trits + r * cols)) return;
     uint8_t *line = w->out + (size_t)tile * (size_t)lines * (size_t)p->line_bytes;
     for (long l = 0; l < lines; l++, line += p->line_bytes) {
       const int64_t k0 = l * p->line_k;
@@ -113,6 +117,53 @@ static void pack_tiles(void *argument, int thread, int threads) {
           to[place[0]] = (uint8_t)(to[place[0]] + place[1] * ((k < cols ? trits[r * cols + k] : 0) + 1));
       if (p->indices) encode(p, draft, line);
     }
+  }
+}
+
+static long padded(const work *w) {
+  const long k = bn_packings[w->tensor->type].panel_k;
+  return (w->source.cols + k - 1) / k * k;
+}
+
+/* Row r: four bytes for the k of each line. */
+static void pack_by_rows(void *argument, int thread, int threads) {
+  work *w = argument;
+  const bn_packing *p = &bn_packings[w->tensor->type];
+  const long cols = (long)w->source.cols, run = padded(w) / p->line_k * 4;
+  int8_t *trits = w->trits + (size_t)thread * (size_t)cols;
+  long r0, r1;
+  bn_span(w->tensor->bytes / run, thread, threads, &r0, &r1);
+  for (long r = r0; r < r1; r++) {
+    if (decode_row(w, r, trits)) return;
+    uint8_t *out = w->out + r * run;
+    memset(out, 0, (size_t)run);
+    for (long k = 0; k < padded(w); k++) {
+      const uint16_t *place = p->place + 2 * (k % p->line_k);
+      uint8_t *byte = out + k / p->line_k * 4 + place[0];
+      *byte = (uint8_t)(*byte + place[1] * ((k < cols ? trits[k] : 0) + 1));
+    }
+  }
+}
+
+/* 16 bytes of every column at a time: byte i holds rows i, run + i, 2 run + i, ... */
+enum { BYTES_AT_ONCE = 16 };
+static void pack_by_columns(void *argument, int thread, int threads) {
+  work *w = argument;
+  const bn_packing *p = &bn_packings[w->tensor->type];
+  const long cols = (long)w->source.cols, run = w->tensor->bytes / padded(w), fields = p->line_k / 4;
+  int8_t *trits = w->trits + (size_t)thread * (size_t)cols;
+  long b0, b1;
+  bn_span(run / BYTES_AT_ONCE, thread, threads, &b0, &b1);
+  for (long first = b0 * BYTES_AT_ONCE; first < b1 * BYTES_AT_ONCE; first += BYTES_AT_ONCE) {
+    for (long k = 0; k < padded(w); k++) memset(w->out + k * run + first, 0, BYTES_AT_ONCE);
+    for (long i = first; i < first + BYTES_AT_ONCE; i++)
+      for (long f = 0; f < fields; f++) {
+        if (decode_row(w, f * run + i, trits)) return;
+        const int factor = p->place[2 * 4 * f + 1];
+        uint8_t *out = w->out + i;
+        for (long k = 0; k < cols; k++, out += run) *out = (uint8_t)(*out + factor * (trits[k] + 1));
+        for (long k = cols; k < padded(w); k++, out += run) *out = (uint8_t)(*out + factor);
+      }
   }
 }
 
@@ -178,7 +229,8 @@ static int32_t pack(work *w, double scale, double factor) {
     if (!result && !(w->trits = malloc((size_t)threads * tile)))
       return bn_fail("out of memory while packing '%s'", w->tensor->name);
     if (result) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
-    bn_pool_run(packing.pool, pack_tiles, w);
+    static bn_job *const jobs[] = {pack_tiles, pack_by_rows, pack_by_columns};
+    bn_pool_run(packing.pool, jobs[bn_packings[w->tensor->type].order], w);
     free(w->trits);
     const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
     memcpy(w->out + w->tensor->bytes, &final, sizeof final);

@@ -7,6 +7,8 @@
  *   many    tables of sums (codegen/kernels/tables.ts), for whole vectors of tokens and rows enough; dot products of
  *           the tokens that are left over
  *
+ * Several tokens read row tiles. Of a matrix in an order of its own, some k at a time are made into such: a panel.
+ *
  * All compute the same integers. Kernels take whole vectors of tokens: they also read the rows of the batch buffers
  * that follow its last token, as an earlier batch left them, and write products there that nobody reads.
  */
@@ -14,6 +16,7 @@
 #include "state.h"
 
 enum {
+  MOST_AT_ONCE = 8,       /* tokens of a kernel */
   CACHED_BYTES = 64 << 10 /* of weights that stay in the second-level cache while several kernels read them */
 };
 
@@ -27,29 +30,84 @@ void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
   *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
 }
 
-/* Tiles of a matrix that a thread computes. */
+/* Tiles of a matrix that a thread computes, contiguous. */
 typedef struct {
   int matrix;
-  const uint8_t *w; /* tile 0, be it there or not */
+  const uint8_t *w; /* tile 0, be it there or not; the first byte of a matrix in an order of its own */
   long first, end;
 } part;
 
-static part part_of(const bn_state *s, int thread, int layer, int matrix) {
-  part p = {matrix,
-            s->arena ? bn_arena_weights(s->arena, thread, layer, matrix)
-                     : bn_tensor_data(s->model, tensor_of(layer, matrix)),
-            0, 0};
-  bn_tiles(&bn_matrices[matrix], thread, bn_pool_threads(s->pool), &p.first, &p.end);
-  return p;
-}
+/* Parts of one thread: a matrix by columns has one for each field. */
+enum { PARTS = BN_SLOTS + BN_FIELDS };
 
 static long rows_of(const part *p) {
   return (p->end - p->first) * bn_matrices[p->matrix].tile_rows;
 }
 
+/* Units of 64 bytes of a column that are a thread's. */
+static void units_of(const bn_state *s, const bn_matrix *m, int thread, long *first, long *end) {
+  bn_span(m->run / 64, thread, bn_pool_threads(s->pool), first, end);
+}
+
+/* -> how many parts there are */
+static int parts_of(const bn_state *s, int thread, int layer, int matrix, part *parts) {
+  const bn_matrix *m = &bn_matrices[matrix];
+  const part whole = {matrix, weights_at(s, thread, layer, matrix), 0, 0};
+  *parts = whole;
+  if (m->order != BN_BY_COLUMNS) {
+    bn_tiles(m, thread, bn_pool_threads(s->pool), &parts->first, &parts->end);
+    return 1;
+  }
+  long first, end;
+  units_of(s, m, thread, &first, &end);
+  for (long f = 0; f < m->fields; f++) {
+    parts[f] = whole;
+    parts[f].first = MIN(m->tiles, (f * m->run + first * 64) / m->tile_rows);
+    parts[f].end = MIN(m->tiles, (f * m->run + end * 64) / m->tile_rows);
+  }
+  return m->fields;
+}
+
 /* Product of the part's first row and token 0. */
 static int32_t *products_of(const bn_state *s, const part *p) {
   return s->y[p->matrix] + p->first * bn_matrices[p->matrix].tile_rows;
+}
+
+/* ---- panels */
+
+static uint8_t *panel_of(const bn_state *s, int thread, const bn_matrix *m) {
+  return s->tables + (size_t)thread * BN_SCRATCH_BYTES + m->panel_at;
+}
+
+/* Where the panel of a part begins: by columns a panel has all rows of the matrix, else those of several parts. */
+static uint8_t *in_panel(const bn_state *s, int thread, const part *p, long row) {
+  const bn_matrix *m = &bn_matrices[p->matrix];
+  const long tile = m->order == BN_BY_COLUMNS ? p->first : row / m->tile_rows;
+  return panel_of(s, thread, m) + tile * m->tile_bytes;
+}
+
+/* Makes the panels of parts that need one, from a line on. */
+static void make_panels(const bn_state *s, int thread, const part *parts, int count, long line) {
+  long row = 0;
+  for (const part *p = parts; p < parts + count; row += rows_of(p++)) {
+    const bn_matrix *m = &bn_matrices[p->matrix];
+    if (m->order == BN_BY_ROWS) {
+      /* As an integer: tile 0 may lie before the buffer. */
+      const uintptr_t tile0 = (uintptr_t)in_panel(s, thread, p, row) - (uintptr_t)(p->first * m->tile_bytes);
+      m->panel(p->w + line / m->panel_lines * 64, (uint8_t *)tile0, p->first, p->end);
+    } else if (m->order == BN_BY_COLUMNS && p == parts) {
+      long first, end;
+      units_of(s, m, thread, &first, &end);
+      m->panel(p->w + line * m->line_k * m->run, panel_of(s, thread, m), first, end);
+    }
+  }
+}
+
+/* A line of a part's first tile. */
+static const uint8_t *line_of(const bn_state *s, int thread, const part *p, long row, long line) {
+  const bn_matrix *m = &bn_matrices[p->matrix];
+  if (m->order) return in_panel(s, thread, p, row) + line % m->panel_lines * m->line_bytes;
+  return p->w + p->first * m->tile_bytes + line * m->line_bytes;
 }
 
 /* ---- tables: of several matrices with the same input and packing */
@@ -102,14 +160,18 @@ static void sum_rows(bn_state *s, int thread, const part *parts, int count, cons
   for (long vector = 0; vector < tokens / BN_TABLE_TOKENS; vector++)
     memset(sums + vector * shared->table_rows * BN_TABLE_ENTRY, 0, (size_t)rows * BN_TABLE_ENTRY);
 
+  int panel_lines = 1, has_panels = 0;
+  for (const part *p = parts; p < parts + count; p++)
+    if (bn_matrices[p->matrix].order) has_panels = 1, panel_lines = bn_matrices[p->matrix].panel_lines;
   int32_t span = 0; /* bounds the sums of |x| since they were last added to the products */
   for (long line = 0; line < shared->lines; line += shared->table_lines) {
     const int last = line + shared->table_lines > shared->lines;
     long row = 0;
+    if (has_panels && line % panel_lines == 0) make_panels(s, thread, parts, count, line);
     for (const part *p = parts; p < parts + count; row += rows_of(p++)) {
       const bn_matrix *m = &bn_matrices[p->matrix];
-      (last ? m->last_offsets : m->offsets)(p->w + p->first * m->tile_bytes + line * m->line_bytes, quads + 8 * row,
-                                            others + 4 * row, p->end - p->first);
+      (last ? m->last_offsets : m->offsets)(line_of(s, thread, p, row, line), quads + 8 * row, others + 4 * row,
+                                            p->end - p->first);
     }
     (last ? shared->last_sums : shared->sums)(a->q + line * shared->line_k, quads, others, sums, tables, tokens, rows);
     const int32_t *block = most + line / shared->table_lines;
@@ -127,7 +189,7 @@ static void by_tables(bn_state *s, int thread, const part *parts, int count, con
   const bn_matrix *shared = &bn_matrices[parts[0].matrix];
   int32_t most[LONGEST / LANES]; /* a block has more than LANES k */
   most_of(a, tokens, shared, most);
-  part pieces[BN_SLOTS]; /* of different matrices: one that is cut fills the room */
+  part pieces[PARTS]; /* different parts: one that is cut fills the room */
   int used = 0;
   long room = shared->table_rows;
   for (const part *p = parts; p < parts + count; p++)
@@ -148,32 +210,57 @@ static void by_tables(bn_state *s, int thread, const part *parts, int count, con
 
 /* ---- dot products */
 
-/* Tokens [t0, n), eight and less at once; a block of tiles stays in the cache meanwhile. */
-static void by_dots(bn_state *s, const part *p, const quantised *a, long t0) {
+/* Tokens [t0, n) of tiles, eight and less at once; a block of tiles stays in the cache meanwhile. */
+static void by_dots(const bn_state *s, const part *p, const uint8_t *w, const quantised *a, long k, long t0) {
   const bn_matrix *m = &bn_matrices[p->matrix];
   const long block = MAX(1, CACHED_BYTES / m->tile_bytes);
   for (long tile = p->first, end; tile < p->end; tile = end) {
     end = tile + block < p->end ? tile + block : p->end;
     for (long t = t0, tokens; t < s->n; t += tokens) {
       bn_gemv *kernel = m->gemv;
-      tokens = m->tabulate ? 0 : 1; /* tables of one token in a batch would not pay */
+      tokens = kernel && !m->tabulate; /* tables of one token in a batch would not pay */
       /* The smallest that does the rest, or the largest. */
       for (int i = 0; i < BN_GEMMS && m->gemm[i].tokens && tokens < s->n - t; i++) {
         kernel = m->gemm[i].kernel;
         tokens = m->gemm[i].tokens;
       }
-      kernel(p->w, a->q + t * a->stride, a->sum + t, s->y[p->matrix] + t * m->y_stride, tile, end);
+      kernel(w, a->q + t * a->stride + k, a->sum + t, s->y[p->matrix] + t * m->y_stride, tile, end);
+    }
+  }
+}
+
+/* The same from panels, each of which adds its share. */
+static void by_panels(const bn_state *s, int thread, const part *parts, int count, const quantised *a, long t0) {
+  const bn_matrix *m = &bn_matrices[parts->matrix];
+  for (const part *p = parts; p < parts + count; p++) /* With the tokens that kernels take beyond the last one. */
+    for (long t = t0; t < MIN(s->n + MOST_AT_ONCE, BN_BATCH); t++)
+      for (long i = 0; i < rows_of(p); i++) products_of(s, p)[t * m->y_stride + i] = t < s->n ? -a->sum[t] : 0;
+  const long tiles = m->order == BN_BY_ROWS ? MAX(1, m->panel_rows / m->tile_rows) : m->tiles;
+  for (part rest = *parts; rest.first < rest.end; rest.first += tiles) {
+    part piece[BN_FIELDS] = {rest};
+    if (m->order == BN_BY_COLUMNS)
+      memcpy(piece, parts, (size_t)count * sizeof *piece);
+    else
+      piece->end = MIN(rest.end, rest.first + tiles);
+    for (long line = 0; line < m->lines; line += m->panel_lines) {
+      make_panels(s, thread, piece, count, line);
+      for (const part *p = piece; p < piece + count; p++) {
+        const uintptr_t tile0 = (uintptr_t)line_of(s, thread, p, 0, 0) - (uintptr_t)(p->first * m->tile_bytes);
+        by_dots(s, p, (const uint8_t *)tile0, a, line * m->line_k, t0);
+      }
     }
   }
 }
 
 /* ---- one token */
 
-static void one_token(bn_state *s, int thread, const part *parts, int count, const quantised *a) {
+static void one_token(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
   const int8_t *x = a->q + (long)thread * a->stride;
   bn_tabulate *made = NULL;
-  for (const part *p = parts; p < parts + count; p++) {
-    const bn_matrix *m = &bn_matrices[p->matrix];
+  for (int i = matrix; i < matrix + count; i++) {
+    const bn_matrix *m = &bn_matrices[i];
+    part p;
+    parts_of(s, thread, layer, i, &p);
     if (m->tabulate && m->tabulate != made) {
       /* All threads make the tables, each for some lines, for all matrices with this input. */
       long l0, l1;
@@ -184,24 +271,32 @@ static void one_token(bn_state *s, int thread, const part *parts, int count, con
       bn_pool_barrier(s->pool);
       bn_time(BN_TIME_TERNARY);
     }
-    if (p->first < p->end)
-      m->gemv(p->w, m->tabulate ? s->look_ups : x, a->sum + thread, s->y[p->matrix], p->first, p->end);
+    if (p.first < p.end) m->gemv(p.w, m->tabulate ? s->look_ups : x, a->sum + thread, s->y[i], p.first, p.end);
   }
 }
 
 void bn_products(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
-  part parts[BN_SLOTS];
   bn_time(BN_TIME_TERNARY);
-  for (int i = 0; i < count; i++) parts[i] = part_of(s, thread, layer, matrix + i);
   if (s->n == 1) {
-    one_token(s, thread, parts, count, a);
+    one_token(s, thread, layer, matrix, count, a);
     return;
   }
+  part parts[PARTS];
   for (int i = 0, end; i < count; i = end) {
+    int used = 0;
     /* Tables serve matrices with the same packing. */
-    for (end = i + 1; end < count && bn_matrices[matrix + end].sums == bn_matrices[matrix + i].sums;) end++;
-    const long tables = tabled(s, parts + i, end - i);
-    if (tables) by_tables(s, thread, parts + i, end - i, a, tables);
-    for (const part *p = parts + i; p < parts + end; p++) by_dots(s, p, a, tables);
+    for (end = i; end < count && bn_matrices[matrix + end].sums == bn_matrices[matrix + i].sums; end++)
+      used += parts_of(s, thread, layer, matrix + end, parts + used);
+    const long tables = tabled(s, parts, used);
+    if (tables) by_tables(s, thread, parts, used, a, tables);
+    if (tables >= s->n) continue;
+    for (int j = i, at = 0, own; j < end; j++, at += own) {
+      const bn_matrix *m = &bn_matrices[matrix + j];
+      own = m->order == BN_BY_COLUMNS ? m->fields : 1;
+      if (m->order)
+        by_panels(s, thread, parts + at, own, a, tables);
+      else
+        by_dots(s, parts + at, parts[at].w, a, 0, tables);
+    }
   }
 }

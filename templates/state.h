@@ -89,6 +89,13 @@ struct bn_state {
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
+#if BN_SPARSE_DOWN
+  int32_t *down_sums; /* [threads][BN_DOWN_SUMS] */
+#endif
+  /* What is told of single tokens (live.c). */
+  int watched, watched_tokens;
+  int64_t live[BN_LAYERS][BN_LIVE]; /* counts */
+  uint8_t *was_open;                /* [BN_LAYERS][BN_INTERMEDIATE] for the token before */
 #if BN_HEAD_BLOCKS
   float *head_rows; /* [threads][HEAD_ROWS][PADDED(BN_HIDDEN)] decoded */
 #endif
@@ -133,6 +140,22 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
               a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
+/* Rows of `up` and columns of `down` that are read for one token: those that matter, or all where these are many. A
+ * scale of the gate that is not positive turns signs round: all. */
+BN_SHARED long columns_read(long live) {
+  return BN_SPARSE_DOWN && live * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE ? live : BN_INTERMEDIATE;
+}
+BN_SHARED long rows_read(const bn_state *s, int layer, long open) {
+  const int few = open * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE;
+  return BN_SPARSE_UP && few && scale_of(s, layer, BN_FFN_GATE) > 0 ? open : BN_INTERMEDIATE;
+}
+
+/* Where a matrix's tile 0 would lie for a thread; the first byte of one in an order of its own. */
+BN_SHARED const uint8_t *weights_at(const bn_state *s, int thread, int layer, int matrix) {
+  return s->arena ? bn_arena_weights(s->arena, thread, layer, matrix)
+                  : bn_tensor_data(s->model, tensor_of(layer, matrix));
+}
+
 /* Row `token` of the embedding as x[PADDED(BN_HIDDEN)]. */
 void bn_embed(const bn_state *, int32_t token, float *x);
 /* Where row 0 of the head would lie, for kernels that read rows [r0, r1), at most HEAD_ROWS of them; until the thread's
@@ -142,6 +165,12 @@ const void *bn_head_rows(const bn_state *, int thread, long r0, long r1);
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */
 /* The products of `count` matrices, from `matrix` on, with the same input. */
 void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
+/* One token: rows of `up` whose gate is open, of groups [*first, *end) of LANES rows, this thread's share. */
+void bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);
+/* One token: `down` by columns whose input is not zero. */
+void bn_live_columns(bn_state *, int thread, int layer);
+/* One token: counts what is open and what is not zero, for bn_live. By one thread, after `inner` is quantised. */
+void bn_watch(bn_state *, int layer, const int8_t *inner);
 void bn_rotate(bn_state *, int thread, int layer);
 void bn_attend(bn_state *, int thread, int layer);
 void bn_leave(bn_state *, int thread, int first);

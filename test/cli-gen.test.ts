@@ -48,9 +48,9 @@ describe('bitnet-gen', () => {
             const manifest = JSON.parse(files.get('manifest.json')!);
             assert.equal(validate('manifest', manifest), undefined);
             assert.equal(manifest.layout.id, summary.layout);
-            type Kernels = { gemv: string; gemm: string[]; tables?: string[] };
-            for (const { gemv, gemm, tables } of Object.values<Kernels>(manifest.matrices))
-              for (const kernel of [gemv, ...gemm, ...(tables ?? [])])
+            type Kernels = { gemv: string; panel?: string; gemm: string[]; tables?: string[] };
+            for (const { gemv, panel, gemm, tables } of Object.values<Kernels>(manifest.matrices))
+              for (const kernel of [gemv, ...(panel ? [panel] : []), ...gemm, ...(tables ?? [])])
                 assert.ok(files.has(`kernels/${kernel}.c`), kernel);
           }),
         );

@@ -126,7 +126,7 @@ describe('extension', () => {
     for (const key of Object.keys(all)) delete (packings as Record<string, Packing>)[key];
     try {
       await registered(packings, 'testpacking', bytes, async () => {
-        const plan = planOf(demoShape(), profileOf('scalar'));
+        const plan = planOf(demoShape(), profileOf('scalar'), { sparse: false });
         for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.packing, bytes.token);
         assert.match(emit(plan).get('plan.c')!, /x8r16x4/);
       });
@@ -155,7 +155,7 @@ describe('extension', () => {
     for (const [op] of others) delete (kernels as Record<string, KernelFamily>)[op];
     try {
       await registered(kernels, 'testkernel', dummyKernel, async () => {
-        const plan = planOf(demoShape(), profileOf('scalar'));
+        const plan = planOf(demoShape(), profileOf('scalar'), { sparse: false });
         for (const matrix of Object.values(plan.matrices)) assert.equal(matrix.gemv.op, 'testkernel');
         assert.ok([...emit(plan).keys()].some((name) => name.startsWith('kernels/testkernel_')));
       });

@@ -122,6 +122,7 @@ const recipes: Partial<Record<WordName, Recipe>> = {
       Array.from({ length: (255 >> shift) + 1 }, (_m, mask) => [shift, mask]),
     ).flat(),
   },
+  mix4: { constants: [[0], [1], [2], [3]] },
   constant: { constants: [[0], [-0], [1], [-1], [0.1], [-87], [1e-5], [3e-38], [-3e38], [16777217]] },
   number: { constants: [[0], [-0], [1], [-1], [0.1], [-87], [1e-5], [3e-38], [-3e38], [16777217]] },
   integer: { constants: [[0], [-1], [2 ** 31 - 1], [-(2 ** 31) + 1]] },

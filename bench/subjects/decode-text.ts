@@ -12,8 +12,13 @@ const subjects = ['target', 'packing', 'threads', 'kv', 'context'];
 export function formatDecode(rows: readonly DecodeRow[]): string {
   // The kind of head only where others than the usual one were asked for.
   const heads = rows.some((row) => row.head !== 'exact');
-  const headers = heads ? [...subjects, 'mode of head'] : subjects;
-  const labels = (row: DecodeRow) => [...subjectOf(row), ...(heads ? [row.head] : [])];
+  const sparse = rows.some((row) => row.path !== undefined);
+  const headers = [...subjects, ...(heads ? ['mode of head'] : []), ...(sparse ? ['sparsity', 'path'] : [])];
+  const labels = (row: DecodeRow) => [
+    ...subjectOf(row),
+    ...(heads ? [row.head] : []),
+    ...(sparse ? [String(row.sparsity), String(row.path)] : []),
+  ];
   const speed = rows.map((row) => [
     ...labels(row),
     row.ms_per_token.toFixed(2),
@@ -23,12 +28,22 @@ export function formatDecode(rows: readonly DecodeRow[]): string {
     row.read_ms.toFixed(2),
     percent(row.roof_fraction),
     percent(row.ternary_roof_fraction),
+    ...(sparse
+      ? [
+          percent(row.live_neurons!),
+          percent(row.live_inputs!),
+          percent(row.overlap!),
+          (row.ternary_bytes! / 1e6).toFixed(0),
+          row.over_ideal!.toFixed(2),
+        ]
+      : []),
   ]);
   const shares = rows.map((row) => ({
     cells: labels(row),
     parts: { ...row.profile, total: row.profile.token },
   }));
   const speedHeaders = ['ms/token', 'tok/s', 'MB/token', 'GB/s', 'read ms', 'of roof', 'ternary of roof'];
+  if (sparse) speedHeaders.push('open gates', 'inputs of down', 'open again', 'ternary MB', 'over least');
   return `${formatTable([...headers, ...speedHeaders], speed)}${formatShares(headers, shares)}`;
 }
 

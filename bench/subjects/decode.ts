@@ -2,6 +2,8 @@
  * Decoding: milliseconds of one generated token, against the time in which as many threads can merely read as many bytes. All
  * combinations and their plain reads are measured in rotation.
  */
+
+import type { LiveShares } from '../../runtime/library.ts';
 import { type TokenBytes, tokenBytes, totalOf } from '../bytes.ts';
 import { about, type Ready, withEngines } from '../engines.ts';
 import { type Peers, startPeers } from '../peers.ts';
@@ -15,6 +17,10 @@ import type { Request, Subject } from './subject.ts';
 /** One combination: what decodes, and the plain reads it is held against. */
 interface Combination extends Ready {
   readonly bytes: TokenBytes;
+  /** Of a model made for it: what its tokens leave of the MLP, means over the layers. */
+  readonly live?: LiveShares;
+  /** Bytes of the ternary weights that matter. */
+  readonly ideal?: number;
   readonly timer: RunTimer;
 }
 
@@ -28,6 +34,7 @@ function rowOf(combination: Combination, read: Reads) {
   const { total: token, ...parts } = partsOf(timer.profiled);
   return {
     ...about(combination),
+    ...sparsityOf(combination),
     context,
     head: combination.engine.head,
     ms_per_token: ms,
@@ -42,6 +49,35 @@ function rowOf(combination: Combination, read: Reads) {
     bytes,
     profile: { token, ...parts },
     samples: timer.ms.length,
+  };
+}
+
+/** Live shares, and how much more than the least is read of the ternary weights. */
+function sparsityOf({ live, bytes, ideal }: Combination) {
+  if (!live || !ideal) return {};
+  return {
+    live_neurons: live.open,
+    live_inputs: live.inputs,
+    overlap: live.open && live.again / live.open,
+    ternary_bytes: bytes.ternary,
+    over_ideal: bytes.ternary / ideal,
+  };
+}
+
+/** What a turn's tokens leave of the MLP. */
+async function liveOf({ prepared, engine }: Ready): Promise<LiveShares | undefined> {
+  if (prepared.sparsity === undefined) return undefined;
+  const timer = tokenTimer(engine);
+  engine.live(true);
+  await timer.turn();
+  const layers = engine.live(false);
+  const mean = (part: keyof LiveShares) => layers.reduce((sum, layer) => sum + layer[part], 0) / layers.length;
+  return {
+    open: mean('open'),
+    again: mean('again'),
+    inputs: mean('inputs'),
+    rows: mean('rows'),
+    columns: mean('columns'),
   };
 }
 
@@ -77,12 +113,21 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
   const readers = new Map<string, Reader>();
   let peers: Peers | undefined;
   const run = async (engines: readonly Ready[]) => {
-    const combinations = engines.map((ready): Combination => {
+    const combinations: Combination[] = [];
+    for (const ready of engines) {
       const { prepared, engine, context } = ready;
       const { tensors } = prepared.manifest.layout;
-      const bytes = tokenBytes(tensors, request.shape, engine.kv, context, engine.head);
-      return { ...ready, bytes, timer: tokenTimer(engine) };
-    });
+      const bytesFor = (shares?: { rows: number; columns: number }) =>
+        tokenBytes(tensors, request.shape, engine.kv, context, engine.head, shares);
+      const live = await liveOf(ready);
+      const ideal = live && bytesFor({ rows: live.open, columns: live.inputs }).ternary;
+      combinations.push({
+        ...ready,
+        bytes: bytesFor(live),
+        timer: tokenTimer(engine),
+        ...(live ? { live, ideal: ideal! } : {}),
+      });
+    }
     const { timers, reads } = await readsOf(combinations, readers, request);
     const wanted = combinations.map(({ engine, context }) => ({ threads: engine.threads, context }));
     if (request.peers !== undefined) peers = await startPeers(request, request.peers, wanted, notes);

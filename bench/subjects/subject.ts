@@ -13,6 +13,8 @@ export interface Request {
   /** Tokens of a prompt, or of a batch. */
   readonly sizes?: readonly number[];
   readonly heads?: readonly HeadMode[];
+  /** Shares of closed gates; a model is made for each, and both paths are measured. */
+  readonly sparsities?: readonly number[];
   /** Time for measuring, seconds; building, packing and filling caches come on top. */
   readonly seconds?: number;
   readonly quick: boolean;

@@ -268,6 +268,12 @@ export const words = {
     doc: 'a; stops compilers that would go on with it before b is known, until registers run out',
     meaning: (_m, a: B, _b: B) => a,
   },
+  mix4: {
+    args: ['bytes', 'bytes', 'bytes', 'bytes', 'constant'],
+    result: 'bytes',
+    doc: 'quarter q of four vectors, side by side: lane L holds byte q * lanes + L of a, b, c, d; q < 4',
+    meaning: (m, a: B, b: B, c: B, d: B, q: number) => bytes(m, (i) => [a, b, c, d][i & 3]![q * m.lanes + (i >> 2)]!),
+  },
   bytes_as_ints: {
     args: ['bytes'],
     result: 'ints',

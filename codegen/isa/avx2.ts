@@ -55,6 +55,15 @@ static inline __m256i bn_add_odd(__m256i sum, __m256i a, __m256i b, int c) {
   const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)c), _mm_loadl_epi64((const __m128i *)d));
   return _mm256_setr_m128i(_mm_unpacklo_epi16(ab, cd), _mm_unpackhi_epi16(ab, cd));
 }`,
+  bn_mix4: `/* bytes 8 q .. 8 q + 7 of each: unpacking stays within 128 bits, so that they are brought there first */
+static inline __m256i bn_mix4(__m256i a, __m256i b, __m256i c, __m256i d, int q) {
+  const __m256i i = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+  const __m256i e = _mm256_permutevar8x32_epi32(a, i), f = _mm256_permutevar8x32_epi32(b, i);
+  const __m256i g = _mm256_permutevar8x32_epi32(c, i), h = _mm256_permutevar8x32_epi32(d, i);
+  const __m256i ef = q < 2 ? _mm256_unpacklo_epi8(e, f) : _mm256_unpackhi_epi8(e, f);
+  const __m256i gh = q < 2 ? _mm256_unpacklo_epi8(g, h) : _mm256_unpackhi_epi8(g, h);
+  return q & 1 ? _mm256_unpackhi_epi16(ef, gh) : _mm256_unpacklo_epi16(ef, gh);
+}`,
   bn_broadcast4: `static inline __m256i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
@@ -107,6 +116,7 @@ export const avx2: Isa = {
     and_bytes: (a, b) => `_mm256_and_si256(${a}, ${b})`,
     xor_bytes: (a, b) => `_mm256_xor_si256(${a}, ${b})`,
     after: (a, b) => `bn_after(${a}, ${b})`,
+    mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => v!,
     load_shorts: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
     store_shorts: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,

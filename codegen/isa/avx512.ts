@@ -37,6 +37,15 @@ static inline __m512i bn_add_odd(__m512i sum, __m512i a, __m512i b, int c) {
                                      _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(d)), 8));
   return _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
 }`,
+  bn_mix4: `/* bytes 16 q .. 16 q + 15 of each: unpacking stays within 128 bits, so that they are brought there first */
+static inline __m512i bn_mix4(__m512i a, __m512i b, __m512i c, __m512i d, int q) {
+  const __m512i i = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m512i e = _mm512_permutexvar_epi32(i, a), f = _mm512_permutexvar_epi32(i, b);
+  const __m512i g = _mm512_permutexvar_epi32(i, c), h = _mm512_permutexvar_epi32(i, d);
+  const __m512i ef = q < 2 ? _mm512_unpacklo_epi8(e, f) : _mm512_unpackhi_epi8(e, f);
+  const __m512i gh = q < 2 ? _mm512_unpacklo_epi8(g, h) : _mm512_unpackhi_epi8(g, h);
+  return q & 1 ? _mm512_unpackhi_epi16(ef, gh) : _mm512_unpacklo_epi16(ef, gh);
+}`,
   bn_broadcast4: `static inline __m512i bn_broadcast4(const void *p) {
   int32_t x;
   __builtin_memcpy(&x, p, 4);
@@ -103,6 +112,7 @@ export const avx512: Isa = {
     and_bytes: (a, b) => `_mm512_and_si512(${a}, ${b})`,
     xor_bytes: (a, b) => `_mm512_xor_si512(${a}, ${b})`,
     after: (a) => a!,
+    mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => v!,
     load_shorts: (p) => `_mm512_loadu_si512(${p})`,
     store_shorts: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,

@@ -30,6 +30,12 @@ const helpers = {
   const int16x4x2_t lanes = vzip_s16(vreinterpret_s16_s8(ab), vreinterpret_s16_s8(cd));
   return vreinterpretq_s8_s16(vcombine_s16(lanes.val[0], lanes.val[1]));
 }`,
+  bn_mix4: `/* bytes 4 q .. 4 q + 3 of each */
+static inline int8x16_t bn_mix4(int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d, int q) {
+  const int16x8_t ab = vreinterpretq_s16_s8(q < 2 ? vzip1q_s8(a, b) : vzip2q_s8(a, b));
+  const int16x8_t cd = vreinterpretq_s16_s8(q < 2 ? vzip1q_s8(c, d) : vzip2q_s8(c, d));
+  return vreinterpretq_s8_s16(q & 1 ? vzip2q_s16(ab, cd) : vzip1q_s16(ab, cd));
+}`,
   bn_signed_bytes: `/* the even int16 lanes of both */
 static inline int16x8_t bn_signed_bytes(int32x4_t a, int32x4_t b, int shift) {
   const int32x4_t left = vdupq_n_s32(shift);
@@ -97,6 +103,7 @@ export const neon: Isa = {
     and_bytes: (a, b) => `vandq_s8(${a}, ${b})`,
     xor_bytes: (a, b) => `veorq_s8(${a}, ${b})`,
     after: (a, b) => `bn_after(${a}, ${b})`,
+    mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => `vreinterpretq_s32_s8(${v})`,
     load_shorts: (p) => `vreinterpretq_s16_u8(vld1q_u8(${p}))`,
     store_shorts: (p, v) => `vst1q_u8(${p}, vreinterpretq_u8_s16(${v}))`,

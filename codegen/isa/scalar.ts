@@ -120,6 +120,10 @@ export const scalar: Isa = {
     and_bytes: (a, b) => `${a} & ${b}`,
     xor_bytes: (a, b) => `${a} ^ ${b}`,
     after: (a) => a!,
+    mix4: (a, b, c, d, q) => {
+      const byte = (v: string, place: number) => `(${v} >> ${8 * Number(q)} & 255)${place ? ` << ${8 * place}` : ''}`;
+      return [a!, b!, c!, d!].map(byte).join(' | ');
+    },
     bytes_as_ints: (v) => `(int32_t)${v}`,
     load_shorts: (p) => `bn_load4(${p})`,
     store_shorts: (p, v) => `bn_store4(${p}, ${v})`,

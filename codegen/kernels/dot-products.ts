@@ -9,17 +9,27 @@
  * of a field multiplied by a scale 2^s * odd; fields of one scale are summed together, and the sum S is divided in the end:
  * S >> s, times the inverse of the odd number modulo 2^32, exact because S is a multiple of the scale and |S| < 2^31. A thread calls it with its
  * range of row tiles and reads one sequential stream. With several vectors, codes are shifted down instead, so that one sum for
- * each vector is enough. Tile: tokens x rows of a line x k of one unrolled step;
+ * each vector is enough. Of panels (panels.ts) the products of some k are added to those before. Tile: tokens x rows of a line x k of one unrolled step;
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
 import type { Address, Affine } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import type { KernelSpec } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bandOf, eachBand, linesOf, loadLine, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { activations, BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
+import {
+  activations,
+  BATCHES,
+  divide,
+  parameters,
+  productSpec,
+  samplesOf,
+  tableRegisters,
+  ternaryProduct,
+} from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -34,12 +44,18 @@ const dotProducts = {
     'dot_flush',
     'splat_int',
     'sub_ints',
+    'add_ints',
+    'load_ints',
     'store_ints',
     'prefetch',
   ],
 
   record: (b, spec, isa) => {
-    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec, activations(spec));
+    const { p, k, panel, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(
+      b,
+      spec,
+      activations(spec),
+    );
     const unroll = spec.tile[2]! / p.lineK;
     const vectors = vectorsOf(p, isa);
     const pinned = tokens > 1 && isa.dot.products === 2;
@@ -91,12 +107,7 @@ const dotProducts = {
         });
       });
       sums.forEach(({ scale, token }, s) => {
-        const power = 31 - Math.clz32(scale & -scale);
-        const odd = scale >> power;
-        acc[s]!.forEach((a) => {
-          if (power) b.set(a, 'shift_ints', a, power);
-          if (odd > 1) b.set(a, 'mul_ints', a, inverse(odd));
-        });
+        for (const a of acc[s]!) divide(b, a, scale);
         const first = sums.findIndex((other) => other.token === token);
         if (s > first)
           acc[first]!.forEach((a, v) => {
@@ -105,10 +116,13 @@ const dotProducts = {
       });
       range(tokens).forEach((t) => {
         const id = tokens === 1 ? '' : `_t${t}`;
-        const bias = b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
+        const to = (v: number) => at(y, t * ldy, firstRow, v * isa.lanes);
+        const bias = panel ? undefined : b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
         acc[sums.findIndex((s) => s.token === t)]!.forEach((a, v) => {
-          const to = at(y, t * ldy, firstRow, v * isa.lanes);
-          b.do('store_ints', to, b.let(`y${id}_v${v}`, 'sub_ints', a, bias));
+          const result = bias
+            ? b.let(`y${id}_v${v}`, 'sub_ints', a, bias)
+            : b.let(`y${id}_v${v}`, 'add_ints', a, b.let(`before${id}_v${v}`, 'load_ints', to(v)));
+          b.do('store_ints', to(v), result);
         });
       });
     };
@@ -176,10 +190,21 @@ export const gemm: KernelFamily = {
   },
 
   samples: (isa) =>
-    packingsFor(isa).flatMap((p) =>
-      samplesOf(gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1)),
-    ),
+    packingsFor(isa).flatMap((p) => {
+      const specs = samplesOf(gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1));
+      // A panel is never columns of bytes.
+      return p.lookUp
+        ? specs
+        : [...specs, ...specs.slice(0, 1).map((spec) => ofPanel(spec, 8 * p.lineK, 8 * p.lineK + 64))];
+    }),
 };
+
+/** The kernel for panels of k columns. @param stride from one token's activations to the next */
+export const ofPanel = (spec: KernelSpec, k: number, stride: number): KernelSpec => ({
+  ...spec,
+  shape: { n: spec.shape.n!, k, x: stride },
+  variant: 'p0',
+});
 
 /**
  * The sums that a tile keeps for one of `tokens` tokens: one for each scale of the packing's fields, in as many chains as hide the
@@ -195,11 +220,4 @@ function sumsOf(scales: readonly number[], vectors: number, tokens: number, toke
     fields: scales.filter((s) => s === scale).length,
     chains,
   }));
-}
-
-/** odd^-1 modulo 2^32, as an int32: Newton's iteration doubles the number of correct bits, from 3. */
-function inverse(odd: number): number {
-  let x = odd;
-  for (let i = 0; i < 4; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
-  return x;
 }

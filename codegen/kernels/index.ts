@@ -11,10 +11,13 @@ import { tabulate } from './look-up-tables.ts';
 import { lookup } from './look-ups.ts';
 import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
+import { panel } from './panels.ts';
 import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
 import { screen } from './screen.ts';
+import { columnSums } from './sparse-columns.ts';
+import { rowDots } from './sparse-rows.ts';
 import { tableOffsets } from './table-offsets.ts';
 import { tableResults } from './table-results.ts';
 import { tableSums } from './table-sums.ts';
@@ -29,6 +32,9 @@ export const kernels = {
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,
+  panel,
+  rowdots: rowDots,
+  colsums: columnSums,
   norm,
   rope,
   quantise,

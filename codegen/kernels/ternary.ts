@@ -1,5 +1,5 @@
 /** Shared by the ternary product kernels: their parameters, their definition and their test data. */
-import type { Address, Recorder } from '../ir/record.ts';
+import type { Address, Recorder, Value } from '../ir/record.ts';
 import { at } from '../ir/record.ts';
 import type { Arguments } from '../ir/simulate.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -44,7 +44,10 @@ export function codesOf(p: Packing, line: Uint8Array): Int8Array {
 export const tablePackings = (isa: Isa): Packing[] =>
   packingsFor(isa).filter((p) => p.rows % isa.lanes === 0 && p.lineK >= 16);
 
-/** y[t][r] = sum_k w[r][k] x[t][k] with the weights read back from their packed bytes, by the packing's definition. */
+/**
+ * y[t][r] = sum_k w[r][k] x[t][k] with the weights read back from their packed bytes, by the packing's definition. Of a panel:
+ * y[t][r] += sum_k (w[r][k] + 1) x[t][k].
+ */
 export function dotReference(spec: KernelSpec, args: Arguments, tokens: number): void {
   const p = packingOf(spec.weight);
   const { n, k } = spec.shape as { n: number; k: number };
@@ -55,7 +58,8 @@ export function dotReference(spec: KernelSpec, args: Arguments, tokens: number):
   const ldx = x.length / tokens;
   const ldy = y.length / tokens;
   const tiles = tilesOf(p, n);
-  for (let t = 0; t < tokens; t++) y.fill(0, t * ldy, t * ldy + tiles * p.rows);
+  const offset = isPanel(spec) ? 0 : 1;
+  for (let t = 0; offset && t < tokens; t++) y.fill(0, t * ldy, t * ldy + tiles * p.rows);
   for (let tile = 0; tile < tiles; tile++)
     for (let line = 0; line < lines; line++) {
       const base = (tile * lines + line) * p.lineBytes;
@@ -63,7 +67,8 @@ export function dotReference(spec: KernelSpec, args: Arguments, tokens: number):
       for (let t = 0; t < tokens; t++)
         for (let r = 0; r < p.rows; r++) {
           let sum = 0;
-          for (let j = 0; j < p.lineK; j++) sum += (codes[r * p.lineK + j]! - 1) * x[t * ldx + line * p.lineK + j]!;
+          for (let j = 0; j < p.lineK; j++)
+            sum += (codes[r * p.lineK + j]! - offset) * x[t * ldx + line * p.lineK + j]!;
           y[t * ldy + tile * p.rows + r]! += sum;
         }
     }
@@ -90,16 +95,36 @@ export function dotExample(n: number, k: number, tokens: number, ldx: number, ra
 }
 
 /**
- * Bytes from one token's int8 activations to the next: room for k padded to whole lines of any packing (a line is at most 64
- * k long), so that matrices with different packings share one quantised input.
+ * Bytes from one token's int8 activations to the next: room for k padded to whole lines of any packing, and whole panels (orders.ts: at
+ * most 320 k), so that matrices with different packings share one quantised input.
  */
-export const activationStride = (k: number): number => roundUp(k, 64) + 64;
+export const activationStride = (k: number): number => roundUp(k, 64) + 320;
 
 /** Most tokens of one call: bounds the buffers. */
 export const MAX_TOKENS = 512;
 
 /** int32 from one token's products to the next: whole row tiles, and whole groups of lanes for what reads them. */
 export const productStride = (p: Packing, n: number): number => roundUp(tilesOf(p, n) * p.rows, LANES);
+
+/** odd^-1 modulo 2^32, as an int32: Newton's iteration doubles the number of correct bits, from 3. */
+function inverse(odd: number): number {
+  let x = odd;
+  for (let i = 0; i < 4; i++) x = Math.imul(x, 2 - Math.imul(odd, x));
+  return x;
+}
+
+/** How sums of codes that are multiples of a scale 2^shift * odd are divided, exactly: shifted, then times odd's inverse. */
+export function divisorOf(scale: number): { readonly shift: number; readonly inverse: number } {
+  const shift = 31 - Math.clz32(scale & -scale);
+  return { shift, inverse: inverse(scale >> shift) };
+}
+
+/** Divides a variable's sums by their scale. */
+export function divide(b: Recorder, sum: Value, scale: number): void {
+  const { shift, inverse: factor } = divisorOf(scale);
+  if (shift) b.set(sum, 'shift_ints', sum, shift);
+  if (factor !== 1) b.set(sum, 'mul_ints', sum, factor);
+}
 
 /** Tokens that one call may take for a batch. */
 export const BATCHES = [2, 4, 8];
@@ -116,6 +141,12 @@ export function tableRegisters({ needs, lookUp }: Packing, isa: Isa): number {
   if (lookUp) return lookUp.signs ? 5 : 1;
   return needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
 }
+
+/**
+ * Is it a kernel for the panels of a matrix (panels.ts)? Its k is a panel's, and shape x tells how far the activations of two tokens are
+ * apart. It adds to results that begin at -sum of x.
+ */
+export const isPanel = (spec: KernelSpec): boolean => spec.shape.x !== undefined;
 
 /** The spec of a product kernel; its tile begins with its tokens. */
 export const productSpec = (
@@ -149,7 +180,8 @@ export function parameters(b: Recorder, spec: KernelSpec, second: { name: string
   const { n, k } = spec.shape as { n: number; k: number };
   const tokens = spec.tile[0]!;
   const lines = linesOf(p, k);
-  const ldx = activationStride(k);
+  const panel = isPanel(spec);
+  const ldx = spec.shape.x ?? activationStride(k);
   const ldy = productStride(p, n);
   const tiles = tilesOf(p, n);
   const w = b.pointer('w', {
@@ -163,9 +195,9 @@ export function parameters(b: Recorder, spec: KernelSpec, second: { name: string
   const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
   const y = b.pointer('y', {
     element: 'i32',
-    access: 'out',
+    access: panel ? 'inout' : 'out',
     extent: (tokens - 1) * ldy + tiles * p.rows,
-    doc: tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`,
+    doc: `${tokens === 1 ? `result [${n}], padded to ${tiles * p.rows}` : `results [${tokens}][${ldy}]`}${panel ? ', added to' : ''}`,
   });
   const t0 = b.long('t0', 0, tiles, 'first row tile');
   const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
@@ -175,7 +207,7 @@ export function parameters(b: Recorder, spec: KernelSpec, second: { name: string
     for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
       if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(line, ahead + byte), level || 0);
   };
-  return { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch };
+  return { p, k, panel, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch };
 }
 
 /** Definition and test data of every product kernel. */
@@ -188,13 +220,15 @@ export const ternaryProduct = {
     const tokens = spec.tile[0]!;
     // The buffers of one token end where the kernel's last access does.
     const one = tokens === 1;
-    const stride = one ? linesOf(p, k) * p.lineK : activationStride(k);
+    const stride = spec.shape.x ?? (one ? linesOf(p, k) * p.lineK : activationStride(k));
     const { trits, x, sums } = dotExample(n, k, tokens, stride, random, extreme);
     return {
       w: pack(p, trits, n, k),
       x,
       sums,
-      y: new Int32Array(one ? tilesOf(p, n) * p.rows : tokens * productStride(p, n)),
+      y: Int32Array.from({ length: one ? tilesOf(p, n) * p.rows : tokens * productStride(p, n) }, () =>
+        random.integer(-1e6, 1e6),
+      ),
       t0: 0,
       t1: tilesOf(p, n),
     };

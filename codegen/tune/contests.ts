@@ -1,5 +1,5 @@
 /** What is raced in each phase: a matrix, for a number of tokens. */
-import type { ModelShape } from '../../schemas/types.ts';
+import type { CpuProfile, ModelShape } from '../../schemas/types.ts';
 import type { MatrixSlot } from '../graph.ts';
 import { inputs, problems } from '../graph.ts';
 import { LANES } from '../kernels/kernel.ts';
@@ -7,8 +7,13 @@ import { BATCH, LEAST_ROWS } from '../kernels/tables.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import type { MatrixPlan, Plan } from '../plan.ts';
+import type { MatrixPlan, Plan, PlanOptions } from '../plan.ts';
+import { planOf } from '../plan.ts';
 import type { Phase, TuningKey } from '../wisdom.ts';
+
+/** The plan in row tiles: what is raced reads every weight, as for inputs without zeros. */
+export const inTiles = (shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan =>
+  planOf(shape, cpu, { ...options, sparse: false });
 
 /** y[tokens][n] = W[n][k] . x[tokens][k] */
 export interface Contest {

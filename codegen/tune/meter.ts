@@ -3,7 +3,7 @@ import type { CpuProfile, ModelShape } from '../../schemas/types.ts';
 import type { Compiler } from '../compile.ts';
 import { emit } from '../emit.ts';
 import { isaOf } from '../isa/index.ts';
-import { planOf } from '../plan.ts';
+import { inTiles } from './contests.ts';
 import type { Example } from './examples.ts';
 import { type Peak, peaksFor } from './peaks.ts';
 import { ownTemplate, startProcess } from './process.ts';
@@ -65,7 +65,7 @@ export async function startMeter(
   arenaBytes: number,
   signal: AbortSignal,
 ): Promise<Meter> {
-  const templates = emit(planOf(shape, cpu));
+  const templates = emit(inTiles(shape, cpu));
   const { files: loops, peaks } = peaksFor(isaOf(cpu.isa));
   const files = new Map([
     ['plan.h', `${templates.get('plan.h')!}${REPLACED}`],

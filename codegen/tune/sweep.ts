@@ -19,11 +19,11 @@ import { format } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
-import { type Plan, planOf } from '../plan.ts';
+import type { Plan } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
 import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
-import { type Contest, contestsOf, isAbout, kernelOf, sharesTables } from './contests.ts';
+import { type Contest, contestsOf, inTiles, isAbout, kernelOf, sharesTables } from './contests.ts';
 import { type Example, writeExamples, writeLines } from './examples.ts';
 import { titleOf } from './explain.ts';
 import { newStanding, ofRoof, race, type Standing, winnerOf } from './halving.ts';
@@ -96,7 +96,7 @@ const FINAL = 1 / 3;
 export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
   const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const unmeasured = planOf(shape, cpu);
+  const unmeasured = inTiles(shape, cpu);
   /** For several tokens, by number of threads. */
   const plans = new Map<number, Plan>();
   const all = contestsOf(unmeasured, phases);
@@ -160,9 +160,9 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
 
 /** The plan without measurements, but in the packings that decoding decided on. */
 function planInPackings({ shape, cpu, compiler }: Request, wisdom: Wisdom, threads: number): Plan {
-  const { matrices } = planOf(shape, cpu, { advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }) });
+  const { matrices } = inTiles(shape, cpu, { advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }) });
   const packing = Object.fromEntries(problems(shape).map(({ slots: [slot] }) => [slot!, matrices[slot!].packing]));
-  return planOf(shape, cpu, { packing });
+  return inTiles(shape, cpu, { packing });
 }
 
 /** Compiles and checks a field. */

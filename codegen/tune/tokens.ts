@@ -13,9 +13,10 @@ import { layoutOf } from '../layout.ts';
 import { parse } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { bytesOf } from '../packings/packing.ts';
-import { type Plan, planOf } from '../plan.ts';
+import type { Plan } from '../plan.ts';
 import type { Advice, Phase, TokenEntry, TuningEntry } from '../wisdom.ts';
 import { here, matricesOf } from '../wisdom.ts';
+import { inTiles } from './contests.ts';
 import { newStanding, winnerOf } from './halving.ts';
 import { type Process, startProcess } from './process.ts';
 import { median, spread } from './statistics.ts';
@@ -65,7 +66,7 @@ export interface Finals {
 /** The same layers, no more than are needed, and a head that takes no memory. */
 function fewLayers(shape: ModelShape, cpu: CpuProfile, cold: number): ModelShape {
   const bytes = problems(shape).reduce((sum, { n, k, slots }) => {
-    const { packing } = planOf(shape, cpu).matrices[slots[0]!];
+    const { packing } = inTiles(shape, cpu).matrices[slots[0]!];
     return sum + slots.length * bytesOf(packingOf(packing), n, k);
   }, 0);
   const layers = Math.min(shape.layers, Math.ceil(cold / bytes));
@@ -114,7 +115,7 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
     try {
       for (const [name, choice] of sets) {
         asked.onProgress('building', phase, rivals.length, sets.size);
-        const plan = planOf(reduced, cpu, { advice: adviceOf(new Map([...chosen, ...choice])) });
+        const plan = inTiles(reduced, cpu, { advice: adviceOf(new Map([...chosen, ...choice])) });
         rivals.push({ name, choice, program: await start(plan) });
       }
       for (const tokens of new Set(own.map(({ key }) => key.tokens))) {

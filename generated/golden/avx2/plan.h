@@ -12,9 +12,15 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_BATCH = 128,
-  BN_SCRATCH_BYTES = 300288,
+  BN_SCRATCH_BYTES = 365824,
   BN_LOOK_UP_BYTES = 0,
   BN_GEMMS = 2,
+  BN_DOWN_SUMS = 0,
+  BN_FIELDS = 5,
+  BN_MOST_LIVE = 45,
+  BN_LIST_BYTES = 1664,
+  BN_LIST_ROOM = 64,
+  BN_LIST_STEP = 16,
   BN_LEAST_ROWS = 512,
   BN_TABLE_TOKENS = 16,
   BN_TABLE_ENTRY = 32,
@@ -48,8 +54,10 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
+#define BN_SPARSE_UP 1
+#define BN_SPARSE_DOWN 0
 #define BN_NORM_EPS 0.00001f
-#define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
+#define BN_LAYOUT "15139282ce1a3af5a99373c56edf35d78e135bc096fcbb58853c847feb865234"
 #define BN_PAUSE() __builtin_ia32_pause()
 
 void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
@@ -80,6 +88,14 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096(const uint8_t *restri
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n768__16x8x1_avx2_r1024(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
+void bn_rowdots_i8_p2r16x16rows_i32__n768k256__1x1x256_avx2_p8(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
+void bn_panel_none_p2r16x16rows_p2r16x16__n768k256__1x16x256_avx2(const uint8_t *restrict w, uint8_t *restrict panel,
+    long first, long end);
+void bn_gemm_i8_p2r16x16_i32__n768k256x576__2x16x16_avx2_p0(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_p2r16x16_i32__n768k256x576__4x16x16_avx2_p0(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096(const uint8_t *restrict w, const int8_t *restrict x,

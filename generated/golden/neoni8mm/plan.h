@@ -12,9 +12,15 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_BATCH = 128,
-  BN_SCRATCH_BYTES = 578880,
+  BN_SCRATCH_BYTES = 709952,
   BN_LOOK_UP_BYTES = 0,
   BN_GEMMS = 2,
+  BN_DOWN_SUMS = 0,
+  BN_FIELDS = 5,
+  BN_MOST_LIVE = 45,
+  BN_LIST_BYTES = 1664,
+  BN_LIST_ROOM = 64,
+  BN_LIST_STEP = 16,
   BN_LEAST_ROWS = 512,
   BN_TABLE_TOKENS = 8,
   BN_TABLE_ENTRY = 16,
@@ -48,8 +54,10 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
+#define BN_SPARSE_UP 1
+#define BN_SPARSE_DOWN 0
 #define BN_NORM_EPS 0.00001f
-#define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
+#define BN_LAYOUT "ad18b07ff6ecd035450a93db434f8c7fdaf464a4557113f0dd5eacd916cbe790"
 #define BN_PAUSE() __asm__ volatile("isb")
 
 void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
@@ -84,6 +92,18 @@ void bn_mmla_i8_t5r8x20_i32__n768k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n768__8x4x1_neoni8mm_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
+void bn_rowdots_i8_t5r8x20rows_i32__n768k256__1x1x320_neoni8mm_p8(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
+void bn_panel_none_t5r8x20rows_t5r8x20__n768k256__1x8x320_neoni8mm(const uint8_t *restrict w, uint8_t *restrict panel,
+    long first, long end);
+void bn_gemm_i8_t5r8x20_i32__n768k320x576__2x8x20_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_gemm_i8_t5r8x20_i32__n768k320x576__4x8x20_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_t5r8x20_u16__k320__1x8x40_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
+void bn_offsets_none_t5r8x20_u16__k320__1x8x20_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+    uint8_t *restrict others, long tiles);
 void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,

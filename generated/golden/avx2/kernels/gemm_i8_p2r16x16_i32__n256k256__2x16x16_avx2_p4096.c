@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][16 lines][64 bytes], packing p2r16x16
- *   x: activations [2][320], int8, zero from 256 up to 256
+ *   x: activations [2][576], int8, zero from 256 up to 256
  *   sums: sum of each row of x
  *   y: results [2][256]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -58,7 +58,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096(const uint8_t *restri
       dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
       dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f0, x_l0_g0_t0));
       dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-      const __m256i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 320);
+      const __m256i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 576);
       dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f0, x_l0_g0_t1));
       dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
       dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f0, x_l0_g0_t1));
@@ -70,7 +70,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096(const uint8_t *restri
       dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
       dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f1, x_l0_g1_t0));
       dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-      const __m256i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 324);
+      const __m256i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 580);
       dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f1, x_l0_g1_t1));
       dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
       dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f1, x_l0_g1_t1));
@@ -82,7 +82,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096(const uint8_t *restri
       dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
       dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f2, x_l0_g2_t0));
       dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-      const __m256i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 328);
+      const __m256i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 584);
       dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f2, x_l0_g2_t1));
       dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
       dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f2, x_l0_g2_t1));
@@ -94,7 +94,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096(const uint8_t *restri
       dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
       dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f3, x_l0_g3_t0));
       dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-      const __m256i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 332);
+      const __m256i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 588);
       dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f3, x_l0_g3_t1));
       dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
       dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f3, x_l0_g3_t1));

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [2][832], int8, zero from 768 up to 768
+ *   x: activations [2][1088], int8, zero from 768 up to 768
  *   sums: sum of each row of x
  *   y: results [2][256]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -63,7 +63,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096(const uint8_t *restri
         dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
         dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f0, x_l0_g0_t0));
         dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-        const __m256i x_l0_g0_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 832);
+        const __m256i x_l0_g0_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 1088);
         dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f0, x_l0_g0_t1));
         dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
         dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f0, x_l0_g0_t1));
@@ -75,7 +75,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096(const uint8_t *restri
         dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
         dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f1, x_l0_g1_t0));
         dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-        const __m256i x_l0_g1_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 836);
+        const __m256i x_l0_g1_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 1092);
         dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f1, x_l0_g1_t1));
         dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
         dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f1, x_l0_g1_t1));
@@ -87,7 +87,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096(const uint8_t *restri
         dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
         dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f2, x_l0_g2_t0));
         dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-        const __m256i x_l0_g2_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 840);
+        const __m256i x_l0_g2_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 1096);
         dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f2, x_l0_g2_t1));
         dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
         dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f2, x_l0_g2_t1));
@@ -99,7 +99,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096(const uint8_t *restri
         dots_t0_c0_v0 = bn_pin(dots_t0_c0_v0);
         dots_t0_c0_v1 = _mm256_add_epi16(dots_t0_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f3, x_l0_g3_t0));
         dots_t0_c0_v1 = bn_pin(dots_t0_c0_v1);
-        const __m256i x_l0_g3_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 844);
+        const __m256i x_l0_g3_t1 = bn_broadcast4(x + 16 * chunk + 16 * i + 1100);
         dots_t1_c0_v0 = _mm256_add_epi16(dots_t1_c0_v0, _mm256_maddubs_epi16(code_l0_v0_f3, x_l0_g3_t1));
         dots_t1_c0_v0 = bn_pin(dots_t1_c0_v0);
         dots_t1_c0_v1 = _mm256_add_epi16(dots_t1_c0_v1, _mm256_maddubs_epi16(code_l0_v1_f3, x_l0_g3_t1));

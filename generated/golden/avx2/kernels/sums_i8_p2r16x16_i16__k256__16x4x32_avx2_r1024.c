@@ -2,7 +2,7 @@
  * bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 320 bytes apart
+ *   x: activations of the block's first k, int8, tokens 576 bytes apart
  *   quads: offsets of four fields, u16 [2][1024 rows][4], at most 2560
  *   others: offsets of each other field, for each pair of lines u16 [1024 rows][2]
  *   sums: int16 [tokens / 16][1024 rows][16 tokens]
@@ -51,21 +51,21 @@ void bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024(const int8_t *restrict x,
   (void)others;
   const __m256i zero = _mm256_setzero_si256();
   for (long t = 0; t < tokens; t += 16) {
-    const __m256i x0_h0_t0 = _mm256_loadu_si256((const __m256i *)(x + 320 * t));
+    const __m256i x0_h0_t0 = _mm256_loadu_si256((const __m256i *)(x + 576 * t));
     const __m256i q0_h0_t0 = x0_h0_t0;
-    const __m256i x0_h0_t1 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 320));
+    const __m256i x0_h0_t1 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 576));
     const __m256i q0_h0_t1 = x0_h0_t1;
-    const __m256i x0_h0_t2 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 640));
+    const __m256i x0_h0_t2 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 1152));
     const __m256i q0_h0_t2 = x0_h0_t2;
-    const __m256i x0_h0_t3 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 960));
+    const __m256i x0_h0_t3 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 1728));
     const __m256i q0_h0_t3 = x0_h0_t3;
-    const __m256i x0_h0_t4 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 1280));
+    const __m256i x0_h0_t4 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 2304));
     const __m256i q0_h0_t4 = x0_h0_t4;
-    const __m256i x0_h0_t5 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 1600));
+    const __m256i x0_h0_t5 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 2880));
     const __m256i q0_h0_t5 = x0_h0_t5;
-    const __m256i x0_h0_t6 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 1920));
+    const __m256i x0_h0_t6 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 3456));
     const __m256i q0_h0_t6 = x0_h0_t6;
-    const __m256i x0_h0_t7 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 2240));
+    const __m256i x0_h0_t7 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 4032));
     const __m256i q0_h0_t7 = x0_h0_t7;
     const __m256i q0_h0_z1_0 = bn_zip_low(q0_h0_t0, q0_h0_t4);
     const __m256i q0_h0_z1_4 = bn_zip_low(q0_h0_t2, q0_h0_t6);
@@ -91,21 +91,21 @@ void bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024(const int8_t *restrict x,
     const __m256i q0_h0_z2_7 = bn_zip_high(q0_h0_z1_3, q0_h0_z1_7);
     const __m256i q0_h0_z3_6 = bn_zip_low(q0_h0_z2_3, q0_h0_z2_7);
     const __m256i q0_h0_z3_7 = bn_zip_high(q0_h0_z2_3, q0_h0_z2_7);
-    const __m256i x0_h1_t0 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 2560));
+    const __m256i x0_h1_t0 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 4608));
     const __m256i q0_h1_t0 = x0_h1_t0;
-    const __m256i x0_h1_t1 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 2880));
+    const __m256i x0_h1_t1 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 5184));
     const __m256i q0_h1_t1 = x0_h1_t1;
-    const __m256i x0_h1_t2 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 3200));
+    const __m256i x0_h1_t2 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 5760));
     const __m256i q0_h1_t2 = x0_h1_t2;
-    const __m256i x0_h1_t3 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 3520));
+    const __m256i x0_h1_t3 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 6336));
     const __m256i q0_h1_t3 = x0_h1_t3;
-    const __m256i x0_h1_t4 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 3840));
+    const __m256i x0_h1_t4 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 6912));
     const __m256i q0_h1_t4 = x0_h1_t4;
-    const __m256i x0_h1_t5 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 4160));
+    const __m256i x0_h1_t5 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 7488));
     const __m256i q0_h1_t5 = x0_h1_t5;
-    const __m256i x0_h1_t6 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 4480));
+    const __m256i x0_h1_t6 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 8064));
     const __m256i q0_h1_t6 = x0_h1_t6;
-    const __m256i x0_h1_t7 = _mm256_loadu_si256((const __m256i *)(x + 320 * t + 4800));
+    const __m256i x0_h1_t7 = _mm256_loadu_si256((const __m256i *)(x + 576 * t + 8640));
     const __m256i q0_h1_t7 = x0_h1_t7;
     const __m256i q0_h1_z1_0 = bn_zip_low(q0_h1_t0, q0_h1_t4);
     const __m256i q0_h1_z1_4 = bn_zip_low(q0_h1_t2, q0_h1_t6);

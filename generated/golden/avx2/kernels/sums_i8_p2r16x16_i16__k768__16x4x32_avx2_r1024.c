@@ -2,7 +2,7 @@
  * bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 832 bytes apart
+ *   x: activations of the block's first k, int8, tokens 1088 bytes apart
  *   quads: offsets of four fields, u16 [2][1024 rows][4], at most 2560
  *   others: offsets of each other field, for each pair of lines u16 [1024 rows][2]
  *   sums: int16 [tokens / 16][1024 rows][16 tokens]
@@ -51,21 +51,21 @@ void bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024(const int8_t *restrict x,
   (void)others;
   const __m256i zero = _mm256_setzero_si256();
   for (long t = 0; t < tokens; t += 16) {
-    const __m256i x0_h0_t0 = _mm256_loadu_si256((const __m256i *)(x + 832 * t));
+    const __m256i x0_h0_t0 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t));
     const __m256i q0_h0_t0 = x0_h0_t0;
-    const __m256i x0_h0_t1 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 832));
+    const __m256i x0_h0_t1 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 1088));
     const __m256i q0_h0_t1 = x0_h0_t1;
-    const __m256i x0_h0_t2 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 1664));
+    const __m256i x0_h0_t2 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 2176));
     const __m256i q0_h0_t2 = x0_h0_t2;
-    const __m256i x0_h0_t3 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 2496));
+    const __m256i x0_h0_t3 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 3264));
     const __m256i q0_h0_t3 = x0_h0_t3;
-    const __m256i x0_h0_t4 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 3328));
+    const __m256i x0_h0_t4 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 4352));
     const __m256i q0_h0_t4 = x0_h0_t4;
-    const __m256i x0_h0_t5 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 4160));
+    const __m256i x0_h0_t5 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 5440));
     const __m256i q0_h0_t5 = x0_h0_t5;
-    const __m256i x0_h0_t6 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 4992));
+    const __m256i x0_h0_t6 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 6528));
     const __m256i q0_h0_t6 = x0_h0_t6;
-    const __m256i x0_h0_t7 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 5824));
+    const __m256i x0_h0_t7 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 7616));
     const __m256i q0_h0_t7 = x0_h0_t7;
     const __m256i q0_h0_z1_0 = bn_zip_low(q0_h0_t0, q0_h0_t4);
     const __m256i q0_h0_z1_4 = bn_zip_low(q0_h0_t2, q0_h0_t6);
@@ -91,21 +91,21 @@ void bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024(const int8_t *restrict x,
     const __m256i q0_h0_z2_7 = bn_zip_high(q0_h0_z1_3, q0_h0_z1_7);
     const __m256i q0_h0_z3_6 = bn_zip_low(q0_h0_z2_3, q0_h0_z2_7);
     const __m256i q0_h0_z3_7 = bn_zip_high(q0_h0_z2_3, q0_h0_z2_7);
-    const __m256i x0_h1_t0 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 6656));
+    const __m256i x0_h1_t0 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 8704));
     const __m256i q0_h1_t0 = x0_h1_t0;
-    const __m256i x0_h1_t1 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 7488));
+    const __m256i x0_h1_t1 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 9792));
     const __m256i q0_h1_t1 = x0_h1_t1;
-    const __m256i x0_h1_t2 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 8320));
+    const __m256i x0_h1_t2 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 10880));
     const __m256i q0_h1_t2 = x0_h1_t2;
-    const __m256i x0_h1_t3 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 9152));
+    const __m256i x0_h1_t3 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 11968));
     const __m256i q0_h1_t3 = x0_h1_t3;
-    const __m256i x0_h1_t4 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 9984));
+    const __m256i x0_h1_t4 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 13056));
     const __m256i q0_h1_t4 = x0_h1_t4;
-    const __m256i x0_h1_t5 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 10816));
+    const __m256i x0_h1_t5 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 14144));
     const __m256i q0_h1_t5 = x0_h1_t5;
-    const __m256i x0_h1_t6 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 11648));
+    const __m256i x0_h1_t6 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 15232));
     const __m256i q0_h1_t6 = x0_h1_t6;
-    const __m256i x0_h1_t7 = _mm256_loadu_si256((const __m256i *)(x + 832 * t + 12480));
+    const __m256i x0_h1_t7 = _mm256_loadu_si256((const __m256i *)(x + 1088 * t + 16320));
     const __m256i q0_h1_t7 = x0_h1_t7;
     const __m256i q0_h1_z1_0 = bn_zip_low(q0_h1_t0, q0_h1_t4);
     const __m256i q0_h1_z1_4 = bn_zip_low(q0_h1_t2, q0_h1_t6);

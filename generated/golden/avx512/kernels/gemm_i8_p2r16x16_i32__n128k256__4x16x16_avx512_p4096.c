@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [8 row tiles][16 lines][64 bytes], packing p2r16x16
- *   x: activations [4][320], int8, zero from 256 up to 256
+ *   x: activations [4][576], int8, zero from 256 up to 256
  *   sums: sum of each row of x
  *   y: results [4][128]
  *   t0: first row tile, 0 <= t0 <= 8
@@ -47,38 +47,38 @@ void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx512_p4096(const uint8_t *rest
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       const __m512i x_l0_g0_t0 = bn_broadcast4(x + 16 * i);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
-      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 320);
+      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 576);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
-      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 640);
+      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 1152);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f0, x_l0_g0_t2);
-      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 960);
+      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 1728);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f0, x_l0_g0_t3);
       const __m512i code_l0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 2), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g1_t0 = bn_broadcast4(x + 16 * i + 4);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
-      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 324);
+      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 580);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
-      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 644);
+      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 1156);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f1, x_l0_g1_t2);
-      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 964);
+      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 1732);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f1, x_l0_g1_t3);
       const __m512i code_l0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 4), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g2_t0 = bn_broadcast4(x + 16 * i + 8);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
-      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 328);
+      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 584);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
-      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 648);
+      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 1160);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f2, x_l0_g2_t2);
-      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 968);
+      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 1736);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f2, x_l0_g2_t3);
       const __m512i code_l0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 6), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g3_t0 = bn_broadcast4(x + 16 * i + 12);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
-      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 332);
+      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 588);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
-      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 652);
+      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 1164);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f3, x_l0_g3_t2);
-      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 972);
+      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 1740);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f3, x_l0_g3_t3);
     }
     __m512i acc_t0_v0 = _mm512_set1_epi32(zero);

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [4][832], int8, zero from 768 up to 768
+ *   x: activations [4][1088], int8, zero from 768 up to 768
  *   sums: sum of each row of x
  *   y: results [4][256]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -47,38 +47,38 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx512_p4096(const uint8_t *rest
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       const __m512i x_l0_g0_t0 = bn_broadcast4(x + 16 * i);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
-      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 832);
+      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 1088);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
-      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 1664);
+      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 2176);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f0, x_l0_g0_t2);
-      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 2496);
+      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 3264);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f0, x_l0_g0_t3);
       const __m512i code_l0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 2), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g1_t0 = bn_broadcast4(x + 16 * i + 4);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
-      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 836);
+      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 1092);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
-      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 1668);
+      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 2180);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f1, x_l0_g1_t2);
-      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 2500);
+      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 3268);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f1, x_l0_g1_t3);
       const __m512i code_l0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 4), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g2_t0 = bn_broadcast4(x + 16 * i + 8);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
-      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 840);
+      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 1096);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
-      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 1672);
+      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 2184);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f2, x_l0_g2_t2);
-      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 2504);
+      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 3272);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f2, x_l0_g2_t3);
       const __m512i code_l0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 6), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g3_t0 = bn_broadcast4(x + 16 * i + 12);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
-      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 844);
+      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 1100);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
-      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 1676);
+      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 2188);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f3, x_l0_g3_t2);
-      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 2508);
+      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 3276);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f3, x_l0_g3_t3);
     }
     __m512i acc_t0_v0 = _mm512_set1_epi32(zero);

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [8][832], int8, zero from 768 up to 768
+ *   x: activations [8][1088], int8, zero from 768 up to 768
  *   sums: sum of each row of x
  *   y: results [8][256]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -51,70 +51,70 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *rest
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       const __m512i x_l0_g0_t0 = bn_broadcast4(x + 16 * i);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
-      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 832);
+      const __m512i x_l0_g0_t1 = bn_broadcast4(x + 16 * i + 1088);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
-      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 1664);
+      const __m512i x_l0_g0_t2 = bn_broadcast4(x + 16 * i + 2176);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f0, x_l0_g0_t2);
-      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 2496);
+      const __m512i x_l0_g0_t3 = bn_broadcast4(x + 16 * i + 3264);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f0, x_l0_g0_t3);
-      const __m512i x_l0_g0_t4 = bn_broadcast4(x + 16 * i + 3328);
+      const __m512i x_l0_g0_t4 = bn_broadcast4(x + 16 * i + 4352);
       dots_t4_c0_v0 = _mm512_dpbusd_epi32(dots_t4_c0_v0, code_l0_v0_f0, x_l0_g0_t4);
-      const __m512i x_l0_g0_t5 = bn_broadcast4(x + 16 * i + 4160);
+      const __m512i x_l0_g0_t5 = bn_broadcast4(x + 16 * i + 5440);
       dots_t5_c0_v0 = _mm512_dpbusd_epi32(dots_t5_c0_v0, code_l0_v0_f0, x_l0_g0_t5);
-      const __m512i x_l0_g0_t6 = bn_broadcast4(x + 16 * i + 4992);
+      const __m512i x_l0_g0_t6 = bn_broadcast4(x + 16 * i + 6528);
       dots_t6_c0_v0 = _mm512_dpbusd_epi32(dots_t6_c0_v0, code_l0_v0_f0, x_l0_g0_t6);
-      const __m512i x_l0_g0_t7 = bn_broadcast4(x + 16 * i + 5824);
+      const __m512i x_l0_g0_t7 = bn_broadcast4(x + 16 * i + 7616);
       dots_t7_c0_v0 = _mm512_dpbusd_epi32(dots_t7_c0_v0, code_l0_v0_f0, x_l0_g0_t7);
       const __m512i code_l0_v0_f1 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 2), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g1_t0 = bn_broadcast4(x + 16 * i + 4);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
-      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 836);
+      const __m512i x_l0_g1_t1 = bn_broadcast4(x + 16 * i + 1092);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
-      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 1668);
+      const __m512i x_l0_g1_t2 = bn_broadcast4(x + 16 * i + 2180);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f1, x_l0_g1_t2);
-      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 2500);
+      const __m512i x_l0_g1_t3 = bn_broadcast4(x + 16 * i + 3268);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f1, x_l0_g1_t3);
-      const __m512i x_l0_g1_t4 = bn_broadcast4(x + 16 * i + 3332);
+      const __m512i x_l0_g1_t4 = bn_broadcast4(x + 16 * i + 4356);
       dots_t4_c0_v0 = _mm512_dpbusd_epi32(dots_t4_c0_v0, code_l0_v0_f1, x_l0_g1_t4);
-      const __m512i x_l0_g1_t5 = bn_broadcast4(x + 16 * i + 4164);
+      const __m512i x_l0_g1_t5 = bn_broadcast4(x + 16 * i + 5444);
       dots_t5_c0_v0 = _mm512_dpbusd_epi32(dots_t5_c0_v0, code_l0_v0_f1, x_l0_g1_t5);
-      const __m512i x_l0_g1_t6 = bn_broadcast4(x + 16 * i + 4996);
+      const __m512i x_l0_g1_t6 = bn_broadcast4(x + 16 * i + 6532);
       dots_t6_c0_v0 = _mm512_dpbusd_epi32(dots_t6_c0_v0, code_l0_v0_f1, x_l0_g1_t6);
-      const __m512i x_l0_g1_t7 = bn_broadcast4(x + 16 * i + 5828);
+      const __m512i x_l0_g1_t7 = bn_broadcast4(x + 16 * i + 7620);
       dots_t7_c0_v0 = _mm512_dpbusd_epi32(dots_t7_c0_v0, code_l0_v0_f1, x_l0_g1_t7);
       const __m512i code_l0_v0_f2 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 4), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g2_t0 = bn_broadcast4(x + 16 * i + 8);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
-      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 840);
+      const __m512i x_l0_g2_t1 = bn_broadcast4(x + 16 * i + 1096);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
-      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 1672);
+      const __m512i x_l0_g2_t2 = bn_broadcast4(x + 16 * i + 2184);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f2, x_l0_g2_t2);
-      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 2504);
+      const __m512i x_l0_g2_t3 = bn_broadcast4(x + 16 * i + 3272);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f2, x_l0_g2_t3);
-      const __m512i x_l0_g2_t4 = bn_broadcast4(x + 16 * i + 3336);
+      const __m512i x_l0_g2_t4 = bn_broadcast4(x + 16 * i + 4360);
       dots_t4_c0_v0 = _mm512_dpbusd_epi32(dots_t4_c0_v0, code_l0_v0_f2, x_l0_g2_t4);
-      const __m512i x_l0_g2_t5 = bn_broadcast4(x + 16 * i + 4168);
+      const __m512i x_l0_g2_t5 = bn_broadcast4(x + 16 * i + 5448);
       dots_t5_c0_v0 = _mm512_dpbusd_epi32(dots_t5_c0_v0, code_l0_v0_f2, x_l0_g2_t5);
-      const __m512i x_l0_g2_t6 = bn_broadcast4(x + 16 * i + 5000);
+      const __m512i x_l0_g2_t6 = bn_broadcast4(x + 16 * i + 6536);
       dots_t6_c0_v0 = _mm512_dpbusd_epi32(dots_t6_c0_v0, code_l0_v0_f2, x_l0_g2_t6);
-      const __m512i x_l0_g2_t7 = bn_broadcast4(x + 16 * i + 5832);
+      const __m512i x_l0_g2_t7 = bn_broadcast4(x + 16 * i + 7624);
       dots_t7_c0_v0 = _mm512_dpbusd_epi32(dots_t7_c0_v0, code_l0_v0_f2, x_l0_g2_t7);
       const __m512i code_l0_v0_f3 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 6), _mm512_set1_epi8((char)3));
       const __m512i x_l0_g3_t0 = bn_broadcast4(x + 16 * i + 12);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
-      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 844);
+      const __m512i x_l0_g3_t1 = bn_broadcast4(x + 16 * i + 1100);
       dots_t1_c0_v0 = _mm512_dpbusd_epi32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
-      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 1676);
+      const __m512i x_l0_g3_t2 = bn_broadcast4(x + 16 * i + 2188);
       dots_t2_c0_v0 = _mm512_dpbusd_epi32(dots_t2_c0_v0, code_l0_v0_f3, x_l0_g3_t2);
-      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 2508);
+      const __m512i x_l0_g3_t3 = bn_broadcast4(x + 16 * i + 3276);
       dots_t3_c0_v0 = _mm512_dpbusd_epi32(dots_t3_c0_v0, code_l0_v0_f3, x_l0_g3_t3);
-      const __m512i x_l0_g3_t4 = bn_broadcast4(x + 16 * i + 3340);
+      const __m512i x_l0_g3_t4 = bn_broadcast4(x + 16 * i + 4364);
       dots_t4_c0_v0 = _mm512_dpbusd_epi32(dots_t4_c0_v0, code_l0_v0_f3, x_l0_g3_t4);
-      const __m512i x_l0_g3_t5 = bn_broadcast4(x + 16 * i + 4172);
+      const __m512i x_l0_g3_t5 = bn_broadcast4(x + 16 * i + 5452);
       dots_t5_c0_v0 = _mm512_dpbusd_epi32(dots_t5_c0_v0, code_l0_v0_f3, x_l0_g3_t5);
-      const __m512i x_l0_g3_t6 = bn_broadcast4(x + 16 * i + 5004);
+      const __m512i x_l0_g3_t6 = bn_broadcast4(x + 16 * i + 6540);
       dots_t6_c0_v0 = _mm512_dpbusd_epi32(dots_t6_c0_v0, code_l0_v0_f3, x_l0_g3_t6);
-      const __m512i x_l0_g3_t7 = bn_broadcast4(x + 16 * i + 5836);
+      const __m512i x_l0_g3_t7 = bn_broadcast4(x + 16 * i + 7628);
       dots_t7_c0_v0 = _mm512_dpbusd_epi32(dots_t7_c0_v0, code_l0_v0_f3, x_l0_g3_t7);
     }
     __m512i acc_t0_v0 = _mm512_set1_epi32(zero);

@@ -2,7 +2,7 @@
  * bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 320 bytes apart
+ *   x: activations of the block's first k, int8, tokens 576 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], at most 5120
  *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 32][2048 rows][32 tokens]
@@ -53,37 +53,37 @@ void bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048(const int8_t *restrict 
   (void)others;
   const __m512i zero = _mm512_setzero_si512();
   for (long t = 0; t < tokens; t += 32) {
-    const __m512i x0_h0_t0 = _mm512_loadu_si512(x + 320 * t);
+    const __m512i x0_h0_t0 = _mm512_loadu_si512(x + 576 * t);
     const __m512i q0_h0_t0 = x0_h0_t0;
-    const __m512i x0_h0_t1 = _mm512_loadu_si512(x + 320 * t + 320);
+    const __m512i x0_h0_t1 = _mm512_loadu_si512(x + 576 * t + 576);
     const __m512i q0_h0_t1 = x0_h0_t1;
-    const __m512i x0_h0_t2 = _mm512_loadu_si512(x + 320 * t + 640);
+    const __m512i x0_h0_t2 = _mm512_loadu_si512(x + 576 * t + 1152);
     const __m512i q0_h0_t2 = x0_h0_t2;
-    const __m512i x0_h0_t3 = _mm512_loadu_si512(x + 320 * t + 960);
+    const __m512i x0_h0_t3 = _mm512_loadu_si512(x + 576 * t + 1728);
     const __m512i q0_h0_t3 = x0_h0_t3;
-    const __m512i x0_h0_t4 = _mm512_loadu_si512(x + 320 * t + 1280);
+    const __m512i x0_h0_t4 = _mm512_loadu_si512(x + 576 * t + 2304);
     const __m512i q0_h0_t4 = x0_h0_t4;
-    const __m512i x0_h0_t5 = _mm512_loadu_si512(x + 320 * t + 1600);
+    const __m512i x0_h0_t5 = _mm512_loadu_si512(x + 576 * t + 2880);
     const __m512i q0_h0_t5 = x0_h0_t5;
-    const __m512i x0_h0_t6 = _mm512_loadu_si512(x + 320 * t + 1920);
+    const __m512i x0_h0_t6 = _mm512_loadu_si512(x + 576 * t + 3456);
     const __m512i q0_h0_t6 = x0_h0_t6;
-    const __m512i x0_h0_t7 = _mm512_loadu_si512(x + 320 * t + 2240);
+    const __m512i x0_h0_t7 = _mm512_loadu_si512(x + 576 * t + 4032);
     const __m512i q0_h0_t7 = x0_h0_t7;
-    const __m512i x0_h0_t8 = _mm512_loadu_si512(x + 320 * t + 2560);
+    const __m512i x0_h0_t8 = _mm512_loadu_si512(x + 576 * t + 4608);
     const __m512i q0_h0_t8 = x0_h0_t8;
-    const __m512i x0_h0_t9 = _mm512_loadu_si512(x + 320 * t + 2880);
+    const __m512i x0_h0_t9 = _mm512_loadu_si512(x + 576 * t + 5184);
     const __m512i q0_h0_t9 = x0_h0_t9;
-    const __m512i x0_h0_t10 = _mm512_loadu_si512(x + 320 * t + 3200);
+    const __m512i x0_h0_t10 = _mm512_loadu_si512(x + 576 * t + 5760);
     const __m512i q0_h0_t10 = x0_h0_t10;
-    const __m512i x0_h0_t11 = _mm512_loadu_si512(x + 320 * t + 3520);
+    const __m512i x0_h0_t11 = _mm512_loadu_si512(x + 576 * t + 6336);
     const __m512i q0_h0_t11 = x0_h0_t11;
-    const __m512i x0_h0_t12 = _mm512_loadu_si512(x + 320 * t + 3840);
+    const __m512i x0_h0_t12 = _mm512_loadu_si512(x + 576 * t + 6912);
     const __m512i q0_h0_t12 = x0_h0_t12;
-    const __m512i x0_h0_t13 = _mm512_loadu_si512(x + 320 * t + 4160);
+    const __m512i x0_h0_t13 = _mm512_loadu_si512(x + 576 * t + 7488);
     const __m512i q0_h0_t13 = x0_h0_t13;
-    const __m512i x0_h0_t14 = _mm512_loadu_si512(x + 320 * t + 4480);
+    const __m512i x0_h0_t14 = _mm512_loadu_si512(x + 576 * t + 8064);
     const __m512i q0_h0_t14 = x0_h0_t14;
-    const __m512i x0_h0_t15 = _mm512_loadu_si512(x + 320 * t + 4800);
+    const __m512i x0_h0_t15 = _mm512_loadu_si512(x + 576 * t + 8640);
     const __m512i q0_h0_t15 = x0_h0_t15;
     const __m512i q0_h0_z1_0 = bn_zip_low(q0_h0_t0, q0_h0_t8);
     const __m512i q0_h0_z1_8 = bn_zip_low(q0_h0_t4, q0_h0_t12);
@@ -117,37 +117,37 @@ void bn_sums_i8_p2r16x16_i16__k256__32x4x32_avx512_r2048(const int8_t *restrict 
     const __m512i q0_h0_z3_11 = bn_zip_high(q0_h0_z2_5, q0_h0_z2_13);
     const __m512i q0_h0_z4_6 = bn_zip_low(q0_h0_z3_3, q0_h0_z3_11);
     const __m512i q0_h0_z4_7 = bn_zip_high(q0_h0_z3_3, q0_h0_z3_11);
-    const __m512i x0_h1_t0 = _mm512_loadu_si512(x + 320 * t + 5120);
+    const __m512i x0_h1_t0 = _mm512_loadu_si512(x + 576 * t + 9216);
     const __m512i q0_h1_t0 = x0_h1_t0;
-    const __m512i x0_h1_t1 = _mm512_loadu_si512(x + 320 * t + 5440);
+    const __m512i x0_h1_t1 = _mm512_loadu_si512(x + 576 * t + 9792);
     const __m512i q0_h1_t1 = x0_h1_t1;
-    const __m512i x0_h1_t2 = _mm512_loadu_si512(x + 320 * t + 5760);
+    const __m512i x0_h1_t2 = _mm512_loadu_si512(x + 576 * t + 10368);
     const __m512i q0_h1_t2 = x0_h1_t2;
-    const __m512i x0_h1_t3 = _mm512_loadu_si512(x + 320 * t + 6080);
+    const __m512i x0_h1_t3 = _mm512_loadu_si512(x + 576 * t + 10944);
     const __m512i q0_h1_t3 = x0_h1_t3;
-    const __m512i x0_h1_t4 = _mm512_loadu_si512(x + 320 * t + 6400);
+    const __m512i x0_h1_t4 = _mm512_loadu_si512(x + 576 * t + 11520);
     const __m512i q0_h1_t4 = x0_h1_t4;
-    const __m512i x0_h1_t5 = _mm512_loadu_si512(x + 320 * t + 6720);
+    const __m512i x0_h1_t5 = _mm512_loadu_si512(x + 576 * t + 12096);
     const __m512i q0_h1_t5 = x0_h1_t5;
-    const __m512i x0_h1_t6 = _mm512_loadu_si512(x + 320 * t + 7040);
+    const __m512i x0_h1_t6 = _mm512_loadu_si512(x + 576 * t + 12672);
     const __m512i q0_h1_t6 = x0_h1_t6;
-    const __m512i x0_h1_t7 = _mm512_loadu_si512(x + 320 * t + 7360);
+    const __m512i x0_h1_t7 = _mm512_loadu_si512(x + 576 * t + 13248);
     const __m512i q0_h1_t7 = x0_h1_t7;
-    const __m512i x0_h1_t8 = _mm512_loadu_si512(x + 320 * t + 7680);
+    const __m512i x0_h1_t8 = _mm512_loadu_si512(x + 576 * t + 13824);
     const __m512i q0_h1_t8 = x0_h1_t8;
-    const __m512i x0_h1_t9 = _mm512_loadu_si512(x + 320 * t + 8000);
+    const __m512i x0_h1_t9 = _mm512_loadu_si512(x + 576 * t + 14400);
     const __m512i q0_h1_t9 = x0_h1_t9;
-    const __m512i x0_h1_t10 = _mm512_loadu_si512(x + 320 * t + 8320);
+    const __m512i x0_h1_t10 = _mm512_loadu_si512(x + 576 * t + 14976);
     const __m512i q0_h1_t10 = x0_h1_t10;
-    const __m512i x0_h1_t11 = _mm512_loadu_si512(x + 320 * t + 8640);
+    const __m512i x0_h1_t11 = _mm512_loadu_si512(x + 576 * t + 15552);
     const __m512i q0_h1_t11 = x0_h1_t11;
-    const __m512i x0_h1_t12 = _mm512_loadu_si512(x + 320 * t + 8960);
+    const __m512i x0_h1_t12 = _mm512_loadu_si512(x + 576 * t + 16128);
     const __m512i q0_h1_t12 = x0_h1_t12;
-    const __m512i x0_h1_t13 = _mm512_loadu_si512(x + 320 * t + 9280);
+    const __m512i x0_h1_t13 = _mm512_loadu_si512(x + 576 * t + 16704);
     const __m512i q0_h1_t13 = x0_h1_t13;
-    const __m512i x0_h1_t14 = _mm512_loadu_si512(x + 320 * t + 9600);
+    const __m512i x0_h1_t14 = _mm512_loadu_si512(x + 576 * t + 17280);
     const __m512i q0_h1_t14 = x0_h1_t14;
-    const __m512i x0_h1_t15 = _mm512_loadu_si512(x + 320 * t + 9920);
+    const __m512i x0_h1_t15 = _mm512_loadu_si512(x + 576 * t + 17856);
     const __m512i q0_h1_t15 = x0_h1_t15;
     const __m512i q0_h1_z1_0 = bn_zip_low(q0_h1_t0, q0_h1_t8);
     const __m512i q0_h1_z1_8 = bn_zip_low(q0_h1_t4, q0_h1_t12);

@@ -2,7 +2,7 @@
  * bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 832 bytes apart
+ *   x: activations of the block's first k, int8, tokens 1088 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], at most 5120
  *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 32][2048 rows][32 tokens]
@@ -53,37 +53,37 @@ void bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048(const int8_t *restrict 
   (void)others;
   const __m512i zero = _mm512_setzero_si512();
   for (long t = 0; t < tokens; t += 32) {
-    const __m512i x0_h0_t0 = _mm512_loadu_si512(x + 832 * t);
+    const __m512i x0_h0_t0 = _mm512_loadu_si512(x + 1088 * t);
     const __m512i q0_h0_t0 = x0_h0_t0;
-    const __m512i x0_h0_t1 = _mm512_loadu_si512(x + 832 * t + 832);
+    const __m512i x0_h0_t1 = _mm512_loadu_si512(x + 1088 * t + 1088);
     const __m512i q0_h0_t1 = x0_h0_t1;
-    const __m512i x0_h0_t2 = _mm512_loadu_si512(x + 832 * t + 1664);
+    const __m512i x0_h0_t2 = _mm512_loadu_si512(x + 1088 * t + 2176);
     const __m512i q0_h0_t2 = x0_h0_t2;
-    const __m512i x0_h0_t3 = _mm512_loadu_si512(x + 832 * t + 2496);
+    const __m512i x0_h0_t3 = _mm512_loadu_si512(x + 1088 * t + 3264);
     const __m512i q0_h0_t3 = x0_h0_t3;
-    const __m512i x0_h0_t4 = _mm512_loadu_si512(x + 832 * t + 3328);
+    const __m512i x0_h0_t4 = _mm512_loadu_si512(x + 1088 * t + 4352);
     const __m512i q0_h0_t4 = x0_h0_t4;
-    const __m512i x0_h0_t5 = _mm512_loadu_si512(x + 832 * t + 4160);
+    const __m512i x0_h0_t5 = _mm512_loadu_si512(x + 1088 * t + 5440);
     const __m512i q0_h0_t5 = x0_h0_t5;
-    const __m512i x0_h0_t6 = _mm512_loadu_si512(x + 832 * t + 4992);
+    const __m512i x0_h0_t6 = _mm512_loadu_si512(x + 1088 * t + 6528);
     const __m512i q0_h0_t6 = x0_h0_t6;
-    const __m512i x0_h0_t7 = _mm512_loadu_si512(x + 832 * t + 5824);
+    const __m512i x0_h0_t7 = _mm512_loadu_si512(x + 1088 * t + 7616);
     const __m512i q0_h0_t7 = x0_h0_t7;
-    const __m512i x0_h0_t8 = _mm512_loadu_si512(x + 832 * t + 6656);
+    const __m512i x0_h0_t8 = _mm512_loadu_si512(x + 1088 * t + 8704);
     const __m512i q0_h0_t8 = x0_h0_t8;
-    const __m512i x0_h0_t9 = _mm512_loadu_si512(x + 832 * t + 7488);
+    const __m512i x0_h0_t9 = _mm512_loadu_si512(x + 1088 * t + 9792);
     const __m512i q0_h0_t9 = x0_h0_t9;
-    const __m512i x0_h0_t10 = _mm512_loadu_si512(x + 832 * t + 8320);
+    const __m512i x0_h0_t10 = _mm512_loadu_si512(x + 1088 * t + 10880);
     const __m512i q0_h0_t10 = x0_h0_t10;
-    const __m512i x0_h0_t11 = _mm512_loadu_si512(x + 832 * t + 9152);
+    const __m512i x0_h0_t11 = _mm512_loadu_si512(x + 1088 * t + 11968);
     const __m512i q0_h0_t11 = x0_h0_t11;
-    const __m512i x0_h0_t12 = _mm512_loadu_si512(x + 832 * t + 9984);
+    const __m512i x0_h0_t12 = _mm512_loadu_si512(x + 1088 * t + 13056);
     const __m512i q0_h0_t12 = x0_h0_t12;
-    const __m512i x0_h0_t13 = _mm512_loadu_si512(x + 832 * t + 10816);
+    const __m512i x0_h0_t13 = _mm512_loadu_si512(x + 1088 * t + 14144);
     const __m512i q0_h0_t13 = x0_h0_t13;
-    const __m512i x0_h0_t14 = _mm512_loadu_si512(x + 832 * t + 11648);
+    const __m512i x0_h0_t14 = _mm512_loadu_si512(x + 1088 * t + 15232);
     const __m512i q0_h0_t14 = x0_h0_t14;
-    const __m512i x0_h0_t15 = _mm512_loadu_si512(x + 832 * t + 12480);
+    const __m512i x0_h0_t15 = _mm512_loadu_si512(x + 1088 * t + 16320);
     const __m512i q0_h0_t15 = x0_h0_t15;
     const __m512i q0_h0_z1_0 = bn_zip_low(q0_h0_t0, q0_h0_t8);
     const __m512i q0_h0_z1_8 = bn_zip_low(q0_h0_t4, q0_h0_t12);
@@ -117,37 +117,37 @@ void bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048(const int8_t *restrict 
     const __m512i q0_h0_z3_11 = bn_zip_high(q0_h0_z2_5, q0_h0_z2_13);
     const __m512i q0_h0_z4_6 = bn_zip_low(q0_h0_z3_3, q0_h0_z3_11);
     const __m512i q0_h0_z4_7 = bn_zip_high(q0_h0_z3_3, q0_h0_z3_11);
-    const __m512i x0_h1_t0 = _mm512_loadu_si512(x + 832 * t + 13312);
+    const __m512i x0_h1_t0 = _mm512_loadu_si512(x + 1088 * t + 17408);
     const __m512i q0_h1_t0 = x0_h1_t0;
-    const __m512i x0_h1_t1 = _mm512_loadu_si512(x + 832 * t + 14144);
+    const __m512i x0_h1_t1 = _mm512_loadu_si512(x + 1088 * t + 18496);
     const __m512i q0_h1_t1 = x0_h1_t1;
-    const __m512i x0_h1_t2 = _mm512_loadu_si512(x + 832 * t + 14976);
+    const __m512i x0_h1_t2 = _mm512_loadu_si512(x + 1088 * t + 19584);
     const __m512i q0_h1_t2 = x0_h1_t2;
-    const __m512i x0_h1_t3 = _mm512_loadu_si512(x + 832 * t + 15808);
+    const __m512i x0_h1_t3 = _mm512_loadu_si512(x + 1088 * t + 20672);
     const __m512i q0_h1_t3 = x0_h1_t3;
-    const __m512i x0_h1_t4 = _mm512_loadu_si512(x + 832 * t + 16640);
+    const __m512i x0_h1_t4 = _mm512_loadu_si512(x + 1088 * t + 21760);
     const __m512i q0_h1_t4 = x0_h1_t4;
-    const __m512i x0_h1_t5 = _mm512_loadu_si512(x + 832 * t + 17472);
+    const __m512i x0_h1_t5 = _mm512_loadu_si512(x + 1088 * t + 22848);
     const __m512i q0_h1_t5 = x0_h1_t5;
-    const __m512i x0_h1_t6 = _mm512_loadu_si512(x + 832 * t + 18304);
+    const __m512i x0_h1_t6 = _mm512_loadu_si512(x + 1088 * t + 23936);
     const __m512i q0_h1_t6 = x0_h1_t6;
-    const __m512i x0_h1_t7 = _mm512_loadu_si512(x + 832 * t + 19136);
+    const __m512i x0_h1_t7 = _mm512_loadu_si512(x + 1088 * t + 25024);
     const __m512i q0_h1_t7 = x0_h1_t7;
-    const __m512i x0_h1_t8 = _mm512_loadu_si512(x + 832 * t + 19968);
+    const __m512i x0_h1_t8 = _mm512_loadu_si512(x + 1088 * t + 26112);
     const __m512i q0_h1_t8 = x0_h1_t8;
-    const __m512i x0_h1_t9 = _mm512_loadu_si512(x + 832 * t + 20800);
+    const __m512i x0_h1_t9 = _mm512_loadu_si512(x + 1088 * t + 27200);
     const __m512i q0_h1_t9 = x0_h1_t9;
-    const __m512i x0_h1_t10 = _mm512_loadu_si512(x + 832 * t + 21632);
+    const __m512i x0_h1_t10 = _mm512_loadu_si512(x + 1088 * t + 28288);
     const __m512i q0_h1_t10 = x0_h1_t10;
-    const __m512i x0_h1_t11 = _mm512_loadu_si512(x + 832 * t + 22464);
+    const __m512i x0_h1_t11 = _mm512_loadu_si512(x + 1088 * t + 29376);
     const __m512i q0_h1_t11 = x0_h1_t11;
-    const __m512i x0_h1_t12 = _mm512_loadu_si512(x + 832 * t + 23296);
+    const __m512i x0_h1_t12 = _mm512_loadu_si512(x + 1088 * t + 30464);
     const __m512i q0_h1_t12 = x0_h1_t12;
-    const __m512i x0_h1_t13 = _mm512_loadu_si512(x + 832 * t + 24128);
+    const __m512i x0_h1_t13 = _mm512_loadu_si512(x + 1088 * t + 31552);
     const __m512i q0_h1_t13 = x0_h1_t13;
-    const __m512i x0_h1_t14 = _mm512_loadu_si512(x + 832 * t + 24960);
+    const __m512i x0_h1_t14 = _mm512_loadu_si512(x + 1088 * t + 32640);
     const __m512i q0_h1_t14 = x0_h1_t14;
-    const __m512i x0_h1_t15 = _mm512_loadu_si512(x + 832 * t + 25792);
+    const __m512i x0_h1_t15 = _mm512_loadu_si512(x + 1088 * t + 33728);
     const __m512i q0_h1_t15 = x0_h1_t15;
     const __m512i q0_h1_z1_0 = bn_zip_low(q0_h1_t0, q0_h1_t8);
     const __m512i q0_h1_z1_8 = bn_zip_low(q0_h1_t4, q0_h1_t12);

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][13 lines][32 bytes], packing t5r8x20
- *   x: activations [4][320], int8, zero from 256 up to 260
+ *   x: activations [4][576], int8, zero from 256 up to 260
  *   sums: sum of each row of x
  *   y: results [4][128]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -82,13 +82,13 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g0_t0 = bn_broadcast4(x + 20 * i);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f0, x_l0_g0_t0);
-      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 320);
+      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 576);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f0, x_l0_g0_t1);
-      const int8x16_t x_l0_g0_t2 = bn_broadcast4(x + 20 * i + 640);
+      const int8x16_t x_l0_g0_t2 = bn_broadcast4(x + 20 * i + 1152);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f0, x_l0_g0_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f0, x_l0_g0_t2);
-      const int8x16_t x_l0_g0_t3 = bn_broadcast4(x + 20 * i + 960);
+      const int8x16_t x_l0_g0_t3 = bn_broadcast4(x + 20 * i + 1728);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f0, x_l0_g0_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f0, x_l0_g0_t3);
       const int8x16_t code_l0_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 2)), vdupq_n_s8(3));
@@ -96,13 +96,13 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g1_t0 = bn_broadcast4(x + 20 * i + 4);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f1, x_l0_g1_t0);
-      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 324);
+      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 580);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f1, x_l0_g1_t1);
-      const int8x16_t x_l0_g1_t2 = bn_broadcast4(x + 20 * i + 644);
+      const int8x16_t x_l0_g1_t2 = bn_broadcast4(x + 20 * i + 1156);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f1, x_l0_g1_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f1, x_l0_g1_t2);
-      const int8x16_t x_l0_g1_t3 = bn_broadcast4(x + 20 * i + 964);
+      const int8x16_t x_l0_g1_t3 = bn_broadcast4(x + 20 * i + 1732);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f1, x_l0_g1_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f1, x_l0_g1_t3);
       const int8x16_t code_l0_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 4)), vdupq_n_s8(3));
@@ -110,13 +110,13 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g2_t0 = bn_broadcast4(x + 20 * i + 8);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f2, x_l0_g2_t0);
-      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 328);
+      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 584);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f2, x_l0_g2_t1);
-      const int8x16_t x_l0_g2_t2 = bn_broadcast4(x + 20 * i + 648);
+      const int8x16_t x_l0_g2_t2 = bn_broadcast4(x + 20 * i + 1160);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f2, x_l0_g2_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f2, x_l0_g2_t2);
-      const int8x16_t x_l0_g2_t3 = bn_broadcast4(x + 20 * i + 968);
+      const int8x16_t x_l0_g2_t3 = bn_broadcast4(x + 20 * i + 1736);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f2, x_l0_g2_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f2, x_l0_g2_t3);
       const int8x16_t code_l0_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 6));
@@ -124,13 +124,13 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g3_t0 = bn_broadcast4(x + 20 * i + 12);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f3, x_l0_g3_t0);
-      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 332);
+      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 588);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f3, x_l0_g3_t1);
-      const int8x16_t x_l0_g3_t2 = bn_broadcast4(x + 20 * i + 652);
+      const int8x16_t x_l0_g3_t2 = bn_broadcast4(x + 20 * i + 1164);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f3, x_l0_g3_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f3, x_l0_g3_t2);
-      const int8x16_t x_l0_g3_t3 = bn_broadcast4(x + 20 * i + 972);
+      const int8x16_t x_l0_g3_t3 = bn_broadcast4(x + 20 * i + 1740);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f3, x_l0_g3_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f3, x_l0_g3_t3);
       const int8x16_t code_l0_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l0_v0), 6));
@@ -138,13 +138,13 @@ void bn_gemm_i8_t5r8x20_i32__n128k256__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g4_t0 = bn_broadcast4(x + 20 * i + 16);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f4, x_l0_g4_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f4, x_l0_g4_t0);
-      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 336);
+      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 592);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f4, x_l0_g4_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f4, x_l0_g4_t1);
-      const int8x16_t x_l0_g4_t2 = bn_broadcast4(x + 20 * i + 656);
+      const int8x16_t x_l0_g4_t2 = bn_broadcast4(x + 20 * i + 1168);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f4, x_l0_g4_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f4, x_l0_g4_t2);
-      const int8x16_t x_l0_g4_t3 = bn_broadcast4(x + 20 * i + 976);
+      const int8x16_t x_l0_g4_t3 = bn_broadcast4(x + 20 * i + 1744);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f4, x_l0_g4_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f4, x_l0_g4_t3);
     }

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [32 row tiles][39 lines][32 bytes], packing t5r8x20
- *   x: activations [2][832], int8, zero from 768 up to 780
+ *   x: activations [2][1088], int8, zero from 768 up to 780
  *   sums: sum of each row of x
  *   y: results [2][256]
  *   t0: first row tile, 0 <= t0 <= 32
@@ -78,7 +78,7 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g0_t0 = bn_broadcast4(x + 20 * i);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f0, x_l0_g0_t0);
-      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 832);
+      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 1088);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f0, x_l0_g0_t1);
       const int8x16_t code_l0_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 2)), vdupq_n_s8(3));
@@ -86,7 +86,7 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g1_t0 = bn_broadcast4(x + 20 * i + 4);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f1, x_l0_g1_t0);
-      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 836);
+      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 1092);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f1, x_l0_g1_t1);
       const int8x16_t code_l0_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 4)), vdupq_n_s8(3));
@@ -94,7 +94,7 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g2_t0 = bn_broadcast4(x + 20 * i + 8);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f2, x_l0_g2_t0);
-      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 840);
+      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 1096);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f2, x_l0_g2_t1);
       const int8x16_t code_l0_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 6));
@@ -102,7 +102,7 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g3_t0 = bn_broadcast4(x + 20 * i + 12);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f3, x_l0_g3_t0);
-      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 844);
+      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 1100);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f3, x_l0_g3_t1);
       const int8x16_t code_l0_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l0_v0), 6));
@@ -110,7 +110,7 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__2x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g4_t0 = bn_broadcast4(x + 20 * i + 16);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f4, x_l0_g4_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f4, x_l0_g4_t0);
-      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 848);
+      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 1104);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f4, x_l0_g4_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f4, x_l0_g4_t1);
     }

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [32 row tiles][39 lines][32 bytes], packing t5r8x20
- *   x: activations [4][832], int8, zero from 768 up to 780
+ *   x: activations [4][1088], int8, zero from 768 up to 780
  *   sums: sum of each row of x
  *   y: results [4][256]
  *   t0: first row tile, 0 <= t0 <= 32
@@ -82,13 +82,13 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g0_t0 = bn_broadcast4(x + 20 * i);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f0, x_l0_g0_t0);
-      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 832);
+      const int8x16_t x_l0_g0_t1 = bn_broadcast4(x + 20 * i + 1088);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f0, x_l0_g0_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f0, x_l0_g0_t1);
-      const int8x16_t x_l0_g0_t2 = bn_broadcast4(x + 20 * i + 1664);
+      const int8x16_t x_l0_g0_t2 = bn_broadcast4(x + 20 * i + 2176);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f0, x_l0_g0_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f0, x_l0_g0_t2);
-      const int8x16_t x_l0_g0_t3 = bn_broadcast4(x + 20 * i + 2496);
+      const int8x16_t x_l0_g0_t3 = bn_broadcast4(x + 20 * i + 3264);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f0, x_l0_g0_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f0, x_l0_g0_t3);
       const int8x16_t code_l0_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 2)), vdupq_n_s8(3));
@@ -96,13 +96,13 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g1_t0 = bn_broadcast4(x + 20 * i + 4);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f1, x_l0_g1_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f1, x_l0_g1_t0);
-      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 836);
+      const int8x16_t x_l0_g1_t1 = bn_broadcast4(x + 20 * i + 1092);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f1, x_l0_g1_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f1, x_l0_g1_t1);
-      const int8x16_t x_l0_g1_t2 = bn_broadcast4(x + 20 * i + 1668);
+      const int8x16_t x_l0_g1_t2 = bn_broadcast4(x + 20 * i + 2180);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f1, x_l0_g1_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f1, x_l0_g1_t2);
-      const int8x16_t x_l0_g1_t3 = bn_broadcast4(x + 20 * i + 2500);
+      const int8x16_t x_l0_g1_t3 = bn_broadcast4(x + 20 * i + 3268);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f1, x_l0_g1_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f1, x_l0_g1_t3);
       const int8x16_t code_l0_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 4)), vdupq_n_s8(3));
@@ -110,13 +110,13 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g2_t0 = bn_broadcast4(x + 20 * i + 8);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f2, x_l0_g2_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f2, x_l0_g2_t0);
-      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 840);
+      const int8x16_t x_l0_g2_t1 = bn_broadcast4(x + 20 * i + 1096);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f2, x_l0_g2_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f2, x_l0_g2_t1);
-      const int8x16_t x_l0_g2_t2 = bn_broadcast4(x + 20 * i + 1672);
+      const int8x16_t x_l0_g2_t2 = bn_broadcast4(x + 20 * i + 2184);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f2, x_l0_g2_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f2, x_l0_g2_t2);
-      const int8x16_t x_l0_g2_t3 = bn_broadcast4(x + 20 * i + 2504);
+      const int8x16_t x_l0_g2_t3 = bn_broadcast4(x + 20 * i + 3272);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f2, x_l0_g2_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f2, x_l0_g2_t3);
       const int8x16_t code_l0_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_v0), 6));
@@ -124,13 +124,13 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g3_t0 = bn_broadcast4(x + 20 * i + 12);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f3, x_l0_g3_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f3, x_l0_g3_t0);
-      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 844);
+      const int8x16_t x_l0_g3_t1 = bn_broadcast4(x + 20 * i + 1100);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f3, x_l0_g3_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f3, x_l0_g3_t1);
-      const int8x16_t x_l0_g3_t2 = bn_broadcast4(x + 20 * i + 1676);
+      const int8x16_t x_l0_g3_t2 = bn_broadcast4(x + 20 * i + 2188);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f3, x_l0_g3_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f3, x_l0_g3_t2);
-      const int8x16_t x_l0_g3_t3 = bn_broadcast4(x + 20 * i + 2508);
+      const int8x16_t x_l0_g3_t3 = bn_broadcast4(x + 20 * i + 3276);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f3, x_l0_g3_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f3, x_l0_g3_t3);
       const int8x16_t code_l0_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l0_v0), 6));
@@ -138,13 +138,13 @@ void bn_gemm_i8_t5r8x20_i32__n256k768__4x8x20_neon_p8192(const uint8_t *restrict
       const int8x16_t x_l0_g4_t0 = bn_broadcast4(x + 20 * i + 16);
       dots_t0_c0_v0 = vdotq_s32(dots_t0_c0_v0, code_l0_v0_f4, x_l0_g4_t0);
       dots_t0_c0_v1 = vdotq_s32(dots_t0_c0_v1, code_l0_v1_f4, x_l0_g4_t0);
-      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 848);
+      const int8x16_t x_l0_g4_t1 = bn_broadcast4(x + 20 * i + 1104);
       dots_t1_c0_v0 = vdotq_s32(dots_t1_c0_v0, code_l0_v0_f4, x_l0_g4_t1);
       dots_t1_c0_v1 = vdotq_s32(dots_t1_c0_v1, code_l0_v1_f4, x_l0_g4_t1);
-      const int8x16_t x_l0_g4_t2 = bn_broadcast4(x + 20 * i + 1680);
+      const int8x16_t x_l0_g4_t2 = bn_broadcast4(x + 20 * i + 2192);
       dots_t2_c0_v0 = vdotq_s32(dots_t2_c0_v0, code_l0_v0_f4, x_l0_g4_t2);
       dots_t2_c0_v1 = vdotq_s32(dots_t2_c0_v1, code_l0_v1_f4, x_l0_g4_t2);
-      const int8x16_t x_l0_g4_t3 = bn_broadcast4(x + 20 * i + 2512);
+      const int8x16_t x_l0_g4_t3 = bn_broadcast4(x + 20 * i + 3280);
       dots_t3_c0_v0 = vdotq_s32(dots_t3_c0_v0, code_l0_v0_f4, x_l0_g4_t3);
       dots_t3_c0_v1 = vdotq_s32(dots_t3_c0_v1, code_l0_v1_f4, x_l0_g4_t3);
     }

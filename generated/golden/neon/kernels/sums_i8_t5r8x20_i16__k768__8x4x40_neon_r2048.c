@@ -2,7 +2,7 @@
  * bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 832 bytes apart
+ *   x: activations of the block's first k, int8, tokens 1088 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], at most 1280
  *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 8][2048 rows][8 tokens]
@@ -50,13 +50,13 @@ void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048(const int8_t *restrict x, c
   BN_ASSERT(0 <= rows && rows <= 2048);
   const int16x8_t zero = vdupq_n_s16(0);
   for (long t = 0; t < tokens; t += 8) {
-    const int8x16_t x0_h0_t0 = vld1q_s8((const int8_t *)(x + 832 * t));
+    const int8x16_t x0_h0_t0 = vld1q_s8((const int8_t *)(x + 1088 * t));
     const int32x4_t q0_h0_t0 = vreinterpretq_s32_s8(x0_h0_t0);
-    const int8x16_t x0_h0_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 832));
+    const int8x16_t x0_h0_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 1088));
     const int32x4_t q0_h0_t1 = vreinterpretq_s32_s8(x0_h0_t1);
-    const int8x16_t x0_h0_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 1664));
+    const int8x16_t x0_h0_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 2176));
     const int32x4_t q0_h0_t2 = vreinterpretq_s32_s8(x0_h0_t2);
-    const int8x16_t x0_h0_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 2496));
+    const int8x16_t x0_h0_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 3264));
     const int32x4_t q0_h0_t3 = vreinterpretq_s32_s8(x0_h0_t3);
     const int32x4_t q0_h0_z1_0 = vzip1q_s32(q0_h0_t0, q0_h0_t2);
     const int32x4_t q0_h0_z1_2 = vzip1q_s32(q0_h0_t1, q0_h0_t3);
@@ -66,13 +66,13 @@ void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048(const int8_t *restrict x, c
     const int32x4_t q0_h0_z1_3 = vzip2q_s32(q0_h0_t1, q0_h0_t3);
     const int32x4_t q0_h0_z2_2 = vzip1q_s32(q0_h0_z1_1, q0_h0_z1_3);
     const int32x4_t q0_h0_z2_3 = vzip2q_s32(q0_h0_z1_1, q0_h0_z1_3);
-    const int8x16_t x0_h1_t0 = vld1q_s8((const int8_t *)(x + 832 * t + 3328));
+    const int8x16_t x0_h1_t0 = vld1q_s8((const int8_t *)(x + 1088 * t + 4352));
     const int32x4_t q0_h1_t0 = vreinterpretq_s32_s8(x0_h1_t0);
-    const int8x16_t x0_h1_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 4160));
+    const int8x16_t x0_h1_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 5440));
     const int32x4_t q0_h1_t1 = vreinterpretq_s32_s8(x0_h1_t1);
-    const int8x16_t x0_h1_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 4992));
+    const int8x16_t x0_h1_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 6528));
     const int32x4_t q0_h1_t2 = vreinterpretq_s32_s8(x0_h1_t2);
-    const int8x16_t x0_h1_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 5824));
+    const int8x16_t x0_h1_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 7616));
     const int32x4_t q0_h1_t3 = vreinterpretq_s32_s8(x0_h1_t3);
     const int32x4_t q0_h1_z1_0 = vzip1q_s32(q0_h1_t0, q0_h1_t2);
     const int32x4_t q0_h1_z1_2 = vzip1q_s32(q0_h1_t1, q0_h1_t3);
@@ -114,13 +114,13 @@ void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048(const int8_t *restrict x, c
     vst1q_u8(scratch + 224, vreinterpretq_u8_s16(k14));
     const int16x8_t k15 = bn_signed_bytes(q0_h0_z2_3, q0_h1_z2_3, 0);
     vst1q_u8(scratch + 240, vreinterpretq_u8_s16(k15));
-    const int8x16_t x4_h0_t0 = vld1q_s8((const int8_t *)(x + 832 * t + 16));
+    const int8x16_t x4_h0_t0 = vld1q_s8((const int8_t *)(x + 1088 * t + 16));
     const int32x4_t q4_h0_t0 = vreinterpretq_s32_s8(x4_h0_t0);
-    const int8x16_t x4_h0_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 848));
+    const int8x16_t x4_h0_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 1104));
     const int32x4_t q4_h0_t1 = vreinterpretq_s32_s8(x4_h0_t1);
-    const int8x16_t x4_h0_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 1680));
+    const int8x16_t x4_h0_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 2192));
     const int32x4_t q4_h0_t2 = vreinterpretq_s32_s8(x4_h0_t2);
-    const int8x16_t x4_h0_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 2512));
+    const int8x16_t x4_h0_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 3280));
     const int32x4_t q4_h0_t3 = vreinterpretq_s32_s8(x4_h0_t3);
     const int32x4_t q4_h0_z1_0 = vzip1q_s32(q4_h0_t0, q4_h0_t2);
     const int32x4_t q4_h0_z1_2 = vzip1q_s32(q4_h0_t1, q4_h0_t3);
@@ -130,13 +130,13 @@ void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048(const int8_t *restrict x, c
     const int32x4_t q4_h0_z1_3 = vzip2q_s32(q4_h0_t1, q4_h0_t3);
     const int32x4_t q4_h0_z2_2 = vzip1q_s32(q4_h0_z1_1, q4_h0_z1_3);
     const int32x4_t q4_h0_z2_3 = vzip2q_s32(q4_h0_z1_1, q4_h0_z1_3);
-    const int8x16_t x4_h1_t0 = vld1q_s8((const int8_t *)(x + 832 * t + 3344));
+    const int8x16_t x4_h1_t0 = vld1q_s8((const int8_t *)(x + 1088 * t + 4368));
     const int32x4_t q4_h1_t0 = vreinterpretq_s32_s8(x4_h1_t0);
-    const int8x16_t x4_h1_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 4176));
+    const int8x16_t x4_h1_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 5456));
     const int32x4_t q4_h1_t1 = vreinterpretq_s32_s8(x4_h1_t1);
-    const int8x16_t x4_h1_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 5008));
+    const int8x16_t x4_h1_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 6544));
     const int32x4_t q4_h1_t2 = vreinterpretq_s32_s8(x4_h1_t2);
-    const int8x16_t x4_h1_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 5840));
+    const int8x16_t x4_h1_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 7632));
     const int32x4_t q4_h1_t3 = vreinterpretq_s32_s8(x4_h1_t3);
     const int32x4_t q4_h1_z1_0 = vzip1q_s32(q4_h1_t0, q4_h1_t2);
     const int32x4_t q4_h1_z1_2 = vzip1q_s32(q4_h1_t1, q4_h1_t3);
@@ -178,25 +178,25 @@ void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neon_r2048(const int8_t *restrict x, c
     vst1q_u8(scratch + 480, vreinterpretq_u8_s16(k30));
     const int16x8_t k31 = bn_signed_bytes(q4_h0_z2_3, q4_h1_z2_3, 0);
     vst1q_u8(scratch + 496, vreinterpretq_u8_s16(k31));
-    const int8x16_t x8_h0_t0 = vld1q_s8((const int8_t *)(x + 832 * t + 32));
+    const int8x16_t x8_h0_t0 = vld1q_s8((const int8_t *)(x + 1088 * t + 32));
     const int32x4_t q8_h0_t0 = vreinterpretq_s32_s8(x8_h0_t0);
-    const int8x16_t x8_h0_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 864));
+    const int8x16_t x8_h0_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 1120));
     const int32x4_t q8_h0_t1 = vreinterpretq_s32_s8(x8_h0_t1);
-    const int8x16_t x8_h0_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 1696));
+    const int8x16_t x8_h0_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 2208));
     const int32x4_t q8_h0_t2 = vreinterpretq_s32_s8(x8_h0_t2);
-    const int8x16_t x8_h0_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 2528));
+    const int8x16_t x8_h0_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 3296));
     const int32x4_t q8_h0_t3 = vreinterpretq_s32_s8(x8_h0_t3);
     const int32x4_t q8_h0_z1_0 = vzip1q_s32(q8_h0_t0, q8_h0_t2);
     const int32x4_t q8_h0_z1_2 = vzip1q_s32(q8_h0_t1, q8_h0_t3);
     const int32x4_t q8_h0_z2_0 = vzip1q_s32(q8_h0_z1_0, q8_h0_z1_2);
     const int32x4_t q8_h0_z2_1 = vzip2q_s32(q8_h0_z1_0, q8_h0_z1_2);
-    const int8x16_t x8_h1_t0 = vld1q_s8((const int8_t *)(x + 832 * t + 3360));
+    const int8x16_t x8_h1_t0 = vld1q_s8((const int8_t *)(x + 1088 * t + 4384));
     const int32x4_t q8_h1_t0 = vreinterpretq_s32_s8(x8_h1_t0);
-    const int8x16_t x8_h1_t1 = vld1q_s8((const int8_t *)(x + 832 * t + 4192));
+    const int8x16_t x8_h1_t1 = vld1q_s8((const int8_t *)(x + 1088 * t + 5472));
     const int32x4_t q8_h1_t1 = vreinterpretq_s32_s8(x8_h1_t1);
-    const int8x16_t x8_h1_t2 = vld1q_s8((const int8_t *)(x + 832 * t + 5024));
+    const int8x16_t x8_h1_t2 = vld1q_s8((const int8_t *)(x + 1088 * t + 6560));
     const int32x4_t q8_h1_t2 = vreinterpretq_s32_s8(x8_h1_t2);
-    const int8x16_t x8_h1_t3 = vld1q_s8((const int8_t *)(x + 832 * t + 5856));
+    const int8x16_t x8_h1_t3 = vld1q_s8((const int8_t *)(x + 1088 * t + 7648));
     const int32x4_t q8_h1_t3 = vreinterpretq_s32_s8(x8_h1_t3);
     const int32x4_t q8_h1_z1_0 = vzip1q_s32(q8_h1_t0, q8_h1_t2);
     const int32x4_t q8_h1_z1_2 = vzip1q_s32(q8_h1_t1, q8_h1_t3);

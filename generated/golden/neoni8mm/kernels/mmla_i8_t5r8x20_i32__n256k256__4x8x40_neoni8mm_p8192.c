@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [32 row tiles][13 lines][32 bytes], packing t5r8x20
- *   x: activations [4][320], int8, zero from 256 up to 260
+ *   x: activations [4][576], int8, zero from 256 up to 260
  *   sums: sum of each row of x
  *   y: results [4][256]
  *   t0: first row tile, 0 <= t0 <= 32
@@ -89,7 +89,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 2)), vdupq_n_s8(3));
       const int8x16_t rows_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
       const int8x16_t rows_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
-      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 320);
+      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 576);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f0_r0_h0, x_f0_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f0_r0_h1, x_f0_t0);
@@ -98,7 +98,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f0_r1_h1, x_f0_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f0_t1 = bn_load_pair8(x + 20 * i + 640, x + 20 * i + 960);
+      const int8x16_t x_f0_t1 = bn_load_pair8(x + 20 * i + 1152, x + 20 * i + 1728);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f0_r0_h0, x_f0_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f0_r0_h1, x_f0_t1);
@@ -115,7 +115,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 6));
       const int8x16_t rows_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
       const int8x16_t rows_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
-      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 328);
+      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 584);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f2_r0_h0, x_f2_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f2_r0_h1, x_f2_t0);
@@ -124,7 +124,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f2_r1_h1, x_f2_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f2_t1 = bn_load_pair8(x + 20 * i + 648, x + 20 * i + 968);
+      const int8x16_t x_f2_t1 = bn_load_pair8(x + 20 * i + 1160, x + 20 * i + 1736);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f2_r0_h0, x_f2_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f2_r0_h1, x_f2_t1);
@@ -149,7 +149,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f0 = vandq_s8(t_l1_r1_v0, vdupq_n_s8(3));
       const int8x16_t rows_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
       const int8x16_t rows_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
-      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 336);
+      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 592);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f4_r0_h0, x_f4_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f4_r0_h1, x_f4_t0);
@@ -158,7 +158,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f4_r1_h1, x_f4_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f4_t1 = bn_load_pair8(x + 20 * i + 656, x + 20 * i + 976);
+      const int8x16_t x_f4_t1 = bn_load_pair8(x + 20 * i + 1168, x + 20 * i + 1744);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f4_r0_h0, x_f4_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f4_r0_h1, x_f4_t1);
@@ -175,7 +175,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l1_r1_v0), 4)), vdupq_n_s8(3));
       const int8x16_t rows_f6_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
       const int8x16_t rows_f6_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
-      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 344);
+      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 600);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f6_r0_h0, x_f6_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f6_r0_h1, x_f6_t0);
@@ -184,7 +184,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f6_r1_h1, x_f6_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f6_t1 = bn_load_pair8(x + 20 * i + 664, x + 20 * i + 984);
+      const int8x16_t x_f6_t1 = bn_load_pair8(x + 20 * i + 1176, x + 20 * i + 1752);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f6_r0_h0, x_f6_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f6_r0_h1, x_f6_t1);
@@ -201,7 +201,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l1_r1_v0), 6));
       const int8x16_t rows_f8_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
       const int8x16_t rows_f8_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
-      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 352);
+      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 608);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f8_r0_h0, x_f8_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f8_r0_h1, x_f8_t0);
@@ -210,7 +210,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f8_r1_h1, x_f8_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f8_t1 = bn_load_pair8(x + 20 * i + 672, x + 20 * i + 992);
+      const int8x16_t x_f8_t1 = bn_load_pair8(x + 20 * i + 1184, x + 20 * i + 1760);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f8_r0_h0, x_f8_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f8_r0_h1, x_f8_t1);
@@ -237,7 +237,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 2)), vdupq_n_s8(3));
     const int8x16_t rowsz_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
     const int8x16_t rowsz_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
-    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 240, x + 560);
+    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 240, x + 816);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f0_r0_h0, xz_f0_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f0_r0_h1, xz_f0_t0);
@@ -246,7 +246,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f0_r1_h1, xz_f0_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f0_t1 = bn_load_pair8(x + 880, x + 1200);
+    const int8x16_t xz_f0_t1 = bn_load_pair8(x + 1392, x + 1968);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f0_r0_h0, xz_f0_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f0_r0_h1, xz_f0_t1);
@@ -263,7 +263,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 6));
     const int8x16_t rowsz_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
     const int8x16_t rowsz_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
-    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 248, x + 568);
+    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 248, x + 824);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f2_r0_h0, xz_f2_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f2_r0_h1, xz_f2_t0);
@@ -272,7 +272,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f2_r1_h1, xz_f2_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f2_t1 = bn_load_pair8(x + 888, x + 1208);
+    const int8x16_t xz_f2_t1 = bn_load_pair8(x + 1400, x + 1976);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f2_r0_h0, xz_f2_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f2_r0_h1, xz_f2_t1);
@@ -289,7 +289,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t nonez_f4_r1 = vandq_s8(codez_l0_r1_v0_f4, vdupq_n_s8(0));
     const int8x16_t rowsz_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
     const int8x16_t rowsz_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
-    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 256, x + 576);
+    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 256, x + 832);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f4_r0_h0, xz_f4_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f4_r0_h1, xz_f4_t0);
@@ -298,7 +298,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f4_r1_h1, xz_f4_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f4_t1 = bn_load_pair8(x + 896, x + 1216);
+    const int8x16_t xz_f4_t1 = bn_load_pair8(x + 1408, x + 1984);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f4_r0_h0, xz_f4_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f4_r0_h1, xz_f4_t1);

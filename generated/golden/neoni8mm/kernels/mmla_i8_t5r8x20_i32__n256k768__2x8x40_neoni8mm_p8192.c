@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [32 row tiles][39 lines][32 bytes], packing t5r8x20
- *   x: activations [2][832], int8, zero from 768 up to 780
+ *   x: activations [2][1088], int8, zero from 768 up to 780
  *   sums: sum of each row of x
  *   y: results [2][256]
  *   t0: first row tile, 0 <= t0 <= 32
@@ -85,7 +85,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 2)), vdupq_n_s8(3));
       const int8x16_t rows_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
       const int8x16_t rows_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
-      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 832);
+      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 1088);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f0_r0_h0, x_f0_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f0_r0_h1, x_f0_t0);
@@ -102,7 +102,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 6));
       const int8x16_t rows_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
       const int8x16_t rows_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
-      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 840);
+      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 1096);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f2_r0_h0, x_f2_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f2_r0_h1, x_f2_t0);
@@ -127,7 +127,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f0 = vandq_s8(t_l1_r1_v0, vdupq_n_s8(3));
       const int8x16_t rows_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
       const int8x16_t rows_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
-      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 848);
+      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 1104);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f4_r0_h0, x_f4_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f4_r0_h1, x_f4_t0);
@@ -144,7 +144,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l1_r1_v0), 4)), vdupq_n_s8(3));
       const int8x16_t rows_f6_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
       const int8x16_t rows_f6_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
-      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 856);
+      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 1112);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f6_r0_h0, x_f6_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f6_r0_h1, x_f6_t0);
@@ -161,7 +161,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l1_r1_v0), 6));
       const int8x16_t rows_f8_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
       const int8x16_t rows_f8_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
-      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 864);
+      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 1120);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f8_r0_h0, x_f8_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f8_r0_h1, x_f8_t0);
@@ -188,7 +188,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 2)), vdupq_n_s8(3));
     const int8x16_t rowsz_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
     const int8x16_t rowsz_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
-    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 760, x + 1592);
+    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 760, x + 1848);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f0_r0_h0, xz_f0_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f0_r0_h1, xz_f0_t0);
@@ -205,7 +205,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 6));
     const int8x16_t rowsz_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
     const int8x16_t rowsz_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
-    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 768, x + 1600);
+    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 768, x + 1856);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f2_r0_h0, xz_f2_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f2_r0_h1, xz_f2_t0);
@@ -222,7 +222,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t nonez_f4_r1 = vandq_s8(codez_l0_r1_v0_f4, vdupq_n_s8(0));
     const int8x16_t rowsz_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
     const int8x16_t rowsz_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
-    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 776, x + 1608);
+    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 776, x + 1864);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f4_r0_h0, xz_f4_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f4_r0_h1, xz_f4_t0);

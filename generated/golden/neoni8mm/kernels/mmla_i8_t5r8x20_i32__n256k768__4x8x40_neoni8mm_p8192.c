@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [32 row tiles][39 lines][32 bytes], packing t5r8x20
- *   x: activations [4][832], int8, zero from 768 up to 780
+ *   x: activations [4][1088], int8, zero from 768 up to 780
  *   sums: sum of each row of x
  *   y: results [4][256]
  *   t0: first row tile, 0 <= t0 <= 32
@@ -89,7 +89,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 2)), vdupq_n_s8(3));
       const int8x16_t rows_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
       const int8x16_t rows_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f0), vreinterpretq_s32_s8(code_l0_r1_v0_f1)));
-      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 832);
+      const int8x16_t x_f0_t0 = bn_load_pair8(x + 20 * i, x + 20 * i + 1088);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f0_r0_h0, x_f0_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f0_r0_h1, x_f0_t0);
@@ -98,7 +98,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f0_r1_h1, x_f0_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f0_t1 = bn_load_pair8(x + 20 * i + 1664, x + 20 * i + 2496);
+      const int8x16_t x_f0_t1 = bn_load_pair8(x + 20 * i + 2176, x + 20 * i + 3264);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f0_r0_h0, x_f0_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f0_r0_h1, x_f0_t1);
@@ -115,7 +115,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l0_r1_v0), 6));
       const int8x16_t rows_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
       const int8x16_t rows_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f2), vreinterpretq_s32_s8(code_l0_r1_v0_f3)));
-      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 840);
+      const int8x16_t x_f2_t0 = bn_load_pair8(x + 20 * i + 8, x + 20 * i + 1096);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f2_r0_h0, x_f2_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f2_r0_h1, x_f2_t0);
@@ -124,7 +124,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f2_r1_h1, x_f2_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f2_t1 = bn_load_pair8(x + 20 * i + 1672, x + 20 * i + 2504);
+      const int8x16_t x_f2_t1 = bn_load_pair8(x + 20 * i + 2184, x + 20 * i + 3272);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f2_r0_h0, x_f2_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f2_r0_h1, x_f2_t1);
@@ -149,7 +149,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f0 = vandq_s8(t_l1_r1_v0, vdupq_n_s8(3));
       const int8x16_t rows_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
       const int8x16_t rows_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l0_r1_v0_f4), vreinterpretq_s32_s8(code_l1_r1_v0_f0)));
-      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 848);
+      const int8x16_t x_f4_t0 = bn_load_pair8(x + 20 * i + 16, x + 20 * i + 1104);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f4_r0_h0, x_f4_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f4_r0_h1, x_f4_t0);
@@ -158,7 +158,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f4_r1_h1, x_f4_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f4_t1 = bn_load_pair8(x + 20 * i + 1680, x + 20 * i + 2512);
+      const int8x16_t x_f4_t1 = bn_load_pair8(x + 20 * i + 2192, x + 20 * i + 3280);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f4_r0_h0, x_f4_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f4_r0_h1, x_f4_t1);
@@ -175,7 +175,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f2 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(t_l1_r1_v0), 4)), vdupq_n_s8(3));
       const int8x16_t rows_f6_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
       const int8x16_t rows_f6_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f1), vreinterpretq_s32_s8(code_l1_r1_v0_f2)));
-      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 856);
+      const int8x16_t x_f6_t0 = bn_load_pair8(x + 20 * i + 24, x + 20 * i + 1112);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f6_r0_h0, x_f6_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f6_r0_h1, x_f6_t0);
@@ -184,7 +184,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f6_r1_h1, x_f6_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f6_t1 = bn_load_pair8(x + 20 * i + 1688, x + 20 * i + 2520);
+      const int8x16_t x_f6_t1 = bn_load_pair8(x + 20 * i + 2200, x + 20 * i + 3288);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f6_r0_h0, x_f6_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f6_r0_h1, x_f6_t1);
@@ -201,7 +201,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       const int8x16_t code_l1_r1_v0_f4 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(d_l1_r1_v0), 6));
       const int8x16_t rows_f8_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
       const int8x16_t rows_f8_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(code_l1_r1_v0_f3), vreinterpretq_s32_s8(code_l1_r1_v0_f4)));
-      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 864);
+      const int8x16_t x_f8_t0 = bn_load_pair8(x + 20 * i + 32, x + 20 * i + 1120);
       dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rows_f8_r0_h0, x_f8_t0);
       dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
       dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rows_f8_r0_h1, x_f8_t0);
@@ -210,7 +210,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
       dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
       dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rows_f8_r1_h1, x_f8_t0);
       dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-      const int8x16_t x_f8_t1 = bn_load_pair8(x + 20 * i + 1696, x + 20 * i + 2528);
+      const int8x16_t x_f8_t1 = bn_load_pair8(x + 20 * i + 2208, x + 20 * i + 3296);
       dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rows_f8_r0_h0, x_f8_t1);
       dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
       dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rows_f8_r0_h1, x_f8_t1);
@@ -237,7 +237,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f1 = vandq_s8(vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 2)), vdupq_n_s8(3));
     const int8x16_t rowsz_f0_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
     const int8x16_t rowsz_f0_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f0), vreinterpretq_s32_s8(codez_l0_r1_v0_f1)));
-    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 760, x + 1592);
+    const int8x16_t xz_f0_t0 = bn_load_pair8(x + 760, x + 1848);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f0_r0_h0, xz_f0_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f0_r0_h1, xz_f0_t0);
@@ -246,7 +246,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f0_r1_h1, xz_f0_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f0_t1 = bn_load_pair8(x + 2424, x + 3256);
+    const int8x16_t xz_f0_t1 = bn_load_pair8(x + 2936, x + 4024);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f0_r0_h0, xz_f0_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f0_r0_h1, xz_f0_t1);
@@ -263,7 +263,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t codez_l0_r1_v0_f3 = vreinterpretq_s8_u8(vshrq_n_u8(vreinterpretq_u8_s8(tz_l0_r1_v0), 6));
     const int8x16_t rowsz_f2_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
     const int8x16_t rowsz_f2_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f2), vreinterpretq_s32_s8(codez_l0_r1_v0_f3)));
-    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 768, x + 1600);
+    const int8x16_t xz_f2_t0 = bn_load_pair8(x + 768, x + 1856);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f2_r0_h0, xz_f2_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f2_r0_h1, xz_f2_t0);
@@ -272,7 +272,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f2_r1_h1, xz_f2_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f2_t1 = bn_load_pair8(x + 2432, x + 3264);
+    const int8x16_t xz_f2_t1 = bn_load_pair8(x + 2944, x + 4032);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f2_r0_h0, xz_f2_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f2_r0_h1, xz_f2_t1);
@@ -289,7 +289,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int8x16_t nonez_f4_r1 = vandq_s8(codez_l0_r1_v0_f4, vdupq_n_s8(0));
     const int8x16_t rowsz_f4_r1_h0 = vreinterpretq_s8_s32(vzip1q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
     const int8x16_t rowsz_f4_r1_h1 = vreinterpretq_s8_s32(vzip2q_s32(vreinterpretq_s32_s8(codez_l0_r1_v0_f4), vreinterpretq_s32_s8(nonez_f4_r1)));
-    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 776, x + 1608);
+    const int8x16_t xz_f4_t0 = bn_load_pair8(x + 776, x + 1864);
     dots_v0_h0_t0 = vmmlaq_s32(dots_v0_h0_t0, rowsz_f4_r0_h0, xz_f4_t0);
     dots_v0_h0_t0 = bn_pin(dots_v0_h0_t0);
     dots_v0_h1_t0 = vmmlaq_s32(dots_v0_h1_t0, rowsz_f4_r0_h1, xz_f4_t0);
@@ -298,7 +298,7 @@ void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *rest
     dots_v1_h0_t0 = bn_pin(dots_v1_h0_t0);
     dots_v1_h1_t0 = vmmlaq_s32(dots_v1_h1_t0, rowsz_f4_r1_h1, xz_f4_t0);
     dots_v1_h1_t0 = bn_pin(dots_v1_h1_t0);
-    const int8x16_t xz_f4_t1 = bn_load_pair8(x + 2440, x + 3272);
+    const int8x16_t xz_f4_t1 = bn_load_pair8(x + 2952, x + 4040);
     dots_v0_h0_t1 = vmmlaq_s32(dots_v0_h0_t1, rowsz_f4_r0_h0, xz_f4_t1);
     dots_v0_h0_t1 = bn_pin(dots_v0_h0_t1);
     dots_v0_h1_t1 = vmmlaq_s32(dots_v0_h1_t1, rowsz_f4_r0_h1, xz_f4_t1);

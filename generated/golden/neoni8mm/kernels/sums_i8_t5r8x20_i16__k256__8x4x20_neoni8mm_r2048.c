@@ -2,7 +2,7 @@
  * bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048
  *
  * sums[row][t] += sum over the k of a block W[row][k] x[t][k]
- *   x: activations of the block's first k, int8, tokens 320 bytes apart
+ *   x: activations of the block's first k, int8, tokens 576 bytes apart
  *   quads: offsets of four fields, u16 [1][2048 rows][4], at most 1280
  *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2]
  *   sums: int16 [tokens / 8][2048 rows][8 tokens]
@@ -50,13 +50,13 @@ void bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048(const int8_t *restrict 
   BN_ASSERT(0 <= rows && rows <= 2048);
   const int16x8_t zero = vdupq_n_s16(0);
   for (long t = 0; t < tokens; t += 8) {
-    const int8x16_t x0_h0_t0 = vld1q_s8((const int8_t *)(x + 320 * t));
+    const int8x16_t x0_h0_t0 = vld1q_s8((const int8_t *)(x + 576 * t));
     const int32x4_t q0_h0_t0 = vreinterpretq_s32_s8(x0_h0_t0);
-    const int8x16_t x0_h0_t1 = vld1q_s8((const int8_t *)(x + 320 * t + 320));
+    const int8x16_t x0_h0_t1 = vld1q_s8((const int8_t *)(x + 576 * t + 576));
     const int32x4_t q0_h0_t1 = vreinterpretq_s32_s8(x0_h0_t1);
-    const int8x16_t x0_h0_t2 = vld1q_s8((const int8_t *)(x + 320 * t + 640));
+    const int8x16_t x0_h0_t2 = vld1q_s8((const int8_t *)(x + 576 * t + 1152));
     const int32x4_t q0_h0_t2 = vreinterpretq_s32_s8(x0_h0_t2);
-    const int8x16_t x0_h0_t3 = vld1q_s8((const int8_t *)(x + 320 * t + 960));
+    const int8x16_t x0_h0_t3 = vld1q_s8((const int8_t *)(x + 576 * t + 1728));
     const int32x4_t q0_h0_t3 = vreinterpretq_s32_s8(x0_h0_t3);
     const int32x4_t q0_h0_z1_0 = vzip1q_s32(q0_h0_t0, q0_h0_t2);
     const int32x4_t q0_h0_z1_2 = vzip1q_s32(q0_h0_t1, q0_h0_t3);
@@ -66,13 +66,13 @@ void bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048(const int8_t *restrict 
     const int32x4_t q0_h0_z1_3 = vzip2q_s32(q0_h0_t1, q0_h0_t3);
     const int32x4_t q0_h0_z2_2 = vzip1q_s32(q0_h0_z1_1, q0_h0_z1_3);
     const int32x4_t q0_h0_z2_3 = vzip2q_s32(q0_h0_z1_1, q0_h0_z1_3);
-    const int8x16_t x0_h1_t0 = vld1q_s8((const int8_t *)(x + 320 * t + 1280));
+    const int8x16_t x0_h1_t0 = vld1q_s8((const int8_t *)(x + 576 * t + 2304));
     const int32x4_t q0_h1_t0 = vreinterpretq_s32_s8(x0_h1_t0);
-    const int8x16_t x0_h1_t1 = vld1q_s8((const int8_t *)(x + 320 * t + 1600));
+    const int8x16_t x0_h1_t1 = vld1q_s8((const int8_t *)(x + 576 * t + 2880));
     const int32x4_t q0_h1_t1 = vreinterpretq_s32_s8(x0_h1_t1);
-    const int8x16_t x0_h1_t2 = vld1q_s8((const int8_t *)(x + 320 * t + 1920));
+    const int8x16_t x0_h1_t2 = vld1q_s8((const int8_t *)(x + 576 * t + 3456));
     const int32x4_t q0_h1_t2 = vreinterpretq_s32_s8(x0_h1_t2);
-    const int8x16_t x0_h1_t3 = vld1q_s8((const int8_t *)(x + 320 * t + 2240));
+    const int8x16_t x0_h1_t3 = vld1q_s8((const int8_t *)(x + 576 * t + 4032));
     const int32x4_t q0_h1_t3 = vreinterpretq_s32_s8(x0_h1_t3);
     const int32x4_t q0_h1_z1_0 = vzip1q_s32(q0_h1_t0, q0_h1_t2);
     const int32x4_t q0_h1_z1_2 = vzip1q_s32(q0_h1_t1, q0_h1_t3);
@@ -114,24 +114,24 @@ void bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048(const int8_t *restrict 
     vst1q_u8(scratch + 224, vreinterpretq_u8_s16(k14));
     const int16x8_t k15 = bn_signed_bytes(q0_h0_z2_3, q0_h1_z2_3, 0);
     vst1q_u8(scratch + 240, vreinterpretq_u8_s16(k15));
-    const int8x16_t x4_h0_t0 = vld1q_s8((const int8_t *)(x + 320 * t + 16));
+    const int8x16_t x4_h0_t0 = vld1q_s8((const int8_t *)(x + 576 * t + 16));
     const int32x4_t q4_h0_t0 = vreinterpretq_s32_s8(x4_h0_t0);
-    const int8x16_t x4_h0_t1 = vld1q_s8((const int8_t *)(x + 320 * t + 336));
+    const int8x16_t x4_h0_t1 = vld1q_s8((const int8_t *)(x + 576 * t + 592));
     const int32x4_t q4_h0_t1 = vreinterpretq_s32_s8(x4_h0_t1);
-    const int8x16_t x4_h0_t2 = vld1q_s8((const int8_t *)(x + 320 * t + 656));
+    const int8x16_t x4_h0_t2 = vld1q_s8((const int8_t *)(x + 576 * t + 1168));
     const int32x4_t q4_h0_t2 = vreinterpretq_s32_s8(x4_h0_t2);
-    const int8x16_t x4_h0_t3 = vld1q_s8((const int8_t *)(x + 320 * t + 976));
+    const int8x16_t x4_h0_t3 = vld1q_s8((const int8_t *)(x + 576 * t + 1744));
     const int32x4_t q4_h0_t3 = vreinterpretq_s32_s8(x4_h0_t3);
     const int32x4_t q4_h0_z1_0 = vzip1q_s32(q4_h0_t0, q4_h0_t2);
     const int32x4_t q4_h0_z1_2 = vzip1q_s32(q4_h0_t1, q4_h0_t3);
     const int32x4_t q4_h0_z2_0 = vzip1q_s32(q4_h0_z1_0, q4_h0_z1_2);
-    const int8x16_t x4_h1_t0 = vld1q_s8((const int8_t *)(x + 320 * t + 1296));
+    const int8x16_t x4_h1_t0 = vld1q_s8((const int8_t *)(x + 576 * t + 2320));
     const int32x4_t q4_h1_t0 = vreinterpretq_s32_s8(x4_h1_t0);
-    const int8x16_t x4_h1_t1 = vld1q_s8((const int8_t *)(x + 320 * t + 1616));
+    const int8x16_t x4_h1_t1 = vld1q_s8((const int8_t *)(x + 576 * t + 2896));
     const int32x4_t q4_h1_t1 = vreinterpretq_s32_s8(x4_h1_t1);
-    const int8x16_t x4_h1_t2 = vld1q_s8((const int8_t *)(x + 320 * t + 1936));
+    const int8x16_t x4_h1_t2 = vld1q_s8((const int8_t *)(x + 576 * t + 3472));
     const int32x4_t q4_h1_t2 = vreinterpretq_s32_s8(x4_h1_t2);
-    const int8x16_t x4_h1_t3 = vld1q_s8((const int8_t *)(x + 320 * t + 2256));
+    const int8x16_t x4_h1_t3 = vld1q_s8((const int8_t *)(x + 576 * t + 4048));
     const int32x4_t q4_h1_t3 = vreinterpretq_s32_s8(x4_h1_t3);
     const int32x4_t q4_h1_z1_0 = vzip1q_s32(q4_h1_t0, q4_h1_t2);
     const int32x4_t q4_h1_z1_2 = vzip1q_s32(q4_h1_t1, q4_h1_t3);

@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [4][832], int8, zero from 768 up to 768
+ *   x: activations [4][1088], int8, zero from 768 up to 768
  *   sums: sum of each row of x
  *   y: results [4][256]
  *   t0: first row tile, 0 <= t0 <= 16
@@ -159,7 +159,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f0, x_l0_g0_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f0, x_l0_g0_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f0, x_l0_g0_t0);
-      const uint32_t x_l0_g0_t1 = bn_load4(x + 16 * i + 832);
+      const uint32_t x_l0_g0_t1 = bn_load4(x + 16 * i + 1088);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f0, x_l0_g0_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f0, x_l0_g0_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f0, x_l0_g0_t1);
@@ -176,7 +176,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t1_c0_v13 = dots_t1_c0_v13 + bn_dot4(code_l0_v13_f0, x_l0_g0_t1);
       dots_t1_c0_v14 = dots_t1_c0_v14 + bn_dot4(code_l0_v14_f0, x_l0_g0_t1);
       dots_t1_c0_v15 = dots_t1_c0_v15 + bn_dot4(code_l0_v15_f0, x_l0_g0_t1);
-      const uint32_t x_l0_g0_t2 = bn_load4(x + 16 * i + 1664);
+      const uint32_t x_l0_g0_t2 = bn_load4(x + 16 * i + 2176);
       dots_t2_c0_v0 = dots_t2_c0_v0 + bn_dot4(code_l0_v0_f0, x_l0_g0_t2);
       dots_t2_c0_v1 = dots_t2_c0_v1 + bn_dot4(code_l0_v1_f0, x_l0_g0_t2);
       dots_t2_c0_v2 = dots_t2_c0_v2 + bn_dot4(code_l0_v2_f0, x_l0_g0_t2);
@@ -193,7 +193,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t2_c0_v13 = dots_t2_c0_v13 + bn_dot4(code_l0_v13_f0, x_l0_g0_t2);
       dots_t2_c0_v14 = dots_t2_c0_v14 + bn_dot4(code_l0_v14_f0, x_l0_g0_t2);
       dots_t2_c0_v15 = dots_t2_c0_v15 + bn_dot4(code_l0_v15_f0, x_l0_g0_t2);
-      const uint32_t x_l0_g0_t3 = bn_load4(x + 16 * i + 2496);
+      const uint32_t x_l0_g0_t3 = bn_load4(x + 16 * i + 3264);
       dots_t3_c0_v0 = dots_t3_c0_v0 + bn_dot4(code_l0_v0_f0, x_l0_g0_t3);
       dots_t3_c0_v1 = dots_t3_c0_v1 + bn_dot4(code_l0_v1_f0, x_l0_g0_t3);
       dots_t3_c0_v2 = dots_t3_c0_v2 + bn_dot4(code_l0_v2_f0, x_l0_g0_t3);
@@ -243,7 +243,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f1, x_l0_g1_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f1, x_l0_g1_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f1, x_l0_g1_t0);
-      const uint32_t x_l0_g1_t1 = bn_load4(x + 16 * i + 836);
+      const uint32_t x_l0_g1_t1 = bn_load4(x + 16 * i + 1092);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f1, x_l0_g1_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f1, x_l0_g1_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f1, x_l0_g1_t1);
@@ -260,7 +260,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t1_c0_v13 = dots_t1_c0_v13 + bn_dot4(code_l0_v13_f1, x_l0_g1_t1);
       dots_t1_c0_v14 = dots_t1_c0_v14 + bn_dot4(code_l0_v14_f1, x_l0_g1_t1);
       dots_t1_c0_v15 = dots_t1_c0_v15 + bn_dot4(code_l0_v15_f1, x_l0_g1_t1);
-      const uint32_t x_l0_g1_t2 = bn_load4(x + 16 * i + 1668);
+      const uint32_t x_l0_g1_t2 = bn_load4(x + 16 * i + 2180);
       dots_t2_c0_v0 = dots_t2_c0_v0 + bn_dot4(code_l0_v0_f1, x_l0_g1_t2);
       dots_t2_c0_v1 = dots_t2_c0_v1 + bn_dot4(code_l0_v1_f1, x_l0_g1_t2);
       dots_t2_c0_v2 = dots_t2_c0_v2 + bn_dot4(code_l0_v2_f1, x_l0_g1_t2);
@@ -277,7 +277,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t2_c0_v13 = dots_t2_c0_v13 + bn_dot4(code_l0_v13_f1, x_l0_g1_t2);
       dots_t2_c0_v14 = dots_t2_c0_v14 + bn_dot4(code_l0_v14_f1, x_l0_g1_t2);
       dots_t2_c0_v15 = dots_t2_c0_v15 + bn_dot4(code_l0_v15_f1, x_l0_g1_t2);
-      const uint32_t x_l0_g1_t3 = bn_load4(x + 16 * i + 2500);
+      const uint32_t x_l0_g1_t3 = bn_load4(x + 16 * i + 3268);
       dots_t3_c0_v0 = dots_t3_c0_v0 + bn_dot4(code_l0_v0_f1, x_l0_g1_t3);
       dots_t3_c0_v1 = dots_t3_c0_v1 + bn_dot4(code_l0_v1_f1, x_l0_g1_t3);
       dots_t3_c0_v2 = dots_t3_c0_v2 + bn_dot4(code_l0_v2_f1, x_l0_g1_t3);
@@ -327,7 +327,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f2, x_l0_g2_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f2, x_l0_g2_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f2, x_l0_g2_t0);
-      const uint32_t x_l0_g2_t1 = bn_load4(x + 16 * i + 840);
+      const uint32_t x_l0_g2_t1 = bn_load4(x + 16 * i + 1096);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f2, x_l0_g2_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f2, x_l0_g2_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f2, x_l0_g2_t1);
@@ -344,7 +344,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t1_c0_v13 = dots_t1_c0_v13 + bn_dot4(code_l0_v13_f2, x_l0_g2_t1);
       dots_t1_c0_v14 = dots_t1_c0_v14 + bn_dot4(code_l0_v14_f2, x_l0_g2_t1);
       dots_t1_c0_v15 = dots_t1_c0_v15 + bn_dot4(code_l0_v15_f2, x_l0_g2_t1);
-      const uint32_t x_l0_g2_t2 = bn_load4(x + 16 * i + 1672);
+      const uint32_t x_l0_g2_t2 = bn_load4(x + 16 * i + 2184);
       dots_t2_c0_v0 = dots_t2_c0_v0 + bn_dot4(code_l0_v0_f2, x_l0_g2_t2);
       dots_t2_c0_v1 = dots_t2_c0_v1 + bn_dot4(code_l0_v1_f2, x_l0_g2_t2);
       dots_t2_c0_v2 = dots_t2_c0_v2 + bn_dot4(code_l0_v2_f2, x_l0_g2_t2);
@@ -361,7 +361,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t2_c0_v13 = dots_t2_c0_v13 + bn_dot4(code_l0_v13_f2, x_l0_g2_t2);
       dots_t2_c0_v14 = dots_t2_c0_v14 + bn_dot4(code_l0_v14_f2, x_l0_g2_t2);
       dots_t2_c0_v15 = dots_t2_c0_v15 + bn_dot4(code_l0_v15_f2, x_l0_g2_t2);
-      const uint32_t x_l0_g2_t3 = bn_load4(x + 16 * i + 2504);
+      const uint32_t x_l0_g2_t3 = bn_load4(x + 16 * i + 3272);
       dots_t3_c0_v0 = dots_t3_c0_v0 + bn_dot4(code_l0_v0_f2, x_l0_g2_t3);
       dots_t3_c0_v1 = dots_t3_c0_v1 + bn_dot4(code_l0_v1_f2, x_l0_g2_t3);
       dots_t3_c0_v2 = dots_t3_c0_v2 + bn_dot4(code_l0_v2_f2, x_l0_g2_t3);
@@ -411,7 +411,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3_t0);
-      const uint32_t x_l0_g3_t1 = bn_load4(x + 16 * i + 844);
+      const uint32_t x_l0_g3_t1 = bn_load4(x + 16 * i + 1100);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f3, x_l0_g3_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f3, x_l0_g3_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f3, x_l0_g3_t1);
@@ -428,7 +428,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t1_c0_v13 = dots_t1_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3_t1);
       dots_t1_c0_v14 = dots_t1_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3_t1);
       dots_t1_c0_v15 = dots_t1_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3_t1);
-      const uint32_t x_l0_g3_t2 = bn_load4(x + 16 * i + 1676);
+      const uint32_t x_l0_g3_t2 = bn_load4(x + 16 * i + 2188);
       dots_t2_c0_v0 = dots_t2_c0_v0 + bn_dot4(code_l0_v0_f3, x_l0_g3_t2);
       dots_t2_c0_v1 = dots_t2_c0_v1 + bn_dot4(code_l0_v1_f3, x_l0_g3_t2);
       dots_t2_c0_v2 = dots_t2_c0_v2 + bn_dot4(code_l0_v2_f3, x_l0_g3_t2);
@@ -445,7 +445,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
       dots_t2_c0_v13 = dots_t2_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3_t2);
       dots_t2_c0_v14 = dots_t2_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3_t2);
       dots_t2_c0_v15 = dots_t2_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3_t2);
-      const uint32_t x_l0_g3_t3 = bn_load4(x + 16 * i + 2508);
+      const uint32_t x_l0_g3_t3 = bn_load4(x + 16 * i + 3276);
       dots_t3_c0_v0 = dots_t3_c0_v0 + bn_dot4(code_l0_v0_f3, x_l0_g3_t3);
       dots_t3_c0_v1 = dots_t3_c0_v1 + bn_dot4(code_l0_v1_f3, x_l0_g3_t3);
       dots_t3_c0_v2 = dots_t3_c0_v2 + bn_dot4(code_l0_v2_f3, x_l0_g3_t3);

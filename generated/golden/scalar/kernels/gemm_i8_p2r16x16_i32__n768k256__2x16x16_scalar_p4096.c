@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [48 row tiles][16 lines][64 bytes], packing p2r16x16
- *   x: activations [2][320], int8, zero from 256 up to 256
+ *   x: activations [2][576], int8, zero from 256 up to 256
  *   sums: sum of each row of x
  *   y: results [2][768]
  *   t0: first row tile, 0 <= t0 <= 48
@@ -127,7 +127,7 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f0, x_l0_g0_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f0, x_l0_g0_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f0, x_l0_g0_t0);
-      const uint32_t x_l0_g0_t1 = bn_load4(x + 16 * i + 320);
+      const uint32_t x_l0_g0_t1 = bn_load4(x + 16 * i + 576);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f0, x_l0_g0_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f0, x_l0_g0_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f0, x_l0_g0_t1);
@@ -177,7 +177,7 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f1, x_l0_g1_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f1, x_l0_g1_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f1, x_l0_g1_t0);
-      const uint32_t x_l0_g1_t1 = bn_load4(x + 16 * i + 324);
+      const uint32_t x_l0_g1_t1 = bn_load4(x + 16 * i + 580);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f1, x_l0_g1_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f1, x_l0_g1_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f1, x_l0_g1_t1);
@@ -227,7 +227,7 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f2, x_l0_g2_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f2, x_l0_g2_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f2, x_l0_g2_t0);
-      const uint32_t x_l0_g2_t1 = bn_load4(x + 16 * i + 328);
+      const uint32_t x_l0_g2_t1 = bn_load4(x + 16 * i + 584);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f2, x_l0_g2_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f2, x_l0_g2_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f2, x_l0_g2_t1);
@@ -277,7 +277,7 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_scalar_p4096(const uint8_t *rest
       dots_t0_c0_v13 = dots_t0_c0_v13 + bn_dot4(code_l0_v13_f3, x_l0_g3_t0);
       dots_t0_c0_v14 = dots_t0_c0_v14 + bn_dot4(code_l0_v14_f3, x_l0_g3_t0);
       dots_t0_c0_v15 = dots_t0_c0_v15 + bn_dot4(code_l0_v15_f3, x_l0_g3_t0);
-      const uint32_t x_l0_g3_t1 = bn_load4(x + 16 * i + 332);
+      const uint32_t x_l0_g3_t1 = bn_load4(x + 16 * i + 588);
       dots_t1_c0_v0 = dots_t1_c0_v0 + bn_dot4(code_l0_v0_f3, x_l0_g3_t1);
       dots_t1_c0_v1 = dots_t1_c0_v1 + bn_dot4(code_l0_v1_f3, x_l0_g3_t1);
       dots_t1_c0_v2 = dots_t1_c0_v2 + bn_dot4(code_l0_v2_f3, x_l0_g3_t1);
