@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { CpuProfile } from '../schemas/types.ts';
-import { kernelSource } from './generate.ts';
+import { familyOf, kernelSource } from './generate.ts';
 import { isaOf } from './isa/index.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
@@ -33,10 +33,12 @@ function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: num
     return { offered: sums, texts: steps.filter((spec) => !refusal(spec)) };
   }
   const offered = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(isaOf(cpu.isa), p, n, k);
-  const familyOf = ({ op, tile }: KernelSpec) => `${op} ${tile[0]}`;
-  const texts = [...new Set(offered.map(familyOf))].flatMap((family) => {
-    const first = firstLegal(offered.filter((spec) => familyOf(spec) === family));
-    return typeof first === 'string' ? [] : [first];
+  const kindOf = ({ op, tile }: KernelSpec) => `${op} ${tile[0]}`;
+  const texts = [...new Set(offered.map(kindOf))].flatMap((kind) => {
+    const first = firstLegal(offered.filter((spec) => kindOf(spec) === kind));
+    if (typeof first === 'string') return [];
+    const tabulate = familyOf(first).product?.tabulate?.(first);
+    return [first, ...(tabulate && !refusal(tabulate) ? [tabulate] : [])];
   });
   return { offered, texts };
 }

@@ -44,7 +44,7 @@ export function othersWin(
 ): TuningEntry[] {
   const plan = inTiles(shape, cpu);
   return contestsOf(plan, phases).map((contest) => {
-    const preferred = kernelOf(plan.matrices[contest.slot], contest, 1);
+    const preferred = kernelOf(plan.matrices[contest.slot], contest, 1)!;
     const own = format(preferred);
     const others = fieldOf(cpu, contest, preferred).candidates.filter(
       (candidate) =>

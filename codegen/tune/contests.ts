@@ -33,14 +33,14 @@ export const isAbout = (key: TuningKey, { phase, tokens, n, k }: Contest): boole
 export const sharesTables = (p: Packing, n: number, threads: number): boolean =>
   Math.floor(n / Math.max(LANES, p.rows) / threads) * Math.max(LANES, p.rows) >= LEAST_ROWS;
 
-/** The kernel that stands for how a plan does it: the only one, or the sums by tables. */
+/** The kernel that stands for how a plan does it: the only one, or the sums by tables; undefined where its packing has none. */
 export function kernelOf(
   { gemv, gemm, tables, packing }: MatrixPlan,
   { phase, tokens, n }: Contest,
   threads: number,
-): KernelSpec {
+): KernelSpec | undefined {
   if (phase === 'decode') return gemv;
-  if (phase === 'batch') return gemm.find((spec) => spec.tile[0] === tokens)!;
+  if (phase === 'batch') return gemm.find((spec) => spec.tile[0] === tokens);
   return (sharesTables(packingOf(packing), n, threads) ? tables?.sums : undefined) ?? gemm.at(-1) ?? gemv;
 }
 

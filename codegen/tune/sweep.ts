@@ -126,6 +126,10 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
         if (contest.phase !== 'decode' && !plans.has(count)) plans.set(count, planInPackings(request, wisdom, count));
         const { matrices } = contest.phase === 'decode' ? unmeasured : plans.get(count)!;
         const preferred = kernelOf(matrices[contest.slot], contest, count);
+        if (!preferred) {
+          left--;
+          continue;
+        }
         const name = format(preferred);
         if (!prepared.has(name)) {
           const field = fieldOf(cpu, contest, preferred);
@@ -142,7 +146,7 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
     meter = undefined;
     for (const threads of counts) {
       const found = counting(wisdom.entries, cpu, compiler).filter(({ key }) => key.threads === threads);
-      const entries = all.map((contest) => found.find(({ key }) => isAbout(key, contest))!);
+      const entries = all.flatMap((contest) => found.find(({ key }) => isAbout(key, contest)) ?? []);
       for await (const entry of finals({
         ...{ shape, cpu, compiler, threads, entries, cold, folder, signal },
         until: () => share(final),
