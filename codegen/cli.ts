@@ -36,6 +36,11 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
       .map((p) => p.token)
       .join(', ')}`,
   )
+  .option(
+    '--kernel <name>',
+    'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
+    (name: string, before: readonly string[] = []) => [...before, name],
+  )
   .option('--dense', 'do not skip what zeros of squared ReLU let off')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
@@ -50,6 +55,7 @@ Examples:
   bitnet-gen bitnet-2b-4t --target neon --no-compile
   bitnet-gen shape.json --cpu schemas/cpus/zen4.json --out build/zen4
   bitnet-gen bitnet-2b-4t --dump plan
+  bitnet-gen model.gguf --packing tl1 --kernel lookup
 
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
@@ -61,6 +67,7 @@ interface Options {
   compile: boolean;
   cc?: string;
   packing?: string;
+  kernel?: readonly string[];
   dense?: boolean;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
@@ -87,7 +94,12 @@ program.action(async (model: string | undefined, o: Options, command) => {
       : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
   const ignored = advice?.ignored(problems(shape));
   if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
-  const plan = planOf(shape, cpu, { advice, packing: o.packing, ...(o.dense ? { sparse: false } : {}) });
+  const plan = planOf(shape, cpu, {
+    advice,
+    packing: o.packing,
+    kernel: o.kernel,
+    ...(o.dense ? { sparse: false } : {}),
+  });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

@@ -14,6 +14,7 @@ import { isaOf } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
 import { roundUp } from './kernels/kernel.ts';
+import { tablesBytes } from './kernels/look-up-tables.ts';
 import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
 import { COLUMNS, scalesOf } from './kernels/sparse-columns.ts';
@@ -24,6 +25,7 @@ import type { Layout } from './layout.ts';
 import { layoutOf } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
+import { packingEntry, packingTables } from './packing-tables.ts';
 import { findOrdered, packingOf, tilesFor } from './packings/index.ts';
 import type { Ordered } from './packings/orders.ts';
 import { columnBytes, fieldsOf, paddedK, panelK, rowBytes } from './packings/orders.ts';
@@ -49,6 +51,7 @@ export interface Manifest {
       {
         packing: string;
         gemv: string;
+        tabulate?: string;
         panel?: string;
         gemm: readonly string[];
         tables?: readonly string[];
@@ -78,6 +81,7 @@ export function manifestOf(plan: Plan): Manifest {
         {
           packing: m.packing,
           gemv: format(m.gemv),
+          ...(m.tabulate ? { tabulate: format(m.tabulate) } : {}),
           ...(m.panel ? { panel: format(m.panel) } : {}),
           gemm: m.gemm.map(format),
           ...(m.tables ? { tables: kernelsOfTables(m.tables).map(format) } : {}),
@@ -115,6 +119,9 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
     ['BN_FAST_TILE', fast.weights / tiles],
   ];
 }
+
+/** Bytes of the tables that the kernel for one token looks up in; it may take activations instead. */
+const lookUpBytes = (m: MatrixPlan) => (m.tabulate ? tablesBytes(packingOf(m.packing), m.gemv.shape.k!) : 0);
 
 /** Sizes of products by tables, and where a thread's offsets, tables and sums lie; nothing without tables. */
 function tableNumbers(p: Packing, isa: Isa, tables: TableSteps | undefined) {
@@ -205,6 +212,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
     ['BN_SCRATCH_BYTES', Math.max(...matrices.map((m) => threadBytes(m, isaOf(plan.cpu.isa))))],
+    ['BN_LOOK_UP_BYTES', roundUp(Math.max(...matrices.map(lookUpBytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
     ['BN_FIELDS', MOST_FIELDS],
@@ -278,27 +286,6 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
   const typeOf = (t: Layout['tensors'][number]) =>
     t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
-  const packingTables = tokens.map((token, i) => {
-    const p = findOrdered(token)?.coding ?? packingOf(token);
-    const pairs: string[] = [];
-    for (let r = 0; r < p.rows; r++)
-      for (let k = 0; k < p.lineK; k++) {
-        const { byte, factor } = p.place(r, k);
-        pairs.push(`${byte},${factor}`);
-      }
-    const lines = pairs.reduce<string[]>((all, pair, j) => {
-      if (j % p.lineK === 0) all.push(`    ${pair},`);
-      else all[all.length - 1] += ` ${pair},`;
-      return all;
-    }, []);
-    return `/* ${token}: byte and factor of weight (row, k), a row of the line per text line */\nstatic const uint8_t place_${i}[] = {\n${lines.join('\n')}\n};`;
-  });
-  const packingEntry = (token: string, i: number) => {
-    const o = findOrdered(token);
-    const { rows, lineK, lineBytes } = o?.coding ?? packingOf(token);
-    const order = o ? `BN_BY_${o.order.toUpperCase()}` : 'BN_BY_TILES';
-    return `    {"${token}", ${rows}, ${lineK}, ${lineBytes}, place_${i}, ${order}, ${o ? panelK(o) : lineK}},`;
-  };
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
     const isa = isaOf(plan.cpu.isa);
@@ -311,6 +298,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     };
     const members = [
       `.${o ? (o.order === 'rows' ? 'row_dots' : 'column_sums') : 'gemv'} = bn_${format(m.gemv)}`,
+      ...(m.tabulate ? [`.tabulate = bn_${format(m.tabulate)}`] : []),
       ...(m.panel ? [`.panel = bn_${format(m.panel)}`] : []),
       ...m.gemm.map((spec, i) => `.gemm[${i}] = {${spec.tile[0]}, bn_${format(spec)}}`),
       ...Object.entries(steps ?? {}).map(([name, spec]) => `.${name} = bn_${format(spec)}`),
@@ -331,7 +319,7 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
 ${layout.tensors.map((t) => `    {"${t.name}", ${t.rows}, ${t.cols}, ${t.offset}, ${t.bytes}, ${kinds[t.kind]}, ${typeOf(t)}},`).join('\n')}
 };
 
-${packingTables.join('\n\n')}
+${tokens.map(packingTables).join('\n\n')}
 
 const bn_packing bn_packings[] = {
 ${tokens.map(packingEntry).join('\n')}

@@ -4,7 +4,8 @@
  */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
-import { programOf } from './generate.ts';
+import { askedKernels, nothingFor } from './asked.ts';
+import { familyOf, programOf } from './generate.ts';
 import type { MatrixSlot, Problem } from './graph.ts';
 import { hasScreen, inputs, matrixSlots, problems } from './graph.ts';
 import { decodeCycles } from './ir/cost.ts';
@@ -51,6 +52,8 @@ export interface MatrixPlan {
   readonly packing: string;
   /** Kernels over the same bytes: for one token; for several, by rising number; for many, by tables. */
   readonly gemv: KernelSpec;
+  /** Makes what `gemv` takes in place of activations. */
+  readonly tabulate?: KernelSpec;
   /** Of a matrix in an order of its own: makes the row tiles that `gemm` and `tables` read, and that packing. */
   readonly panel?: KernelSpec;
   readonly gemm: readonly KernelSpec[];
@@ -78,39 +81,48 @@ function chooseMatrix(
   k: number,
   advice: Advice | undefined,
   packing: string | undefined,
+  kernel: string | undefined,
 ): MatrixPlan {
   let best: (MatrixPlan & { cycles: number }) | undefined;
   const refused: string[] = [];
   const advised = advice?.kernel('decode', 1, n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
-    const offered = candidates(cpu, p, n, k);
+    const offered = candidates(cpu, p, n, k).filter((s) => !kernel || kernel === s.op || kernel === format(s));
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
     if (typeof gemv === 'string') {
-      refused.push(gemv);
+      if (offered.length) refused.push(gemv);
       continue;
     }
     const bytes = bytesOf(p, n, k) / (n * k);
     const cycles = gemv === measured ? 0 : decodeCycles(programOf(gemv), isaOf(cpu.isa), bytes);
-    if (!best || cycles < best.cycles)
-      best = {
-        packing: p.token,
-        gemv,
-        gemm: batchesFor(cpu, p, n, k, advice),
-        cycles,
-        why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${gemv === measured ? 'decode kernel measured fastest here' : 'least time a weight by estimate'}`,
-      };
+    if (best && cycles >= best.cycles) continue;
+    const tabulate = familyOf(gemv).product!.tabulate?.(gemv);
+    const gemm = batchesFor(cpu, p, n, k, advice);
+    // A kernel for one token that takes tables cannot serve the last token of a batch.
+    const missing = tabulate && (gemm.length ? refusal(tabulate) : `${p.token} has no kernels for batches`);
+    if (missing) {
+      refused.push(missing);
+      continue;
+    }
+    const reason =
+      gemv === measured
+        ? 'decode kernel measured fastest here'
+        : kernel || !Number.isFinite(cycles)
+          ? 'as asked for'
+          : 'least time a weight by estimate';
+    best = {
+      packing: p.token,
+      gemv,
+      ...(tabulate ? { tabulate } : {}),
+      gemm,
+      cycles,
+      why: `${p.token}, ${(8 * bytes).toFixed(2)} bit/weight: ${reason}`,
+    };
   }
   if (!best)
-    throw new PlanError(
-      `no packing has kernels for a ${n} x ${k} matrix on ${cpu.name}: ${
-        refused.join('; ') ||
-        `'${packing}' needs instructions that it lacks; try ${packingsFor(isaOf(cpu.isa))
-          .map((p) => p.token)
-          .join(', ')}`
-      }`,
-    );
+    throw new PlanError(`${nothingFor(cpu, n, k, packing, kernel)}${refused.length ? `: ${refused.join('; ')}` : ''}`);
   const { cycles: _, ...plan } = best;
   return plan;
 }
@@ -118,10 +130,12 @@ function chooseMatrix(
 /** The kernels for several tokens: those measured, or else the preferred ones. */
 function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: Advice | undefined): KernelSpec[] {
   const offered = batchCandidates(isaOf(cpu.isa), p, n, k);
-  return batches(isaOf(cpu.isa), p, n, k).map((preferred) => {
-    const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
-    return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
-  });
+  return batches(isaOf(cpu.isa), p, n, k)
+    .map((preferred) => {
+      const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
+      return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
+    })
+    .filter((spec) => !refusal(spec));
 }
 
 /** A matrix in an order of its own, or undefined where a kernel that it takes cannot be generated. */
@@ -223,6 +237,8 @@ export interface PlanOptions {
   readonly advice?: Advice | undefined;
   /** Packing of all ternary matrices, or of each: a token or its beginning (`t5`). */
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
+  /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
+  readonly kernel?: readonly string[] | undefined;
   /** Are zeros of squared ReLU to be skipped? Where the model has any, by default. */
   readonly sparse?: boolean | undefined;
 }
@@ -238,18 +254,27 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     if (!known.some((token) => token.startsWith(asked)))
       throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
   const askedFor = (slot: MatrixSlot) => (typeof packing === 'string' ? packing : packing?.[slot]);
+  const kernelFor = askedKernels(shape, cpu, options.kernel ?? []);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};
   for (const { n, k, slots } of problems(shape)) {
     const asked = askedFor(slots[0]!);
-    const plan = chooseMatrix(cpu, n, k, options.advice, asked && (findOrdered(asked)?.coding.token ?? asked));
+    const plan = chooseMatrix(
+      cpu,
+      n,
+      k,
+      options.advice,
+      asked && (findOrdered(asked)?.coding.token ?? asked),
+      kernelFor(n, k),
+    );
     for (const slot of slots) matrices[slot] = plan;
   }
   if (options.sparse ?? shape.activation === 'relu2')
     for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
       const tiles = matrices[slot]!;
       const asked = typeof packing === 'object' ? packing[slot] : undefined;
-      const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order)!;
-      if (!asked || asked === o.token) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
+      const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
+      const { n, k } = tiles.gemv.shape as { n: number; k: number };
+      if (o && !kernelFor(n, k) && (!asked || asked === o.token)) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
     }
   for (const all of inputs(shape))
     for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
@@ -266,8 +291,14 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
 export function kernelsOf(plan: Plan): Map<string, KernelSpec> {
   const all = [
     ...matrixSlots.flatMap((slot) => {
-      const { gemv, panel, gemm: several, tables } = plan.matrices[slot];
-      return [gemv, ...(panel ? [panel] : []), ...several, ...(tables ? kernelsOfTables(tables) : [])];
+      const { gemv, tabulate, panel, gemm: several, tables } = plan.matrices[slot];
+      return [
+        gemv,
+        ...(tabulate ? [tabulate] : []),
+        ...(panel ? [panel] : []),
+        ...several,
+        ...(tables ? kernelsOfTables(tables) : []),
+      ];
     }),
     ...Object.values(plan.kernels),
   ];

@@ -379,7 +379,14 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
     ['target', info.target],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [
       slot,
-      [m.gemv, ...(m.panel ? [m.panel] : []), ...m.gemm, ...(m.tables ?? []), m.why].join(`\n${' '.repeat(18)}`),
+      [
+        m.gemv,
+        ...(m.panel ? [m.panel] : []),
+        ...(m.tabulate ? [m.tabulate] : []),
+        ...m.gemm,
+        ...(m.tables ?? []),
+        m.why,
+      ].join(`\n${' '.repeat(18)}`),
     ]),
     ...Object.entries(info.kernels).map(([role, name]): [string, string] => [role, name]),
   ];

@@ -20,7 +20,7 @@ export const heads = { exact: 0, fast: 1 } as const;
 export type TopMode = keyof typeof heads;
 
 /** What the time of an evaluation is spent on, in the order of `bn_profile`. */
-export const operations = ['ternary', 'head', 'attention', 'rest', 'wait'] as const;
+export const operations = ['ternary', 'tables', 'head', 'attention', 'rest', 'wait'] as const;
 /** Seconds by operation. */
 export type Profile = Readonly<Record<(typeof operations)[number], number>>;
 

@@ -21,9 +21,10 @@ enum { BN_HEAD_EXACT = 0, BN_HEAD_FAST = 1 };
 /* Which logits bn_eval and bn_top return: none (bn_eval only), of the last token, of every token. */
 enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 
-/* What bn_profile tells apart. Rest: norms, activation function, rotary embedding, quantisation, residual sums. Wait:
- * at barriers, for threads with more to do. */
-enum { BN_TIME_TERNARY, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
+/* What bn_profile tells apart. Tables: of one token's activations, for ternary products by look-up. Rest: norms,
+ * activation function, rotary embedding, quantisation, residual sums. Wait: at barriers, for threads with more to do.
+ */
+enum { BN_TIME_TERNARY, BN_TIME_TABLES, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
 
 /* What bn_live tells of each layer: neurons whose gate is open, those of them that were open for the token before, and
  * inputs of `down` that are not zero; shares of all neurons. Then the rows of `up` and the columns of `down` that were

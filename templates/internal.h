@@ -34,21 +34,32 @@ typedef struct {
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;
 
+/* Of an index in a line of columns, where the low four bits of its code and the others go: column, from which bit on.
+ */
+typedef struct {
+  uint8_t low_column, low_shift, high_column, high_shift;
+} bn_parts;
 /* The order of packed bytes: row tiles, or runs of rows or of columns (codegen/packings/orders.ts). */
 typedef enum { BN_BY_TILES, BN_BY_ROWS, BN_BY_COLUMNS } bn_order;
 /* Where weight (row, k) of a line goes: byte place[2 * (row * line_k + k)], grown by factor place[... + 1] times w + 1.
- * In another order the same bytes lie elsewhere; k is padded to whole panels. */
+ * In another order the same bytes lie elsewhere; k is padded to whole panels. With indices, these are bytes of a draft
+ * [indices][rows]: numbers, for which the line has their codes. */
 typedef struct {
   const char *token;
   int rows, line_k, line_bytes;
-  const uint8_t *place;
+  const uint16_t *place;
   bn_order order;
   int panel_k;
+  int indices; /* 0: the line is no draft's */
+  const uint8_t *codes;
+  const bn_parts *parts;
 } bn_packing;
 extern const bn_packing bn_packings[];
 
 /* One token or several, as many as the kernel is made for; row tiles [t0, t1). */
 typedef void bn_gemv(const uint8_t *w, const int8_t *x, const int32_t *sums, int32_t *y, long t0, long t1);
+/* Tables of one token's activations, for lines [l0, l1), for a bn_gemv that looks up: it takes them in place of x. */
+typedef void bn_tabulate(const int8_t *x, int8_t *tables, long l0, long l1);
 /* The steps of products by tables (codegen/kernels/tables.ts). */
 typedef void bn_offsets(const uint8_t *w, uint8_t *quads, uint8_t *others, long tiles);
 typedef void bn_sums(const int8_t *x, const uint8_t *quads, const uint8_t *others, uint8_t *sums, uint8_t *scratch,
@@ -64,6 +75,7 @@ typedef void bn_column_sums(const uint8_t *w, const int8_t *x, const uint8_t *li
  * BN_FFN_DOWN. */
 typedef struct {
   bn_gemv *gemv;               /* one token */
+  bn_tabulate *tabulate;       /* makes tables for it; NULL: it takes activations */
   bn_row_dots *row_dots;       /* instead of it, by rows */
   bn_column_sums *column_sums; /* by columns */
   bn_panel *panel;             /* makes the row tiles that the other kernels read, where the matrix is not in tiles */

@@ -15,6 +15,8 @@
 #include "internal.h"
 #include "screen.h"
 
+enum { MOST_INDICES = 8, MOST_ROWS = 128 }; /* of a packing with drafts */
+
 static struct {
   char path[4096];
   uint8_t *out; /* the mapped file; NULL: no packing in progress */
@@ -70,6 +72,17 @@ static int64_t source_row(const work *w, int64_t r) {
   return r - within + 2 * (within % half) + within / half;
 }
 
+/* The numbers of a draft -> their codes in the line. */
+static void encode(const bn_packing *p, const uint8_t *draft, uint8_t *line) {
+  for (const bn_parts *to = p->parts; to < p->parts + p->indices; to++)
+    for (int r = 0; r < p->rows; r++) {
+      const int code = p->codes[*draft++];
+      uint8_t *low = line + to->low_column * p->rows + r, *high = line + to->high_column * p->rows + r;
+      *low = (uint8_t)(*low | (code & 15) << to->low_shift);
+      *high = (uint8_t)(*high | code >> 4 << to->high_shift);
+    }
+}
+
 /* Trits of row r, zeros beyond the last one. -> what went wrong, or 0 */
 static int decode_row(work *w, int64_t r, int8_t *trits) {
   if (r >= w->source.rows) {
@@ -96,11 +109,13 @@ static void pack_tiles(void *argument, int thread, int threads) {
     uint8_t *line = w->out + (size_t)tile * (size_t)lines * (size_t)p->line_bytes;
     for (long l = 0; l < lines; l++, line += p->line_bytes) {
       const int64_t k0 = l * p->line_k;
-      const uint8_t *place = p->place;
+      const uint16_t *place = p->place;
+      uint8_t draft[MOST_INDICES * MOST_ROWS] = {0}, *to = p->indices ? draft : line;
       memset(line, 0, (size_t)p->line_bytes);
       for (int r = 0; r < p->rows; r++)
         for (int64_t k = k0; k < k0 + p->line_k; k++, place += 2)
-          line[place[0]] = (uint8_t)(line[place[0]] + place[1] * ((k < cols ? trits[r * cols + k] : 0) + 1));
+          to[place[0]] = (uint8_t)(to[place[0]] + place[1] * ((k < cols ? trits[r * cols + k] : 0) + 1));
+      if (p->indices) encode(p, draft, line);
     }
   }
 }
@@ -123,7 +138,7 @@ static void pack_by_rows(void *argument, int thread, int threads) {
     uint8_t *out = w->out + r * run;
     memset(out, 0, (size_t)run);
     for (long k = 0; k < padded(w); k++) {
-      const uint8_t *place = p->place + 2 * (k % p->line_k);
+      const uint16_t *place = p->place + 2 * (k % p->line_k);
       uint8_t *byte = out + k / p->line_k * 4 + place[0];
       *byte = (uint8_t)(*byte + place[1] * ((k < cols ? trits[k] : 0) + 1));
     }

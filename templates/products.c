@@ -2,8 +2,8 @@
  * The ternary products of a layer: y = W q for one matrix, or for several with the same input, by row tiles. How many
  * tokens there are decides how:
  *
- *   one     a stream of weights, by dot products (codegen/kernels/dot-products.ts)
- *   a few   the same for 2, 4 or 8 tokens at once: weights are unpacked once for all
+ *   one     a stream of weights, by dot products (codegen/kernels/dot-products.ts) or look-ups (look-ups.ts)
+ *   a few   dot products for 2, 4 or 8 tokens at once: weights are unpacked once for all
  *   many    tables of sums (codegen/kernels/tables.ts), for whole vectors of tokens and rows enough; dot products of
  *           the tokens that are left over
  *
@@ -218,7 +218,7 @@ static void by_dots(const bn_state *s, const part *p, const uint8_t *w, const qu
     end = tile + block < p->end ? tile + block : p->end;
     for (long t = t0, tokens; t < s->n; t += tokens) {
       bn_gemv *kernel = m->gemv;
-      tokens = kernel != NULL;
+      tokens = kernel && !m->tabulate; /* tables of one token in a batch would not pay */
       /* The smallest that does the rest, or the largest. */
       for (int i = 0; i < BN_GEMMS && m->gemm[i].tokens && tokens < s->n - t; i++) {
         kernel = m->gemm[i].kernel;
@@ -254,15 +254,33 @@ static void by_panels(const bn_state *s, int thread, const part *parts, int coun
   }
 }
 
+/* ---- one token */
+
+static void one_token(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
+  const int8_t *x = a->q + (long)thread * a->stride;
+  bn_tabulate *made = NULL;
+  for (int i = matrix; i < matrix + count; i++) {
+    const bn_matrix *m = &bn_matrices[i];
+    part p;
+    parts_of(s, thread, layer, i, &p);
+    if (m->tabulate && m->tabulate != made) {
+      /* All threads make the tables, each for some lines, for all matrices with this input. */
+      long l0, l1;
+      if (made) bn_pool_barrier(s->pool); /* the old ones are in use until then */
+      bn_time(BN_TIME_TABLES);
+      bn_span(m->lines, thread, bn_pool_threads(s->pool), &l0, &l1);
+      (made = m->tabulate)(x, s->look_ups, l0, l1);
+      bn_pool_barrier(s->pool);
+      bn_time(BN_TIME_TERNARY);
+    }
+    if (p.first < p.end) m->gemv(p.w, m->tabulate ? s->look_ups : x, a->sum + thread, s->y[i], p.first, p.end);
+  }
+}
+
 void bn_products(bn_state *s, int thread, int layer, int matrix, int count, const quantised *a) {
   bn_time(BN_TIME_TERNARY);
   if (s->n == 1) {
-    for (int i = matrix; i < matrix + count; i++) {
-      part p;
-      parts_of(s, thread, layer, i, &p);
-      if (p.first < p.end)
-        bn_matrices[i].gemv(p.w, a->q + (long)thread * a->stride, a->sum + thread, s->y[i], p.first, p.end);
-    }
+    one_token(s, thread, layer, matrix, count, a);
     return;
   }
   part parts[PARTS];

@@ -52,6 +52,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   for (int m = 0; m < BN_SLOTS; m++)
     if (bn_matrices[m].tiles)
       s->y[m] = take(a, ((size_t)BN_BATCH * (size_t)bn_matrices[m].y_stride + SLACK) * sizeof(int32_t));
+  s->look_ups = take(a, BN_LOOK_UP_BYTES);
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->tables = take(a, (size_t)threads * BN_SCRATCH_BYTES);

@@ -85,6 +85,7 @@ struct bn_state {
   int32_t *query_offsets;             /* [BN_BATCH][BN_HEADS] -64 times the sum of the codes */
   quantised hidden, mixed, inner;     /* inputs of q k v gate up; of o; of down */
   int32_t *y[BN_SLOTS];               /* products, by matrix */
+  int8_t *look_ups;                   /* [BN_LOOK_UP_BYTES] tables of the only token's input */
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */

@@ -344,15 +344,40 @@ describe('the tuner', () => {
       for (const problem of await sweepWith(half, isa, 'prefill')) assert.match(problem, wrong);
     });
 
+    /** Whole chunks become one. */
+    const flushedLate = (text: string) => {
+      const [loop, all, step] = /for \(long chunk = 0; chunk < (\d+); chunk \+= (\d+)\)/.exec(text) ?? [];
+      // A chunk that is unrolled has no loop to be made longer.
+      if (!loop || !text.includes(`i < ${step};`)) return text;
+      return text.replace(loop, loop.replace(`+= ${step}`, `+= ${all}`)).replace(`i < ${step};`, `i < ${all};`);
+    };
+    /** The packing of a kernel that looks up. */
+    const lookedUp = (text: string) => /bn_lookup_i8_(tl1|tl2|tmac)/.exec(text)?.[1];
+
+    it('catches a wrong half of a table, a wrong line and a late int16 sum of kernels that look up', async () => {
+      const problems = await sweepWith((text) => {
+        switch (lookedUp(text)) {
+          case 'tl1':
+            return text.replace(/(table_l0_g0_1 = .*?) \+ 9\)/, '$1)');
+          case 'tl2':
+            return text.replace('(tables + ', '(tables + 240 + ');
+          case 'tmac':
+            return flushedLate(text);
+          default:
+            return text;
+        }
+      });
+      // Random data show the first two.
+      const late = problems.filter((problem) => !wrong.test(problem));
+      assert.ok(late.length > 0 && late.length < problems.length);
+      for (const problem of late) assert.match(problem, /^all \+-1 and 127: row \d+ is /);
+    });
+
     it('catches an int16 sum that is flushed too late, by the worst case', async function () {
       const isa = runnableIsas().find(({ dot }) => dot.limit <= 32767);
       if (!isa) return skip(this, 'no instruction set of this CPU has int16 sums');
-      const late = await sweepWith((text) => {
-        const [loop, all, step] = /for \(long chunk = 0; chunk < (\d+); chunk \+= (\d+)\)/.exec(text) ?? [];
-        // A chunk that is unrolled has no loop to be made longer.
-        if (!loop || !text.includes(`i < ${step};`)) return text;
-        return text.replace(loop, loop.replace(`+= ${step}`, `+= ${all}`)).replace(`i < ${step};`, `i < ${all};`);
-      }, isa);
+      // A sum of look-ups begins with its length.
+      const late = await sweepWith((text) => (lookedUp(text) ? text : flushedLate(text)), isa);
       // Random data do not show it.
       for (const problem of late) assert.match(problem, /^all \+-1 and 127: row \d+ is /);
     });

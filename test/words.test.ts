@@ -136,7 +136,12 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   load_table64: { memory: 'u8' },
   lookup64: { constants: [[0], [1], [2]] },
   load_table32: { memory: 'u8' },
+  load_columns: { memory: 'i8' },
+  load_table16: { memory: 'u8' },
+  lookup16: { draw: [undefined, integers(0, 15)] },
   lookup96: { draw: [undefined, undefined, integers(0, 95)] },
+  add_words: { constants: [[31], [32]] },
+  add_odd: { constants: [[31], [32]] },
   load_shorts: { memory: 'u8' },
   store_shorts: { memory: 'u8' },
   raise_shorts: { constants: [[1], [5], [6], [15]] },
@@ -238,7 +243,7 @@ function prepare(word: WordName, isa: Isa): Prepared {
       const s = fetch(`s${a}`, 'bytes', undefined);
       return (i) => b.let(`d${a}`, 'dot_next', b.let(`z${a}`, 'dot_zero'), u(i), s(i));
     }
-    if (type === 'table64' || type === 'table32') {
+    if (type === 'table64' || type === 'table32' || type === 'table16') {
       const size = Number(type.slice(5));
       const p = input(`t${a}`, 'u8', size, defaults.bytes);
       return (i) => b.let(`t${a}_v`, `load_${type}`, at(p, times(i, size)));
@@ -249,9 +254,9 @@ function prepare(word: WordName, isa: Isa): Prepared {
   const missing = types.filter((t) => t === 'constant').length !== constants[0]!.length;
   if (missing) throw new Error(`'${word}' has constants: add some to the recipes in this file`);
 
-  const isTable = result === 'table64' || result === 'table32';
+  const isTable = result === 'table64' || result === 'table32' || result === 'table16';
   const keep = result && (result === 'dots' ? 'ints' : isTable ? 'bytes' : result);
-  const index = isTable ? fetch('index', 'bytes', integers(0, 95)) : undefined;
+  const index = isTable ? fetch('index', 'bytes', integers(0, result === 'table16' ? 15 : 95)) : undefined;
   /** A table of zeros before a table of 32 bytes. */
   const zeros =
     result === 'table32' ? b.let('zeros', 'load_table64', b.table('zeros_table', Array(64).fill(0))) : undefined;
@@ -277,7 +282,9 @@ function prepare(word: WordName, isa: Isa): Prepared {
       if (index)
         value = zeros
           ? b.let(`entries${c}`, 'lookup96', zeros, value, index(i))
-          : b.let(`entries${c}`, 'lookup64', value, index(i), 0);
+          : result === 'table16'
+            ? b.let(`entries${c}`, 'lookup16', value, index(i))
+            : b.let(`entries${c}`, 'lookup64', value, index(i), 0);
       b.do(stores[keep!], at(out, times(i, step), c * stepOf(keep!, isa)), value);
     });
   });

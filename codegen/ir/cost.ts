@@ -21,6 +21,7 @@ const touchesMemory = (word: string): boolean => (words[word as WordName] as Wor
 /**
  * Cycles that one weight of a decode kernel takes, at least: the slower of reading it and computing with it. A core that shares
  * its memory gets about 4 bytes in a cycle, and executes 4 vector operations; where both matter is close, the tuner decides.
+ * Infinity for a kernel without dot steps: what look-ups cost differs too much between cores to be guessed.
  * @param bytes of the packed matrix for each weight
  */
 export function decodeCycles(program: Program, isa: Isa, bytes: number): number {

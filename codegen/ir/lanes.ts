@@ -27,7 +27,8 @@ export function storeGroup(b: Recorder, lanes: number, word: WordName, p: Addres
 }
 
 /**
- * Transposes a square of L vectors of L 32-bit lanes: log2 L rounds of interleaving vector i with vector i + L / 2.
+ * Transposes a square of L vectors of L 32-bit lanes: log2 L rounds of interleaving vector i with vector i + L / 2. Of M vectors of
+ * any length, the M first lanes follow each other in the result, then the M second ones.
  * @returns the first `count` vectors of the result
  */
 export function transpose(b: Recorder, name: string, square: readonly Value[], count = square.length): Value[] {

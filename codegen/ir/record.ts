@@ -170,11 +170,11 @@ export class Recorder {
     const table =
       typeof first === 'object' && first.kind === 'address' && this.#tables.find((t) => t.name === first.base);
     if (table) return { bound: Math.max(...table.values) };
-    if (word === 'lookup64' || word === 'lookup96')
+    if (word === 'lookup64' || word === 'lookup96' || word === 'lookup16')
       return {
         bound: Math.max(
           ...args.map((a) =>
-            typeof a === 'object' && a.kind === 'value' && a.type.startsWith('table') ? a.bound! : 0,
+            typeof a === 'object' && a.kind === 'value' && a.type.startsWith('table') ? (a.bound ?? 255) : 0,
           ),
         ),
       };

@@ -7,10 +7,20 @@
  */
 
 /**
- * Vector types: bytes (u8 or s8), int16, partial sums of a dot product, int32, float32, and tables of 64 and of 32 bytes, which may
+ * Vector types: bytes (u8 or s8), int16, partial sums of a dot product, int32, float32, and tables of 64, 32 and 16 bytes, which may
  * take several registers; scalar types: int32, float32.
  */
-export type ValueType = 'table64' | 'table32' | 'bytes' | 'shorts' | 'dots' | 'ints' | 'floats' | 'int' | 'float';
+export type ValueType =
+  | 'table64'
+  | 'table32'
+  | 'table16'
+  | 'bytes'
+  | 'shorts'
+  | 'dots'
+  | 'ints'
+  | 'floats'
+  | 'int'
+  | 'float';
 
 /** Argument kinds: a value type, an address, or a constant printed as a number. */
 export type ArgType = ValueType | 'address' | 'constant';
@@ -152,6 +162,13 @@ export const words = {
     doc: 'four consecutive bytes, repeated in every lane',
     meaning: (m, p: Cell) => bytes(m, (i) => p.array[p.index + (i & 3)]! & 255),
   },
+  load_columns: {
+    args: ['address', 'address', 'address', 'address'],
+    result: 'bytes',
+    touches: perLane(1),
+    doc: 'one byte of each address in a lane, the first the lowest; the next lane takes the next bytes',
+    meaning: (m, ...columns: Cell[]) => bytes(m, (i) => columns[i & 3]!.array[columns[i & 3]!.index + (i >> 2)]! & 255),
+  },
   load_ints: {
     args: ['address'],
     result: 'ints',
@@ -233,6 +250,24 @@ export const words = {
     doc: 'a + b modulo 256 in every byte',
     meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! + b[i]!),
   },
+  and_bytes: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'a & b',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! & b[i]!),
+  },
+  xor_bytes: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'a ^ b',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! ^ b[i]!),
+  },
+  after: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: 'a; stops compilers that would go on with it before b is known, until registers run out',
+    meaning: (_m, a: B, _b: B) => a,
+  },
   mix4: {
     args: ['bytes', 'bytes', 'bytes', 'bytes', 'constant'],
     result: 'bytes',
@@ -299,6 +334,19 @@ export const words = {
     doc: 'byte j of every lane, signed and widened: of a in the even int16 lanes, of b in the odd ones',
     meaning: (m, a: V, b: V, j: number) => shorts(m, (i) => signed((i & 1 ? b : a)[i >> 1]! >> (8 * j))),
   },
+  add_words: {
+    args: ['shorts', 'bytes', 'bytes', 'constant'],
+    result: 'shorts',
+    doc: 'sum + a + c b modulo 2^16, two bytes a number, the even one the lower',
+    meaning: (m, sum: S, a: B, b: B, c: number) =>
+      shorts(m, (i) => sum[i]! + a[2 * i]! + 256 * a[2 * i + 1]! + c * (b[2 * i]! + 256 * b[2 * i + 1]!)),
+  },
+  add_odd: {
+    args: ['shorts', 'bytes', 'bytes', 'constant'],
+    result: 'shorts',
+    doc: 'sum + a + c b of the odd bytes, unsigned, modulo 2^16; c <= 127',
+    meaning: (m, sum: S, a: B, b: B, c: number) => shorts(m, (i) => sum[i]! + a[2 * i + 1]! + c * b[2 * i + 1]!),
+  },
   shorts_as_ints: {
     args: ['shorts'],
     result: 'ints',
@@ -337,6 +385,19 @@ export const words = {
     result: 'bytes',
     doc: 'entry `byte` of two tables, one after the other, for every byte; byte < 96',
     meaning: (m, low: B, high: B, v: B) => bytes(m, (i) => (v[i]! < 64 ? low[v[i]!]! : high[v[i]! - 64]!)),
+  },
+  load_table16: {
+    args: ['address'],
+    result: 'table16',
+    touches: total(16),
+    doc: 'a table of 16 bytes',
+    meaning: (_m, p: Cell) => Uint8Array.from({ length: 16 }, (_, i) => p.array[p.index + i]!),
+  },
+  lookup16: {
+    args: ['table16', 'bytes'],
+    result: 'bytes',
+    doc: 'entry `byte` of the table for every byte; byte < 16',
+    meaning: (m, table: B, v: B) => bytes(m, (i) => table[v[i]!]!),
   },
   // --- dot products: u8 codes times s8 activations, four per lane
   dot_zero: {
@@ -452,14 +513,14 @@ export const words = {
   zip_low: {
     args: ['ints', 'ints'],
     result: 'ints',
-    doc: 'the first halves of a and b, interleaved: a0 b0 a1 b1 ...; of one lane: a',
+    doc: 'the first half of a and b interleaved: of a0 b0 a1 b1 ...',
     meaning: (m, a: V, b: V) => ints(m, (i) => (i & 1 ? b : a)[i >> 1]!),
   },
   zip_high: {
     args: ['ints', 'ints'],
     result: 'ints',
-    doc: 'the second halves of a and b, interleaved; of one lane: a',
-    meaning: (m, a: V, b: V) => ints(m, (i) => (i & 1 ? b : a)[(m.lanes >> 1) + (i >> 1)]!),
+    doc: 'the second half of a and b interleaved',
+    meaning: (m, a: V, b: V) => ints(m, (i) => ((m.lanes + i) & 1 ? b : a)[(m.lanes + i) >> 1]!),
   },
   sum_ints: {
     args: ['ints'],

@@ -41,6 +41,20 @@ static inline __m256i bn_pin(__m256i v) {
   bn_zip_high: `static inline __m256i bn_zip_high(__m256i a, __m256i b) {
   return _mm256_permute2x128_si256(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b), 0x31);
 }`,
+  bn_add_odd: `/* pairs of b are multiplied by 0 and c */
+static inline __m256i bn_add_odd(__m256i sum, __m256i a, __m256i b, int c) {
+  const __m256i odd = _mm256_srli_epi16(a, 8);
+  return _mm256_add_epi16(sum, _mm256_add_epi16(odd, _mm256_maddubs_epi16(b, _mm256_set1_epi16((short)(c << 8)))));
+}`,
+  bn_after: `static inline __m256i bn_after(__m256i a, __m256i b) {
+  __asm__("" : "+x"(a) : "x"(b));
+  return a;
+}`,
+  bn_load_columns: `static inline __m256i bn_load_columns(const void *a, const void *b, const void *c, const void *d) {
+  const __m128i ab = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)a), _mm_loadl_epi64((const __m128i *)b));
+  const __m128i cd = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)c), _mm_loadl_epi64((const __m128i *)d));
+  return _mm256_setr_m128i(_mm_unpacklo_epi16(ab, cd), _mm_unpackhi_epi16(ab, cd));
+}`,
   bn_mix4: `/* bytes 8 q .. 8 q + 7 of each: unpacking stays within 128 bits, so that they are brought there first */
 static inline __m256i bn_mix4(__m256i a, __m256i b, __m256i c, __m256i d, int q) {
   const __m256i i = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
@@ -66,7 +80,14 @@ export const avx2: Isa = {
   lanes: 8,
   registers: 16,
   dot: { products: 2, limit: 32767, codes: 255 },
-  types: { bytes: '__m256i', shorts: '__m256i', dots: '__m256i', ints: '__m256i', floats: '__m256' },
+  types: {
+    table16: '__m256i',
+    bytes: '__m256i',
+    shorts: '__m256i',
+    dots: '__m256i',
+    ints: '__m256i',
+    floats: '__m256',
+  },
   include: '#include <immintrin.h>',
   helpers,
   pause: '__builtin_ia32_pause()',
@@ -74,6 +95,7 @@ export const avx2: Isa = {
     load_bytes: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
     store_bytes: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,
     broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_columns: (a, b, c, d) => `bn_load_columns(${a}, ${b}, ${c}, ${d})`,
     load_ints: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
     store_ints: (p, v) => `_mm256_storeu_si256((__m256i *)(${p}), ${v})`,
     load_floats: (p) => `_mm256_loadu_ps(${p})`,
@@ -91,6 +113,9 @@ export const avx2: Isa = {
         : `_mm256_and_si256(_mm256_srli_epi16(${v}, ${shift}), _mm256_set1_epi8((char)${mask}))`,
     sub_bytes: (a, b) => `_mm256_sub_epi8(${a}, ${b})`,
     add_bytes: (a, b) => `_mm256_add_epi8(${a}, ${b})`,
+    and_bytes: (a, b) => `_mm256_and_si256(${a}, ${b})`,
+    xor_bytes: (a, b) => `_mm256_xor_si256(${a}, ${b})`,
+    after: (a, b) => `bn_after(${a}, ${b})`,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => v!,
     load_shorts: (p) => `_mm256_loadu_si256((const __m256i *)(${p}))`,
@@ -102,8 +127,13 @@ export const avx2: Isa = {
     low_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_castsi256_si128(${v}))`,
     high_bytes: (v) => `_mm256_cvtepu8_epi16(_mm256_extracti128_si256(${v}, 1))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    add_words: (sum, a, b, c) =>
+      `_mm256_add_epi16(${sum}, _mm256_add_epi16(${a}, _mm256_mullo_epi16(${b}, _mm256_set1_epi16(${c}))))`,
+    add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => v!,
     ints_as_shorts: (v) => v!,
+    load_table16: (p) => `_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(${p})))`,
+    lookup16: (table, v) => `_mm256_shuffle_epi8(${table}, ${v})`,
     dot_zero: () => '_mm256_setzero_si256()',
     dot_next: (acc, u, s) => `_mm256_add_epi16(${acc}, _mm256_maddubs_epi16(${u}, ${s}))`,
     pin: (acc) => `bn_pin(${acc})`,

@@ -25,6 +25,18 @@ static inline float bn_sum(__m512 v) {
   const __m512i i = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
   return _mm512_permutex2var_epi32(a, i, b);
 }`,
+  bn_add_odd: `/* pairs of b are multiplied by 0 and c */
+static inline __m512i bn_add_odd(__m512i sum, __m512i a, __m512i b, int c) {
+  const __m512i odd = _mm512_srli_epi16(a, 8);
+  return _mm512_add_epi16(sum, _mm512_add_epi16(odd, _mm512_maddubs_epi16(b, _mm512_set1_epi16((short)(c << 8)))));
+}`,
+  bn_load_columns: `static inline __m512i bn_load_columns(const void *a, const void *b, const void *c, const void *d) {
+  const __m512i ab = _mm512_or_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(a)),
+                                     _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(b)), 8));
+  const __m512i cd = _mm512_or_si512(_mm512_cvtepu8_epi32(_mm_loadu_si128(c)),
+                                     _mm512_slli_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(d)), 8));
+  return _mm512_or_si512(ab, _mm512_slli_epi32(cd, 16));
+}`,
   bn_mix4: `/* bytes 16 q .. 16 q + 15 of each: unpacking stays within 128 bits, so that they are brought there first */
 static inline __m512i bn_mix4(__m512i a, __m512i b, __m512i c, __m512i d, int q) {
   const __m512i i = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -64,6 +76,7 @@ export const avx512: Isa = {
   types: {
     table64: '__m512i',
     table32: '__m512i',
+    table16: '__m512i',
     bytes: '__m512i',
     shorts: '__m512i',
     dots: '__m512i',
@@ -78,6 +91,7 @@ export const avx512: Isa = {
     load_bytes: (p) => `_mm512_loadu_si512(${p})`,
     store_bytes: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
     broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_columns: (a, b, c, d) => `bn_load_columns(${a}, ${b}, ${c}, ${d})`,
     load_ints: (p) => `_mm512_loadu_si512(${p})`,
     store_ints: (p, v) => `_mm512_storeu_si512(${p}, ${v})`,
     load_floats: (p) => `_mm512_loadu_ps(${p})`,
@@ -95,6 +109,9 @@ export const avx512: Isa = {
         : `_mm512_and_si512(_mm512_srli_epi16(${v}, ${shift}), _mm512_set1_epi8((char)${mask}))`,
     sub_bytes: (a, b) => `_mm512_sub_epi8(${a}, ${b})`,
     add_bytes: (a, b) => `_mm512_add_epi8(${a}, ${b})`,
+    and_bytes: (a, b) => `_mm512_and_si512(${a}, ${b})`,
+    xor_bytes: (a, b) => `_mm512_xor_si512(${a}, ${b})`,
+    after: (a) => a!,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => v!,
     load_shorts: (p) => `_mm512_loadu_si512(${p})`,
@@ -106,6 +123,9 @@ export const avx512: Isa = {
     low_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_castsi512_si256(${v}))`,
     high_bytes: (v) => `_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(${v}, 1))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    add_words: (sum, a, b, c) =>
+      `_mm512_add_epi16(${sum}, _mm512_add_epi16(${a}, _mm512_mullo_epi16(${b}, _mm512_set1_epi16(${c}))))`,
+    add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => v!,
     ints_as_shorts: (v) => v!,
     load_table64: (p) => `_mm512_loadu_si512(${p})`,
@@ -114,6 +134,8 @@ export const avx512: Isa = {
       `_mm512_permutexvar_epi8(${shift === '0' ? v : `_mm512_srli_epi16(${v}, ${shift})`}, ${table})`,
     load_table32: (p) => `_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(${p})))`,
     lookup96: (low, high, v) => `_mm512_permutex2var_epi8(${low}, ${v}, ${high})`,
+    load_table16: (p) => `_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(${p})))`,
+    lookup16: (table, v) => `_mm512_shuffle_epi8(${table}, ${v})`,
     dot_zero: () => '_mm512_setzero_si512()',
     dot_next: (acc, u, s) => `_mm512_dpbusd_epi32(${acc}, ${u}, ${s})`,
     pin: (acc) => acc!,

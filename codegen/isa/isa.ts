@@ -22,6 +22,7 @@ export interface Isa extends Machine {
   readonly types: Readonly<Record<'bytes' | 'shorts' | 'dots' | 'ints' | 'floats', string>> & {
     readonly table64?: string;
     readonly table32?: string;
+    readonly table16?: string;
   };
   /** Include lines. */
   readonly include: string;

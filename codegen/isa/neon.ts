@@ -11,6 +11,25 @@ const helpers = {
   __builtin_memcpy(&x, p, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(x));
 }`,
+  bn_add_odd: `static inline int16x8_t bn_add_odd(int16x8_t sum, int8x16_t a, int8x16_t b, int16_t c) {
+  const uint16x8_t low = vsraq_n_u16(vreinterpretq_u16_s16(sum), vreinterpretq_u16_s8(a), 8);
+  return vreinterpretq_s16_u16(vmlaq_n_u16(low, vshrq_n_u16(vreinterpretq_u16_s8(b), 8), (uint16_t)c));
+}`,
+  bn_after: `static inline int8x16_t bn_after(int8x16_t a, int8x16_t b) {
+  __asm__("" : "+w"(a) : "w"(b));
+  return a;
+}`,
+  bn_load_columns: `static inline int8x16_t bn_load_columns(const void *a, const void *b, const void *c, const void *d) {
+  int64_t column[4] = {0};
+  __builtin_memcpy(&column[0], a, 4);
+  __builtin_memcpy(&column[1], b, 4);
+  __builtin_memcpy(&column[2], c, 4);
+  __builtin_memcpy(&column[3], d, 4);
+  const int8x8_t ab = vzip1_s8(vcreate_s8((uint64_t)column[0]), vcreate_s8((uint64_t)column[1]));
+  const int8x8_t cd = vzip1_s8(vcreate_s8((uint64_t)column[2]), vcreate_s8((uint64_t)column[3]));
+  const int16x4x2_t lanes = vzip_s16(vreinterpret_s16_s8(ab), vreinterpret_s16_s8(cd));
+  return vreinterpretq_s8_s16(vcombine_s16(lanes.val[0], lanes.val[1]));
+}`,
   bn_mix4: `/* bytes 4 q .. 4 q + 3 of each */
 static inline int8x16_t bn_mix4(int8x16_t a, int8x16_t b, int8x16_t c, int8x16_t d, int q) {
   const int16x8_t ab = vreinterpretq_s16_s8(q < 2 ? vzip1q_s8(a, b) : vzip2q_s8(a, b));
@@ -51,6 +70,7 @@ export const neon: Isa = {
   types: {
     table64: 'int8x16x4_t',
     table32: 'int8x16x2_t',
+    table16: 'int8x16_t',
     bytes: 'int8x16_t',
     shorts: 'int16x8_t',
     dots: 'int32x4_t',
@@ -64,6 +84,7 @@ export const neon: Isa = {
     load_bytes: (p) => `vld1q_s8((const int8_t *)(${p}))`,
     store_bytes: (p, v) => `vst1q_s8((int8_t *)(${p}), ${v})`,
     broadcast4: (p) => `bn_broadcast4(${p})`,
+    load_columns: (a, b, c, d) => `bn_load_columns(${a}, ${b}, ${c}, ${d})`,
     load_ints: (p) => `vld1q_s32(${p})`,
     store_ints: (p, v) => `vst1q_s32(${p}, ${v})`,
     load_floats: (p) => `vld1q_f32(${p})`,
@@ -79,6 +100,9 @@ export const neon: Isa = {
     },
     sub_bytes: (a, b) => `vsubq_s8(${a}, ${b})`,
     add_bytes: (a, b) => `vaddq_s8(${a}, ${b})`,
+    and_bytes: (a, b) => `vandq_s8(${a}, ${b})`,
+    xor_bytes: (a, b) => `veorq_s8(${a}, ${b})`,
+    after: (a, b) => `bn_after(${a}, ${b})`,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,
     bytes_as_ints: (v) => `vreinterpretq_s32_s8(${v})`,
     load_shorts: (p) => `vreinterpretq_s16_u8(vld1q_u8(${p}))`,
@@ -90,6 +114,9 @@ export const neon: Isa = {
     low_bytes: (v) => `vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(vreinterpretq_u8_s8(${v}))))`,
     high_bytes: (v) => `vreinterpretq_s16_u16(vmovl_high_u8(vreinterpretq_u8_s8(${v})))`,
     signed_bytes: (a, b, j) => `bn_signed_bytes(${a}, ${b}, ${24 - 8 * Number(j)})`,
+    add_words: (sum, a, b, c) =>
+      `vmlaq_n_s16(vaddq_s16(${sum}, vreinterpretq_s16_s8(${a})), vreinterpretq_s16_s8(${b}), ${c})`,
+    add_odd: (sum, a, b, c) => `bn_add_odd(${sum}, ${a}, ${b}, ${c})`,
     shorts_as_ints: (v) => `vreinterpretq_s32_s16(${v})`,
     ints_as_shorts: (v) => `vreinterpretq_s16_s32(${v})`,
     load_table64: (p) => `vld1q_s8_x4((const int8_t *)(${p}))`,
@@ -101,6 +128,8 @@ export const neon: Isa = {
     // tbl gives 0 and tbx its first argument where the index is beyond the table.
     load_table32: (p) => `vld1q_s8_x2((const int8_t *)(${p}))`,
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
+    load_table16: (p) => `vld1q_s8((const int8_t *)(${p}))`,
+    lookup16: (table, v) => `vqtbl1q_s8(${table}, vreinterpretq_u8_s8(${v}))`,
     dot_zero: () => 'vdupq_n_s32(0)',
     dot_next: (acc, u, s) => `vdotq_s32(${acc}, ${u}, ${s})`,
     pin: (acc) => acc!,

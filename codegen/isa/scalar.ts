@@ -31,6 +31,15 @@ static inline uint32_t bn_add_shorts(uint32_t a, uint32_t b) {
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i >> shift & (255 >> shift) & 63] << i;
   return r;
 }`,
+  bn_add_words: `static inline uint32_t bn_add_words(uint32_t sum, uint32_t a, uint32_t b, uint32_t c) {
+  const uint32_t low = (sum & 0xffff) + (a & 0xffff) + c * (b & 0xffff), high = (sum >> 16) + (a >> 16) + c * (b >> 16);
+  return (low & 0xffff) | high << 16;
+}`,
+  bn_lookup16: `static inline uint32_t bn_lookup16(const uint8_t *table, uint32_t v) {
+  uint32_t r = 0;
+  for (int i = 0; i < 32; i += 8) r |= (uint32_t)table[v >> i & 255] << i;
+  return r;
+}`,
   bn_lookup96: `static inline uint32_t bn_lookup96(const uint8_t *low, const uint8_t *high, uint32_t v) {
   uint32_t r = 0;
   for (int i = 0; i < 32; i += 8) r |= (uint32_t)((v >> i & 64) ? high : low)[v >> i & 63] << i;
@@ -77,6 +86,7 @@ export const scalar: Isa = {
   types: {
     table64: 'uint8_t *',
     table32: 'uint8_t *',
+    table16: 'uint8_t *',
     bytes: 'uint32_t',
     shorts: 'uint32_t',
     dots: 'int32_t',
@@ -90,6 +100,8 @@ export const scalar: Isa = {
     load_bytes: (p) => `bn_load4(${p})`,
     store_bytes: (p, v) => `bn_store4(${p}, ${v})`,
     broadcast4: (p) => `bn_load4(${p})`,
+    load_columns: (a, b, c, d) =>
+      `(uint8_t)*(${a}) | (uint32_t)(uint8_t)*(${b}) << 8 | (uint32_t)(uint8_t)*(${c}) << 16 | (uint32_t)(uint8_t)*(${d}) << 24`,
     load_ints: (p) => `*(${p})`,
     store_ints: (p, v) => `*(${p}) = ${v}`,
     load_floats: (p) => `*(${p})`,
@@ -105,6 +117,9 @@ export const scalar: Isa = {
     },
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
     add_bytes: (a, b) => `bn_add_bytes(${a}, ${b})`,
+    and_bytes: (a, b) => `${a} & ${b}`,
+    xor_bytes: (a, b) => `${a} ^ ${b}`,
+    after: (a) => a!,
     mix4: (a, b, c, d, q) => {
       const byte = (v: string, place: number) => `(${v} >> ${8 * Number(q)} & 255)${place ? ` << ${8 * place}` : ''}`;
       return [a!, b!, c!, d!].map(byte).join(' | ');
@@ -121,12 +136,16 @@ export const scalar: Isa = {
     high_bytes: (v) => `(${v} >> 16 & 255) | ${v} >> 24 << 16`,
     signed_bytes: (a, b, j) =>
       `(uint16_t)(int8_t)(${a} >> ${8 * Number(j)}) | (uint32_t)(int8_t)(${b} >> ${8 * Number(j)}) << 16`,
+    add_words: (sum, a, b, c) => `bn_add_words(${sum}, ${a}, ${b}, ${c})`,
+    add_odd: (sum, a, b, c) => `bn_add_shorts(${sum}, (${a} >> 8 & 0xff00ffu) + (${b} >> 8 & 0xff00ffu) * ${c})`,
     shorts_as_ints: (v) => `(int32_t)${v}`,
     ints_as_shorts: (v) => `(uint32_t)${v}`,
     load_table64: (p) => p!,
     lookup64: (table, v, shift) => `bn_lookup64(${table}, ${v}, ${shift})`,
     load_table32: (p) => p!,
     lookup96: (low, high, v) => `bn_lookup96(${low}, ${high}, ${v})`,
+    load_table16: (p) => `(const uint8_t *)(${p})`,
+    lookup16: (table, v) => `bn_lookup16(${table}, ${v})`,
     dot_zero: () => '0',
     dot_next: (acc, u, s) => `${acc} + bn_dot4(${u}, ${s})`,
     pin: (acc) => acc!,
@@ -138,7 +157,7 @@ export const scalar: Isa = {
     mul_ints: (a, c) => `(int32_t)((uint32_t)${a} * (uint32_t)${c})`,
     low_half: (a) => `(int16_t)${a}`,
     zip_low: (a) => a!,
-    zip_high: (a) => a!,
+    zip_high: (_, b) => b!,
     sum_ints: (a) => a!,
     to_floats: (a) => `(float)${a}`,
     round: (a) => `bn_round(${a})`,

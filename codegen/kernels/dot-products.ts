@@ -12,14 +12,24 @@
  * each vector is enough. Of panels (panels.ts) the products of some k are added to those before. Tile: tokens x rows of a line x k of one unrolled step;
  * variant pN: prefetch N bytes ahead, pNl2: into the L2 cache, p0: not at all.
  */
+import type { Address, Affine } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { linesOf, loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
+import { bandOf, eachBand, linesOf, loadLine, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, stepsBeforeFlush } from './kernel.ts';
-import { BATCHES, divide, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
+import {
+  activations,
+  BATCHES,
+  divide,
+  parameters,
+  productSpec,
+  samplesOf,
+  tableRegisters,
+  ternaryProduct,
+} from './ternary.ts';
 
 /** What both families have in common. */
 const dotProducts = {
@@ -41,7 +51,11 @@ const dotProducts = {
   ],
 
   record: (b, spec, isa) => {
-    const { p, k, panel, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec);
+    const { p, k, panel, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(
+      b,
+      spec,
+      activations(spec),
+    );
     const unroll = spec.tile[2]! / p.lineK;
     const vectors = vectorsOf(p, isa);
     const pinned = tokens > 1 && isa.dot.products === 2;
@@ -53,8 +67,7 @@ const dotProducts = {
     );
     const chunk = most >= lines ? lines : Math.max(unroll, Math.floor(most / unroll) * unroll);
 
-    b.loop('tile', t0, t1, 1, (tile) => {
-      const row = at(w, times(tile, tileBytes(p, k)));
+    const products = (row: Address, firstRow: Affine) => {
       const zero = b.let('zero', 'integer', 0);
       const start = (id: string, v: number) => b.variable(`acc${id}_v${v}`, 'splat_int', zero);
       // With one chunk, int32 sums begin after it and take no registers before.
@@ -103,7 +116,7 @@ const dotProducts = {
       });
       range(tokens).forEach((t) => {
         const id = tokens === 1 ? '' : `_t${t}`;
-        const to = (v: number) => at(y, t * ldy, times(tile, p.rows), v * isa.lanes);
+        const to = (v: number) => at(y, t * ldy, firstRow, v * isa.lanes);
         const bias = panel ? undefined : b.let(`bias${id}`, 'splat_int', b.let(`sum${id}`, 'get_int', at(totals, t)));
         acc[sums.findIndex((s) => s.token === t)]!.forEach((a, v) => {
           const result = bias
@@ -112,7 +125,8 @@ const dotProducts = {
           b.do('store_ints', to(v), result);
         });
       });
-    });
+    };
+    b.loop('tile', t0, t1, 1, (tile) => eachBand(b, p, spec.tile[1]!, w, k, tile, products));
   },
 } satisfies Partial<KernelFamily>;
 
@@ -128,20 +142,33 @@ export const gemv: KernelFamily = {
   formula: 'y[n] = W[n][k] . x[k], exact int32',
 
   product: {
+    // Columns are read in pieces: they are for look-ups.
     candidates: (cpu, p, n, k) =>
-      [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-        [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
-          productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
-        ),
-      ),
+      p.lookUp
+        ? []
+        : [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
+            [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
+              productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
+            ),
+          ),
   },
 
   samples: (isa) =>
-    packingsFor(isa).flatMap((p) =>
-      [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
-        productSpec('gemv', isa.name, p, p.rows * 3 + i - 2, k, [1, p.rows, p.lineK * 4], i % 2 ? p.prefetch : 'p8192'),
+    packingsFor(isa)
+      .filter((p) => !p.lookUp)
+      .flatMap((p) =>
+        [p.lineK * 4 - 1, p.lineK * 4, p.lineK * 4 + 1, 2560, 6912].map((k, i) =>
+          productSpec(
+            'gemv',
+            isa.name,
+            p,
+            p.rows * 3 + i - 2,
+            k,
+            [1, p.rows, p.lineK * 4],
+            i % 2 ? p.prefetch : 'p8192',
+          ),
+        ),
       ),
-    ),
 };
 
 /** Several vectors. */
@@ -155,15 +182,20 @@ export const gemm: KernelFamily = {
     // One line a step: that is work enough, and keeps the code small.
     return BATCHES.filter(fits).flatMap((tokens) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
-        [1, 2, 4].map((lines) => productSpec('gemm', isa.name, p, n, k, [tokens, p.rows, lines * p.lineK], variant)),
+        [1, 2, 4].map((lines) =>
+          productSpec('gemm', isa.name, p, n, k, [tokens, bandOf(p, isa), lines * p.lineK], variant),
+        ),
       ),
     );
   },
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) => {
-      const specs = samplesOf(gemm.batch!(isa, p, p.rows * 3 - 1, p.lineK * 27 + 1));
-      return [...specs, ...specs.slice(0, 1).map((spec) => ofPanel(spec, 8 * p.lineK, 8 * p.lineK + 64))];
+      const specs = samplesOf(gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1));
+      // A panel is never columns of bytes.
+      return p.lookUp
+        ? specs
+        : [...specs, ...specs.slice(0, 1).map((spec) => ofPanel(spec, 8 * p.lineK, 8 * p.lineK + 64))];
     }),
 };
 

@@ -7,6 +7,8 @@ import { gemm, gemv } from './dot-products.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
+import { tabulate } from './look-up-tables.ts';
+import { lookup } from './look-ups.ts';
 import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
 import { panel } from './panels.ts';
@@ -25,6 +27,8 @@ export const kernels = {
   gemv,
   mmla,
   gemm,
+  lookup,
+  tabulate,
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,

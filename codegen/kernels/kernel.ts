@@ -14,6 +14,8 @@ import type { Packing } from '../packings/packing.ts';
 export interface Product {
   /** Specs for a matrix [n, k] in this packing, the preferred one first. */
   readonly candidates: (cpu: CpuProfile, packing: Packing, n: number, k: number) => readonly KernelSpec[];
+  /** Where its kernels take tables in place of activations: the kernel that makes them, `bn_tabulate`. */
+  readonly tabulate?: (spec: KernelSpec) => KernelSpec;
 }
 
 export interface KernelFamily {

@@ -23,7 +23,7 @@ import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
+import { activations, BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 const HALVES = ['zip4_low', 'zip4_high'] as const;
 
@@ -51,7 +51,8 @@ export const mmla: KernelFamily = {
 
   batch: (isa, p, n, k) => {
     // Sums, rows, a line, two codes, activations and a mask.
-    const fits = (tokens: number) => (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
+    const fits = (tokens: number) =>
+      !p.lookUp && (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
     return BATCHES.filter(fits).flatMap((tokens) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
@@ -61,7 +62,11 @@ export const mmla: KernelFamily = {
   },
 
   record: (b, spec, isa) => {
-    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(b, spec, 8);
+    const { p, k, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch } = parameters(
+      b,
+      spec,
+      activations(spec, 8),
+    );
     const vectors = range(vectorsOf(p, isa));
     const pairs = range(tokens / 2);
     const fields = p.lineK / 4;

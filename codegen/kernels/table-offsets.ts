@@ -6,13 +6,13 @@
  * Four fields of a line give four numbers a row at once, by the packing's `base3`; each other field is a number of its own, found
  * by a dot product with 1, 3, 9, 27. Tile: 1 x rows of a line x k of a block; variant rN: the offsets have room for N rows.
  */
-import type { Value } from '../ir/record.ts';
+import type { Address, Affine, Value } from '../ir/record.ts';
 import { at, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { loadLine, pack, tileBytes, vectorsOf } from '../packings/packing.ts';
+import { bandOf, eachBand, loadLine, pack, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
 import { BLOCK_LINES, entryBytes, offsetsLayout, PAIR, QUAD, roomOf } from './tables.ts';
@@ -25,7 +25,7 @@ export const offsetsSpec = (p: Packing, isa: string, k: number, lines: number, r
   weight: p.token,
   out: 'u16',
   shape: { k },
-  tile: [1, p.rows, lines * p.lineK],
+  tile: [1, bandOf(p, isaOf(isa)), lines * p.lineK],
   isa,
   variant: `r${rows}`,
 });
@@ -84,17 +84,16 @@ export const tableOffsets: KernelFamily = {
     const unpack = p.unpacker(b, isa, 'base3');
     const single = range(p.lineK / 4 - QUAD);
     const powers = single.length ? b.let('powers', 'broadcast4', b.table('powers_of_3', [1, 3, 9, 27])) : undefined;
-    b.loop('tile', 0, tiles, 1, (tile) => {
+    const offsets = (first: Address, row: Affine) => {
       const rest: Value[][][] = [];
       for (let l = 0; l < lines; l++) {
         const id = `_l${l}`;
-        const source = at(w, times(tile, tileBytes(p, k)), l * p.lineBytes);
-        const digits = unpack.base3(loadLine(b, p, isa, source, id), id);
+        const digits = unpack.base3(loadLine(b, p, isa, at(first, l * p.lineBytes), id), id);
         rest.push(digits.rest);
         digits.index.forEach((e, v) => {
           (['low_bytes', 'high_bytes'] as const).forEach((word, h) => {
             const wide = b.let(`e${id}_v${v}_h${h}`, word, e);
-            const to = at(quads, times(tile, p.rows * 2 * QUAD), l * layout.line + (2 * v + h) * entry);
+            const to = at(quads, times(row, 2 * QUAD), l * layout.line + (2 * v + h) * entry);
             b.do('store_shorts', to, b.let(`offset${id}_v${v}_h${h}`, 'raise_shorts', wide, Math.log2(entry)));
           });
         });
@@ -113,10 +112,11 @@ export const tableOffsets: KernelFamily = {
               })
               .reduce((a, c, l) => b.let(`both_f${f}_v${v}_l${first + l}`, 'add_ints', a, c));
             const place = (first / PAIR) * layout.pair + f * layout.other + v * entry;
-            const to = at(others, times(tile, p.rows * 2 * PAIR), place);
+            const to = at(others, times(row, 2 * PAIR), place);
             b.do('store_shorts', to, b.let(`pair_f${f}_v${v}_l${first}`, 'ints_as_shorts', both));
           }
-    });
+    };
+    b.loop('tile', 0, tiles, 1, (tile) => eachBand(b, p, spec.tile[1]!, w, k, tile, offsets));
   },
 
   reference: (spec, args) => {

@@ -6,7 +6,7 @@ import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingOf, packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
-import { bytesOf, linesOf, pack, tilesOf } from '../packings/packing.ts';
+import { bytesOf, draftOf, linesOf, pack, tilesOf } from '../packings/packing.ts';
 import type { KernelFamily, Random } from './kernel.ts';
 import { LANES, roundUp } from './kernel.ts';
 
@@ -29,8 +29,9 @@ function digitsOf(p: Packing) {
 /** The codes of one line [rows][k of a line], by the packing's definition: digits of mixed radix. */
 export function codesOf(p: Packing, line: Uint8Array): Int8Array {
   const codes = new Int8Array(p.rows * p.lineK);
+  const draft = draftOf(p, line);
   for (const [byte, list] of digitsOf(p)) {
-    let rest = line[byte]!;
+    let rest = draft[byte]!;
     for (const { factor, index } of list) {
       codes[index] = Math.min(2, Math.floor(rest / factor));
       rest -= codes[index]! * factor;
@@ -135,9 +136,11 @@ export function samplesOf(specs: readonly KernelSpec[]): KernelSpec[] {
   return [...new Set([...first, ...last])];
 }
 
-/** Registers that a packing's look-up tables fill. */
-export const tableRegisters = (p: Packing, isa: Isa): number =>
-  p.needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
+/** Registers that unpacking fills beside a line and its codes: with tables, and with signs and what takes them. */
+export function tableRegisters({ needs, lookUp }: Packing, isa: Isa): number {
+  if (lookUp) return lookUp.signs ? 5 : 1;
+  return needs.includes('load_table64') ? 2 * Math.ceil(16 / isa.lanes) + Math.ceil(8 / isa.lanes) : 0;
+}
 
 /**
  * Is it a kernel for the panels of a matrix (panels.ts)? Its k is a panel's, and shape x tells how far the activations of two tokens are
@@ -156,11 +159,23 @@ export const productSpec = (
   variant = p.prefetch,
 ): KernelSpec => ({ op, act: 'i8', weight: p.token, out: 'i32', shape: { n, k }, tile, isa, variant });
 
+/** The second parameter of a product kernel: int8 activations of its tokens. @param width k that are loaded at once */
+export function activations(spec: KernelSpec, width = 4) {
+  const p = packingOf(spec.weight);
+  const k = spec.shape.k!;
+  const [tokens] = spec.tile as [number];
+  const ldx = spec.shape.x ?? activationStride(k);
+  const lines = linesOf(p, k);
+  const sizes = tokens === 1 ? `[${k}], int8, zero` : `[${tokens}][${ldx}], int8, zero from ${k}`;
+  const extent = (tokens - 1) * ldx + (lines - 1) * p.lineK + roundUp(p.lineK, width);
+  return { name: 'x', extent, doc: `activations ${sizes} up to ${lines * p.lineK}` };
+}
+
 /**
  * Declares the parameters of a product kernel (`bn_gemv` in templates/internal.h), and tells the sizes in its spec.
- * @param width k that the kernel loads at once
+ * @param second what stands in the place of x
  */
-export function parameters(b: Recorder, spec: KernelSpec, width = 4) {
+export function parameters(b: Recorder, spec: KernelSpec, second: { name: string; extent: number; doc: string }) {
   const p = packingOf(spec.weight);
   const { n, k } = spec.shape as { n: number; k: number };
   const tokens = spec.tile[0]!;
@@ -175,15 +190,8 @@ export function parameters(b: Recorder, spec: KernelSpec, width = 4) {
     extent: bytesOf(p, n, k),
     doc: `weights [${tiles} row tiles][${lines} lines][${p.lineBytes} bytes], packing ${p.token}`,
   });
-  const x = b.pointer('x', {
-    element: 'i8',
-    access: 'in',
-    extent: (tokens - 1) * ldx + (lines - 1) * p.lineK + roundUp(p.lineK, width),
-    doc:
-      tokens === 1
-        ? `activations [${k}], int8, zero up to ${lines * p.lineK}`
-        : `activations [${tokens}][${ldx}], int8, zero from ${k} up to ${lines * p.lineK}`,
-  });
+  const { name, ...about } = second;
+  const x = b.pointer(name, { element: 'i8', access: 'in', ...about });
   const totals = b.pointer('sums', { element: 'i32', access: 'in', extent: tokens, doc: 'sum of each row of x' });
   const y = b.pointer('y', {
     element: 'i32',

@@ -8,6 +8,9 @@ import { p2 } from './p2.ts';
 import type { Packing } from './packing.ts';
 import { bytesOf, vectorsOf } from './packing.ts';
 import { t5 } from './t5.ts';
+import { tl1 } from './tl1.ts';
+import { tl2 } from './tl2.ts';
+import { tmac } from './tmac.ts';
 
 /** All packings. */
 export const packings = {
@@ -16,16 +19,32 @@ export const packings = {
   t5r16: t5(16),
   t5r8: t5(8),
   t5r4: t5(4),
+  tl1r128: tl1(128),
+  tl1r64: tl1(64),
+  tl1r32: tl1(32),
+  tl2r128: tl2(128),
+  tl2r32: tl2(32),
+  tmacr128: tmac(128),
+  tmacr64: tmac(64),
+  tmacr32: tmac(32),
 } as const satisfies Record<string, Packing>;
+
+/** Does a line fill whole vectors, and do those leave registers for what decoding holds beside them? */
+function fits(p: Packing, isa: Isa): boolean {
+  const few = Number.isFinite(isa.registers);
+  if (!p.lookUp)
+    return (
+      Number.isInteger(vectorsOf(p, isa)) && (!few || vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY))
+    );
+  // A column should fill two vectors, which take a table together, and then weights, indices, parts and sums of both fit 16
+  // registers; with signs they do not. Plain C has small vectors, and shares a table among eight.
+  const together = few ? (p.lookUp.signs && isa.registers < 32 ? 1 : 2) : 8;
+  return p.rows === together * 4 * isa.lanes;
+}
 
 /** The packings that an ISA has words and registers for. */
 export const packingsFor = (isa: Isa): Packing[] =>
-  Object.values<Packing>(packings).filter(
-    (p) =>
-      p.needs.every((word) => isa.words[word]) &&
-      Number.isInteger(vectorsOf(p, isa)) &&
-      (vectorsOf(p, isa) <= (p.mostVectors ?? Number.POSITIVE_INFINITY) || !Number.isFinite(isa.registers)),
-  );
+  Object.values<Packing>(packings).filter((p) => p.needs.every((word) => isa.words[word]) && fits(p, isa));
 
 /** The packing with this token (`p2r16x16`). */
 export function packingOf(token: string): Packing {

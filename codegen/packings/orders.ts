@@ -50,8 +50,9 @@ const columnsOf = (coding: Packing): Ordered => ({
   panelLines: COLUMN_LINES,
 });
 
-/** Both orders of a packing. */
-export const ordersOf = (coding: Packing): readonly Ordered[] => [rowsOf(coding), columnsOf(coding)];
+/** Both orders of a packing; of columns of bytes there are none. */
+export const ordersOf = (coding: Packing): readonly Ordered[] =>
+  coding.lookUp ? [] : [rowsOf(coding), columnsOf(coding)];
 
 /** Weights of one byte. */
 export const fieldsOf = (p: Packing): number => p.lineK / 4;

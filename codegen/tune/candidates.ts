@@ -44,6 +44,8 @@ export interface Candidate {
 
 /** The functions by which a kernel does a contest's work. */
 function partsOf(spec: KernelSpec, { tokens, n }: Contest): Pick<Candidate, 'parts' | 'tables'> {
+  const tabulate = familyOf(spec).product?.tabulate?.(spec);
+  if (tabulate) return { parts: { gemv: spec, tabulate } };
   if (!familyOf(spec).tables) return { parts: { [tokens === 1 ? 'gemv' : 'gemm']: spec } };
   const { last, ...steps } = tableSteps(spec, n);
   const tables = { ...steps, ...(last ? { last } : {}) };

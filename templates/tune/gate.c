@@ -39,6 +39,7 @@ static void compare(const kernel *k, long period, int tokens, const uint8_t *dat
   weights.all = w;
   state.pool = or_die(bn_pool_create(threads, 0));
   state.y[0] = out + GUARD;
+  state.look_ups = allocate(LOOK_UP_BYTES * x);
   state.tables = allocate((size_t)threads * bn_scratch_bytes);
   memset(state.tables, CANARY, (size_t)threads * bn_scratch_bytes);
   bn_pool_run(state.pool, multiply_once, NULL);

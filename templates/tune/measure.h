@@ -3,6 +3,8 @@
 #define BN_MEASURE_H
 #include "state.h"
 
+enum { LOOK_UP_BYTES = 16 }; /* at least, of tables for each activation (codegen/kernels/look-up-tables.ts) */
+
 /* A way to multiply so many tokens with a matrix. */
 typedef struct {
   int packing, tokens;

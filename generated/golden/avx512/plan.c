@@ -76,7 +76,7 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
 };
 
 /* p2r16x16: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_0[] = {
+static const uint16_t place_0[] = {
     0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
     4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
     8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
@@ -96,7 +96,7 @@ static const uint8_t place_0[] = {
 };
 
 /* p2r16x16rows: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_1[] = {
+static const uint16_t place_1[] = {
     0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
     4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
     8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
@@ -116,7 +116,7 @@ static const uint8_t place_1[] = {
 };
 
 /* p2r16x16columns: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_2[] = {
+static const uint16_t place_2[] = {
     0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
     4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
     8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
@@ -136,9 +136,9 @@ static const uint8_t place_2[] = {
 };
 
 const bn_packing bn_packings[] = {
-    {"p2r16x16", 16, 16, 64, place_0, BN_BY_TILES, 16},
-    {"p2r16x16rows", 16, 16, 64, place_1, BN_BY_ROWS, 256},
-    {"p2r16x16columns", 16, 16, 64, place_2, BN_BY_COLUMNS, 128},
+    {"p2r16x16", 16, 16, 64, place_0, BN_BY_TILES, 16, 0, 0, 0},
+    {"p2r16x16rows", 16, 16, 64, place_1, BN_BY_ROWS, 256, 0, 0, 0},
+    {"p2r16x16columns", 16, 16, 64, place_2, BN_BY_COLUMNS, 128, 0, 0, 0},
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {

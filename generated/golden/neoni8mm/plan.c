@@ -76,7 +76,7 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
 };
 
 /* t5r8x20: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_0[] = {
+static const uint16_t place_0[] = {
     0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
     4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
     8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
@@ -88,7 +88,7 @@ static const uint8_t place_0[] = {
 };
 
 /* t5r8x20rows: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_1[] = {
+static const uint16_t place_1[] = {
     0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
     4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
     8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
@@ -100,7 +100,7 @@ static const uint8_t place_1[] = {
 };
 
 /* t5r8x20columns: byte and factor of weight (row, k), a row of the line per text line */
-static const uint8_t place_2[] = {
+static const uint16_t place_2[] = {
     0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
     4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
     8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
@@ -112,9 +112,9 @@ static const uint8_t place_2[] = {
 };
 
 const bn_packing bn_packings[] = {
-    {"t5r8x20", 8, 20, 32, place_0, BN_BY_TILES, 20},
-    {"t5r8x20rows", 8, 20, 32, place_1, BN_BY_ROWS, 320},
-    {"t5r8x20columns", 8, 20, 32, place_2, BN_BY_COLUMNS, 128},
+    {"t5r8x20", 8, 20, 32, place_0, BN_BY_TILES, 20, 0, 0, 0},
+    {"t5r8x20rows", 8, 20, 32, place_1, BN_BY_ROWS, 320, 0, 0, 0},
+    {"t5r8x20columns", 8, 20, 32, place_2, BN_BY_COLUMNS, 128, 0, 0, 0},
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
