@@ -164,7 +164,7 @@ export function activations(spec: KernelSpec, width = 4) {
   const p = packingOf(spec.weight);
   const k = spec.shape.k!;
   const [tokens] = spec.tile as [number];
-  const ldx = activationStride(k);
+  const ldx = spec.shape.x ?? activationStride(k);
   const lines = linesOf(p, k);
   const sizes = tokens === 1 ? `[${k}], int8, zero` : `[${tokens}][${ldx}], int8, zero from ${k}`;
   const extent = (tokens - 1) * ldx + (lines - 1) * p.lineK + roundUp(p.lineK, width);

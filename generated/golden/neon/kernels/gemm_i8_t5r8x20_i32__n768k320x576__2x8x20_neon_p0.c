@@ -3,7 +3,7 @@
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [96 row tiles][16 lines][32 bytes], packing t5r8x20
- *   x: activations [2][640], int8, zero from 320 up to 320
+ *   x: activations [2][576], int8, zero from 320 up to 320
  *   sums: sum of each row of x
  *   y: results [2][768], added to
  *   t0: first row tile, 0 <= t0 <= 96

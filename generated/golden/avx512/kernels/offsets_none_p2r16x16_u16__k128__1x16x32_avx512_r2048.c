@@ -1,8 +1,8 @@
 /*
- * bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048
+ * bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx512_r2048
  *
  * offsets[row][group of 4 k] = bytes of an entry * sum_i 3^i (W[row][k_i] + 1)
- *   w: first line of the block in the first tile, packing p2r16x16; tiles are 3072 bytes apart
+ *   w: first line of the block in the first tile, packing p2r16x16; tiles are 512 bytes apart
  *   quads: offsets of four fields, u16 [2][2048 rows][4], from the first tile's row on
  *   others: offsets of each other field, for each pair of lines u16 [2048 rows][2], from the first tile's row on
  *   tiles: row tiles, 0 <= tiles <= 128
@@ -22,12 +22,12 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+void bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles) {
   BN_ASSERT(0 <= tiles && tiles <= 128);
   (void)others;
   for (long tile = 0; tile < tiles; tile += 1) {
-    const __m512i w_l0_v0 = _mm512_loadu_si512(w + 3072 * tile);
+    const __m512i w_l0_v0 = _mm512_loadu_si512(w + 512 * tile);
     const __m512i low_l0_v0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)51));
     const __m512i high_l0_v0 = _mm512_and_si512(_mm512_srli_epi16(w_l0_v0, 2), _mm512_set1_epi8((char)51));
     const __m512i double_l0_v0 = _mm512_add_epi8(high_l0_v0, high_l0_v0);
@@ -43,7 +43,7 @@ void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048(const uint8_t *res
     const __m512i e_l0_v0_h1 = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(index_l0_v0, 1));
     const __m512i offset_l0_v0_h1 = _mm512_slli_epi16(e_l0_v0_h1, 6);
     _mm512_storeu_si512(quads + 128 * tile + 64, offset_l0_v0_h1);
-    const __m512i w_l1_v0 = _mm512_loadu_si512(w + 3072 * tile + 64);
+    const __m512i w_l1_v0 = _mm512_loadu_si512(w + 512 * tile + 64);
     const __m512i low_l1_v0 = _mm512_and_si512(w_l1_v0, _mm512_set1_epi8((char)51));
     const __m512i high_l1_v0 = _mm512_and_si512(_mm512_srli_epi16(w_l1_v0, 2), _mm512_set1_epi8((char)51));
     const __m512i double_l1_v0 = _mm512_add_epi8(high_l1_v0, high_l1_v0);

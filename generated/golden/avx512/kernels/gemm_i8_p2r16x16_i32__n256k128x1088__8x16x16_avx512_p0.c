@@ -1,15 +1,15 @@
 /*
- * bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096
+ * bn_gemm_i8_p2r16x16_i32__n256k128x1088__8x16x16_avx512_p0
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
- *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [8][1088], int8, zero from 768 up to 768
+ *   w: weights [16 row tiles][8 lines][64 bytes], packing p2r16x16
+ *   x: activations [8][1088], int8, zero from 128 up to 128
  *   sums: sum of each row of x
- *   y: results [8][256]
+ *   y: results [8][256], added to
  *   t0: first row tile, 0 <= t0 <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: at most 192 dot steps x 4 products x 2 x 127 = 195072 <= 2147483647.
+ * Partial sums: at most 32 dot steps x 4 products x 2 x 127 = 32512 <= 2147483647.
  * Innermost loop: 64 bytes loaded, 32 dot steps, 32 broadcasts, 4 fields; 11 live vector values of 32 registers.
  * Buffers must not overlap.
  *
@@ -31,10 +31,11 @@ static inline __m512i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k128x1088__8x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
+  (void)sums;
   for (long tile = t0; tile < t1; tile += 1) {
     const int32_t zero = 0;
     __m512i dots_t0_c0_v0 = _mm512_setzero_si512();
@@ -45,9 +46,8 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *rest
     __m512i dots_t5_c0_v0 = _mm512_setzero_si512();
     __m512i dots_t6_c0_v0 = _mm512_setzero_si512();
     __m512i dots_t7_c0_v0 = _mm512_setzero_si512();
-    for (long i = 0; i < 48; i += 1) {
-      _mm_prefetch((const char *)(w + 3072 * tile + 64 * i + 4096), _MM_HINT_NTA);
-      const __m512i w_l0_v0 = _mm512_loadu_si512(w + 3072 * tile + 64 * i);
+    for (long i = 0; i < 8; i += 1) {
+      const __m512i w_l0_v0 = _mm512_loadu_si512(w + 512 * tile + 64 * i);
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       const __m512i x_l0_g0_t0 = bn_broadcast4(x + 16 * i);
       dots_t0_c0_v0 = _mm512_dpbusd_epi32(dots_t0_c0_v0, code_l0_v0_f0, x_l0_g0_t0);
@@ -133,37 +133,29 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *rest
     acc_t6_v0 = _mm512_add_epi32(acc_t6_v0, dots_t6_c0_v0);
     __m512i acc_t7_v0 = _mm512_set1_epi32(zero);
     acc_t7_v0 = _mm512_add_epi32(acc_t7_v0, dots_t7_c0_v0);
-    const int32_t sum_t0 = *(sums);
-    const __m512i bias_t0 = _mm512_set1_epi32(sum_t0);
-    const __m512i y_t0_v0 = _mm512_sub_epi32(acc_t0_v0, bias_t0);
+    const __m512i before_t0_v0 = _mm512_loadu_si512(y + 16 * tile);
+    const __m512i y_t0_v0 = _mm512_add_epi32(acc_t0_v0, before_t0_v0);
     _mm512_storeu_si512(y + 16 * tile, y_t0_v0);
-    const int32_t sum_t1 = *(sums + 1);
-    const __m512i bias_t1 = _mm512_set1_epi32(sum_t1);
-    const __m512i y_t1_v0 = _mm512_sub_epi32(acc_t1_v0, bias_t1);
+    const __m512i before_t1_v0 = _mm512_loadu_si512(y + 16 * tile + 256);
+    const __m512i y_t1_v0 = _mm512_add_epi32(acc_t1_v0, before_t1_v0);
     _mm512_storeu_si512(y + 16 * tile + 256, y_t1_v0);
-    const int32_t sum_t2 = *(sums + 2);
-    const __m512i bias_t2 = _mm512_set1_epi32(sum_t2);
-    const __m512i y_t2_v0 = _mm512_sub_epi32(acc_t2_v0, bias_t2);
+    const __m512i before_t2_v0 = _mm512_loadu_si512(y + 16 * tile + 512);
+    const __m512i y_t2_v0 = _mm512_add_epi32(acc_t2_v0, before_t2_v0);
     _mm512_storeu_si512(y + 16 * tile + 512, y_t2_v0);
-    const int32_t sum_t3 = *(sums + 3);
-    const __m512i bias_t3 = _mm512_set1_epi32(sum_t3);
-    const __m512i y_t3_v0 = _mm512_sub_epi32(acc_t3_v0, bias_t3);
+    const __m512i before_t3_v0 = _mm512_loadu_si512(y + 16 * tile + 768);
+    const __m512i y_t3_v0 = _mm512_add_epi32(acc_t3_v0, before_t3_v0);
     _mm512_storeu_si512(y + 16 * tile + 768, y_t3_v0);
-    const int32_t sum_t4 = *(sums + 4);
-    const __m512i bias_t4 = _mm512_set1_epi32(sum_t4);
-    const __m512i y_t4_v0 = _mm512_sub_epi32(acc_t4_v0, bias_t4);
+    const __m512i before_t4_v0 = _mm512_loadu_si512(y + 16 * tile + 1024);
+    const __m512i y_t4_v0 = _mm512_add_epi32(acc_t4_v0, before_t4_v0);
     _mm512_storeu_si512(y + 16 * tile + 1024, y_t4_v0);
-    const int32_t sum_t5 = *(sums + 5);
-    const __m512i bias_t5 = _mm512_set1_epi32(sum_t5);
-    const __m512i y_t5_v0 = _mm512_sub_epi32(acc_t5_v0, bias_t5);
+    const __m512i before_t5_v0 = _mm512_loadu_si512(y + 16 * tile + 1280);
+    const __m512i y_t5_v0 = _mm512_add_epi32(acc_t5_v0, before_t5_v0);
     _mm512_storeu_si512(y + 16 * tile + 1280, y_t5_v0);
-    const int32_t sum_t6 = *(sums + 6);
-    const __m512i bias_t6 = _mm512_set1_epi32(sum_t6);
-    const __m512i y_t6_v0 = _mm512_sub_epi32(acc_t6_v0, bias_t6);
+    const __m512i before_t6_v0 = _mm512_loadu_si512(y + 16 * tile + 1536);
+    const __m512i y_t6_v0 = _mm512_add_epi32(acc_t6_v0, before_t6_v0);
     _mm512_storeu_si512(y + 16 * tile + 1536, y_t6_v0);
-    const int32_t sum_t7 = *(sums + 7);
-    const __m512i bias_t7 = _mm512_set1_epi32(sum_t7);
-    const __m512i y_t7_v0 = _mm512_sub_epi32(acc_t7_v0, bias_t7);
+    const __m512i before_t7_v0 = _mm512_loadu_si512(y + 16 * tile + 1792);
+    const __m512i y_t7_v0 = _mm512_add_epi32(acc_t7_v0, before_t7_v0);
     _mm512_storeu_si512(y + 16 * tile + 1792, y_t7_v0);
   }
 }

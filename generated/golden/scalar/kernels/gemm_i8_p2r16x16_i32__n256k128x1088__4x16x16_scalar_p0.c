@@ -1,15 +1,15 @@
 /*
- * bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096
+ * bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_scalar_p0
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
- *   w: weights [16 row tiles][48 lines][64 bytes], packing p2r16x16
- *   x: activations [4][1088], int8, zero from 768 up to 768
+ *   w: weights [16 row tiles][8 lines][64 bytes], packing p2r16x16
+ *   x: activations [4][1088], int8, zero from 128 up to 128
  *   sums: sum of each row of x
- *   y: results [4][256]
+ *   y: results [4][256], added to
  *   t0: first row tile, 0 <= t0 <= 16
  *   t1: row tile to stop before, 0 <= t1 <= 16
  *
- * Partial sums: at most 192 dot steps x 4 products x 2 x 127 = 195072 <= 2147483647.
+ * Partial sums: at most 32 dot steps x 4 products x 2 x 127 = 32512 <= 2147483647.
  * Innermost loop: 64 bytes loaded, 256 dot steps, 16 broadcasts, 64 fields; 97 live vector values.
  * Buffers must not overlap.
  *
@@ -38,10 +38,11 @@ static inline int32_t bn_dot4(uint32_t u, uint32_t s) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_scalar_p0(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
+  (void)sums;
   for (long tile = t0; tile < t1; tile += 1) {
     const int32_t zero = 0;
     int32_t dots_t0_c0_v0 = 0;
@@ -108,24 +109,23 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
     int32_t dots_t3_c0_v13 = 0;
     int32_t dots_t3_c0_v14 = 0;
     int32_t dots_t3_c0_v15 = 0;
-    for (long i = 0; i < 48; i += 1) {
-      (void)(w + 3072 * tile + 64 * i + 4096);
-      const uint32_t w_l0_v0 = bn_load4(w + 3072 * tile + 64 * i);
-      const uint32_t w_l0_v1 = bn_load4(w + 3072 * tile + 64 * i + 4);
-      const uint32_t w_l0_v2 = bn_load4(w + 3072 * tile + 64 * i + 8);
-      const uint32_t w_l0_v3 = bn_load4(w + 3072 * tile + 64 * i + 12);
-      const uint32_t w_l0_v4 = bn_load4(w + 3072 * tile + 64 * i + 16);
-      const uint32_t w_l0_v5 = bn_load4(w + 3072 * tile + 64 * i + 20);
-      const uint32_t w_l0_v6 = bn_load4(w + 3072 * tile + 64 * i + 24);
-      const uint32_t w_l0_v7 = bn_load4(w + 3072 * tile + 64 * i + 28);
-      const uint32_t w_l0_v8 = bn_load4(w + 3072 * tile + 64 * i + 32);
-      const uint32_t w_l0_v9 = bn_load4(w + 3072 * tile + 64 * i + 36);
-      const uint32_t w_l0_v10 = bn_load4(w + 3072 * tile + 64 * i + 40);
-      const uint32_t w_l0_v11 = bn_load4(w + 3072 * tile + 64 * i + 44);
-      const uint32_t w_l0_v12 = bn_load4(w + 3072 * tile + 64 * i + 48);
-      const uint32_t w_l0_v13 = bn_load4(w + 3072 * tile + 64 * i + 52);
-      const uint32_t w_l0_v14 = bn_load4(w + 3072 * tile + 64 * i + 56);
-      const uint32_t w_l0_v15 = bn_load4(w + 3072 * tile + 64 * i + 60);
+    for (long i = 0; i < 8; i += 1) {
+      const uint32_t w_l0_v0 = bn_load4(w + 512 * tile + 64 * i);
+      const uint32_t w_l0_v1 = bn_load4(w + 512 * tile + 64 * i + 4);
+      const uint32_t w_l0_v2 = bn_load4(w + 512 * tile + 64 * i + 8);
+      const uint32_t w_l0_v3 = bn_load4(w + 512 * tile + 64 * i + 12);
+      const uint32_t w_l0_v4 = bn_load4(w + 512 * tile + 64 * i + 16);
+      const uint32_t w_l0_v5 = bn_load4(w + 512 * tile + 64 * i + 20);
+      const uint32_t w_l0_v6 = bn_load4(w + 512 * tile + 64 * i + 24);
+      const uint32_t w_l0_v7 = bn_load4(w + 512 * tile + 64 * i + 28);
+      const uint32_t w_l0_v8 = bn_load4(w + 512 * tile + 64 * i + 32);
+      const uint32_t w_l0_v9 = bn_load4(w + 512 * tile + 64 * i + 36);
+      const uint32_t w_l0_v10 = bn_load4(w + 512 * tile + 64 * i + 40);
+      const uint32_t w_l0_v11 = bn_load4(w + 512 * tile + 64 * i + 44);
+      const uint32_t w_l0_v12 = bn_load4(w + 512 * tile + 64 * i + 48);
+      const uint32_t w_l0_v13 = bn_load4(w + 512 * tile + 64 * i + 52);
+      const uint32_t w_l0_v14 = bn_load4(w + 512 * tile + 64 * i + 56);
+      const uint32_t w_l0_v15 = bn_load4(w + 512 * tile + 64 * i + 60);
       const uint32_t code_l0_v0_f0 = w_l0_v0 & 0x03030303u;
       const uint32_t code_l0_v1_f0 = w_l0_v1 & 0x03030303u;
       const uint32_t code_l0_v2_f0 = w_l0_v2 & 0x03030303u;
@@ -591,141 +591,197 @@ void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_scalar_p4096(const uint8_t *rest
     acc_t3_v14 = acc_t3_v14 + dots_t3_c0_v14;
     int32_t acc_t3_v15 = zero;
     acc_t3_v15 = acc_t3_v15 + dots_t3_c0_v15;
-    const int32_t sum_t0 = *(sums);
-    const int32_t bias_t0 = sum_t0;
-    const int32_t y_t0_v0 = acc_t0_v0 - bias_t0;
+    const int32_t before_t0_v0 = *(y + 16 * tile);
+    const int32_t y_t0_v0 = acc_t0_v0 + before_t0_v0;
     *(y + 16 * tile) = y_t0_v0;
-    const int32_t y_t0_v1 = acc_t0_v1 - bias_t0;
+    const int32_t before_t0_v1 = *(y + 16 * tile + 1);
+    const int32_t y_t0_v1 = acc_t0_v1 + before_t0_v1;
     *(y + 16 * tile + 1) = y_t0_v1;
-    const int32_t y_t0_v2 = acc_t0_v2 - bias_t0;
+    const int32_t before_t0_v2 = *(y + 16 * tile + 2);
+    const int32_t y_t0_v2 = acc_t0_v2 + before_t0_v2;
     *(y + 16 * tile + 2) = y_t0_v2;
-    const int32_t y_t0_v3 = acc_t0_v3 - bias_t0;
+    const int32_t before_t0_v3 = *(y + 16 * tile + 3);
+    const int32_t y_t0_v3 = acc_t0_v3 + before_t0_v3;
     *(y + 16 * tile + 3) = y_t0_v3;
-    const int32_t y_t0_v4 = acc_t0_v4 - bias_t0;
+    const int32_t before_t0_v4 = *(y + 16 * tile + 4);
+    const int32_t y_t0_v4 = acc_t0_v4 + before_t0_v4;
     *(y + 16 * tile + 4) = y_t0_v4;
-    const int32_t y_t0_v5 = acc_t0_v5 - bias_t0;
+    const int32_t before_t0_v5 = *(y + 16 * tile + 5);
+    const int32_t y_t0_v5 = acc_t0_v5 + before_t0_v5;
     *(y + 16 * tile + 5) = y_t0_v5;
-    const int32_t y_t0_v6 = acc_t0_v6 - bias_t0;
+    const int32_t before_t0_v6 = *(y + 16 * tile + 6);
+    const int32_t y_t0_v6 = acc_t0_v6 + before_t0_v6;
     *(y + 16 * tile + 6) = y_t0_v6;
-    const int32_t y_t0_v7 = acc_t0_v7 - bias_t0;
+    const int32_t before_t0_v7 = *(y + 16 * tile + 7);
+    const int32_t y_t0_v7 = acc_t0_v7 + before_t0_v7;
     *(y + 16 * tile + 7) = y_t0_v7;
-    const int32_t y_t0_v8 = acc_t0_v8 - bias_t0;
+    const int32_t before_t0_v8 = *(y + 16 * tile + 8);
+    const int32_t y_t0_v8 = acc_t0_v8 + before_t0_v8;
     *(y + 16 * tile + 8) = y_t0_v8;
-    const int32_t y_t0_v9 = acc_t0_v9 - bias_t0;
+    const int32_t before_t0_v9 = *(y + 16 * tile + 9);
+    const int32_t y_t0_v9 = acc_t0_v9 + before_t0_v9;
     *(y + 16 * tile + 9) = y_t0_v9;
-    const int32_t y_t0_v10 = acc_t0_v10 - bias_t0;
+    const int32_t before_t0_v10 = *(y + 16 * tile + 10);
+    const int32_t y_t0_v10 = acc_t0_v10 + before_t0_v10;
     *(y + 16 * tile + 10) = y_t0_v10;
-    const int32_t y_t0_v11 = acc_t0_v11 - bias_t0;
+    const int32_t before_t0_v11 = *(y + 16 * tile + 11);
+    const int32_t y_t0_v11 = acc_t0_v11 + before_t0_v11;
     *(y + 16 * tile + 11) = y_t0_v11;
-    const int32_t y_t0_v12 = acc_t0_v12 - bias_t0;
+    const int32_t before_t0_v12 = *(y + 16 * tile + 12);
+    const int32_t y_t0_v12 = acc_t0_v12 + before_t0_v12;
     *(y + 16 * tile + 12) = y_t0_v12;
-    const int32_t y_t0_v13 = acc_t0_v13 - bias_t0;
+    const int32_t before_t0_v13 = *(y + 16 * tile + 13);
+    const int32_t y_t0_v13 = acc_t0_v13 + before_t0_v13;
     *(y + 16 * tile + 13) = y_t0_v13;
-    const int32_t y_t0_v14 = acc_t0_v14 - bias_t0;
+    const int32_t before_t0_v14 = *(y + 16 * tile + 14);
+    const int32_t y_t0_v14 = acc_t0_v14 + before_t0_v14;
     *(y + 16 * tile + 14) = y_t0_v14;
-    const int32_t y_t0_v15 = acc_t0_v15 - bias_t0;
+    const int32_t before_t0_v15 = *(y + 16 * tile + 15);
+    const int32_t y_t0_v15 = acc_t0_v15 + before_t0_v15;
     *(y + 16 * tile + 15) = y_t0_v15;
-    const int32_t sum_t1 = *(sums + 1);
-    const int32_t bias_t1 = sum_t1;
-    const int32_t y_t1_v0 = acc_t1_v0 - bias_t1;
+    const int32_t before_t1_v0 = *(y + 16 * tile + 256);
+    const int32_t y_t1_v0 = acc_t1_v0 + before_t1_v0;
     *(y + 16 * tile + 256) = y_t1_v0;
-    const int32_t y_t1_v1 = acc_t1_v1 - bias_t1;
+    const int32_t before_t1_v1 = *(y + 16 * tile + 257);
+    const int32_t y_t1_v1 = acc_t1_v1 + before_t1_v1;
     *(y + 16 * tile + 257) = y_t1_v1;
-    const int32_t y_t1_v2 = acc_t1_v2 - bias_t1;
+    const int32_t before_t1_v2 = *(y + 16 * tile + 258);
+    const int32_t y_t1_v2 = acc_t1_v2 + before_t1_v2;
     *(y + 16 * tile + 258) = y_t1_v2;
-    const int32_t y_t1_v3 = acc_t1_v3 - bias_t1;
+    const int32_t before_t1_v3 = *(y + 16 * tile + 259);
+    const int32_t y_t1_v3 = acc_t1_v3 + before_t1_v3;
     *(y + 16 * tile + 259) = y_t1_v3;
-    const int32_t y_t1_v4 = acc_t1_v4 - bias_t1;
+    const int32_t before_t1_v4 = *(y + 16 * tile + 260);
+    const int32_t y_t1_v4 = acc_t1_v4 + before_t1_v4;
     *(y + 16 * tile + 260) = y_t1_v4;
-    const int32_t y_t1_v5 = acc_t1_v5 - bias_t1;
+    const int32_t before_t1_v5 = *(y + 16 * tile + 261);
+    const int32_t y_t1_v5 = acc_t1_v5 + before_t1_v5;
     *(y + 16 * tile + 261) = y_t1_v5;
-    const int32_t y_t1_v6 = acc_t1_v6 - bias_t1;
+    const int32_t before_t1_v6 = *(y + 16 * tile + 262);
+    const int32_t y_t1_v6 = acc_t1_v6 + before_t1_v6;
     *(y + 16 * tile + 262) = y_t1_v6;
-    const int32_t y_t1_v7 = acc_t1_v7 - bias_t1;
+    const int32_t before_t1_v7 = *(y + 16 * tile + 263);
+    const int32_t y_t1_v7 = acc_t1_v7 + before_t1_v7;
     *(y + 16 * tile + 263) = y_t1_v7;
-    const int32_t y_t1_v8 = acc_t1_v8 - bias_t1;
+    const int32_t before_t1_v8 = *(y + 16 * tile + 264);
+    const int32_t y_t1_v8 = acc_t1_v8 + before_t1_v8;
     *(y + 16 * tile + 264) = y_t1_v8;
-    const int32_t y_t1_v9 = acc_t1_v9 - bias_t1;
+    const int32_t before_t1_v9 = *(y + 16 * tile + 265);
+    const int32_t y_t1_v9 = acc_t1_v9 + before_t1_v9;
     *(y + 16 * tile + 265) = y_t1_v9;
-    const int32_t y_t1_v10 = acc_t1_v10 - bias_t1;
+    const int32_t before_t1_v10 = *(y + 16 * tile + 266);
+    const int32_t y_t1_v10 = acc_t1_v10 + before_t1_v10;
     *(y + 16 * tile + 266) = y_t1_v10;
-    const int32_t y_t1_v11 = acc_t1_v11 - bias_t1;
+    const int32_t before_t1_v11 = *(y + 16 * tile + 267);
+    const int32_t y_t1_v11 = acc_t1_v11 + before_t1_v11;
     *(y + 16 * tile + 267) = y_t1_v11;
-    const int32_t y_t1_v12 = acc_t1_v12 - bias_t1;
+    const int32_t before_t1_v12 = *(y + 16 * tile + 268);
+    const int32_t y_t1_v12 = acc_t1_v12 + before_t1_v12;
     *(y + 16 * tile + 268) = y_t1_v12;
-    const int32_t y_t1_v13 = acc_t1_v13 - bias_t1;
+    const int32_t before_t1_v13 = *(y + 16 * tile + 269);
+    const int32_t y_t1_v13 = acc_t1_v13 + before_t1_v13;
     *(y + 16 * tile + 269) = y_t1_v13;
-    const int32_t y_t1_v14 = acc_t1_v14 - bias_t1;
+    const int32_t before_t1_v14 = *(y + 16 * tile + 270);
+    const int32_t y_t1_v14 = acc_t1_v14 + before_t1_v14;
     *(y + 16 * tile + 270) = y_t1_v14;
-    const int32_t y_t1_v15 = acc_t1_v15 - bias_t1;
+    const int32_t before_t1_v15 = *(y + 16 * tile + 271);
+    const int32_t y_t1_v15 = acc_t1_v15 + before_t1_v15;
     *(y + 16 * tile + 271) = y_t1_v15;
-    const int32_t sum_t2 = *(sums + 2);
-    const int32_t bias_t2 = sum_t2;
-    const int32_t y_t2_v0 = acc_t2_v0 - bias_t2;
+    const int32_t before_t2_v0 = *(y + 16 * tile + 512);
+    const int32_t y_t2_v0 = acc_t2_v0 + before_t2_v0;
     *(y + 16 * tile + 512) = y_t2_v0;
-    const int32_t y_t2_v1 = acc_t2_v1 - bias_t2;
+    const int32_t before_t2_v1 = *(y + 16 * tile + 513);
+    const int32_t y_t2_v1 = acc_t2_v1 + before_t2_v1;
     *(y + 16 * tile + 513) = y_t2_v1;
-    const int32_t y_t2_v2 = acc_t2_v2 - bias_t2;
+    const int32_t before_t2_v2 = *(y + 16 * tile + 514);
+    const int32_t y_t2_v2 = acc_t2_v2 + before_t2_v2;
     *(y + 16 * tile + 514) = y_t2_v2;
-    const int32_t y_t2_v3 = acc_t2_v3 - bias_t2;
+    const int32_t before_t2_v3 = *(y + 16 * tile + 515);
+    const int32_t y_t2_v3 = acc_t2_v3 + before_t2_v3;
     *(y + 16 * tile + 515) = y_t2_v3;
-    const int32_t y_t2_v4 = acc_t2_v4 - bias_t2;
+    const int32_t before_t2_v4 = *(y + 16 * tile + 516);
+    const int32_t y_t2_v4 = acc_t2_v4 + before_t2_v4;
     *(y + 16 * tile + 516) = y_t2_v4;
-    const int32_t y_t2_v5 = acc_t2_v5 - bias_t2;
+    const int32_t before_t2_v5 = *(y + 16 * tile + 517);
+    const int32_t y_t2_v5 = acc_t2_v5 + before_t2_v5;
     *(y + 16 * tile + 517) = y_t2_v5;
-    const int32_t y_t2_v6 = acc_t2_v6 - bias_t2;
+    const int32_t before_t2_v6 = *(y + 16 * tile + 518);
+    const int32_t y_t2_v6 = acc_t2_v6 + before_t2_v6;
     *(y + 16 * tile + 518) = y_t2_v6;
-    const int32_t y_t2_v7 = acc_t2_v7 - bias_t2;
+    const int32_t before_t2_v7 = *(y + 16 * tile + 519);
+    const int32_t y_t2_v7 = acc_t2_v7 + before_t2_v7;
     *(y + 16 * tile + 519) = y_t2_v7;
-    const int32_t y_t2_v8 = acc_t2_v8 - bias_t2;
+    const int32_t before_t2_v8 = *(y + 16 * tile + 520);
+    const int32_t y_t2_v8 = acc_t2_v8 + before_t2_v8;
     *(y + 16 * tile + 520) = y_t2_v8;
-    const int32_t y_t2_v9 = acc_t2_v9 - bias_t2;
+    const int32_t before_t2_v9 = *(y + 16 * tile + 521);
+    const int32_t y_t2_v9 = acc_t2_v9 + before_t2_v9;
     *(y + 16 * tile + 521) = y_t2_v9;
-    const int32_t y_t2_v10 = acc_t2_v10 - bias_t2;
+    const int32_t before_t2_v10 = *(y + 16 * tile + 522);
+    const int32_t y_t2_v10 = acc_t2_v10 + before_t2_v10;
     *(y + 16 * tile + 522) = y_t2_v10;
-    const int32_t y_t2_v11 = acc_t2_v11 - bias_t2;
+    const int32_t before_t2_v11 = *(y + 16 * tile + 523);
+    const int32_t y_t2_v11 = acc_t2_v11 + before_t2_v11;
     *(y + 16 * tile + 523) = y_t2_v11;
-    const int32_t y_t2_v12 = acc_t2_v12 - bias_t2;
+    const int32_t before_t2_v12 = *(y + 16 * tile + 524);
+    const int32_t y_t2_v12 = acc_t2_v12 + before_t2_v12;
     *(y + 16 * tile + 524) = y_t2_v12;
-    const int32_t y_t2_v13 = acc_t2_v13 - bias_t2;
+    const int32_t before_t2_v13 = *(y + 16 * tile + 525);
+    const int32_t y_t2_v13 = acc_t2_v13 + before_t2_v13;
     *(y + 16 * tile + 525) = y_t2_v13;
-    const int32_t y_t2_v14 = acc_t2_v14 - bias_t2;
+    const int32_t before_t2_v14 = *(y + 16 * tile + 526);
+    const int32_t y_t2_v14 = acc_t2_v14 + before_t2_v14;
     *(y + 16 * tile + 526) = y_t2_v14;
-    const int32_t y_t2_v15 = acc_t2_v15 - bias_t2;
+    const int32_t before_t2_v15 = *(y + 16 * tile + 527);
+    const int32_t y_t2_v15 = acc_t2_v15 + before_t2_v15;
     *(y + 16 * tile + 527) = y_t2_v15;
-    const int32_t sum_t3 = *(sums + 3);
-    const int32_t bias_t3 = sum_t3;
-    const int32_t y_t3_v0 = acc_t3_v0 - bias_t3;
+    const int32_t before_t3_v0 = *(y + 16 * tile + 768);
+    const int32_t y_t3_v0 = acc_t3_v0 + before_t3_v0;
     *(y + 16 * tile + 768) = y_t3_v0;
-    const int32_t y_t3_v1 = acc_t3_v1 - bias_t3;
+    const int32_t before_t3_v1 = *(y + 16 * tile + 769);
+    const int32_t y_t3_v1 = acc_t3_v1 + before_t3_v1;
     *(y + 16 * tile + 769) = y_t3_v1;
-    const int32_t y_t3_v2 = acc_t3_v2 - bias_t3;
+    const int32_t before_t3_v2 = *(y + 16 * tile + 770);
+    const int32_t y_t3_v2 = acc_t3_v2 + before_t3_v2;
     *(y + 16 * tile + 770) = y_t3_v2;
-    const int32_t y_t3_v3 = acc_t3_v3 - bias_t3;
+    const int32_t before_t3_v3 = *(y + 16 * tile + 771);
+    const int32_t y_t3_v3 = acc_t3_v3 + before_t3_v3;
     *(y + 16 * tile + 771) = y_t3_v3;
-    const int32_t y_t3_v4 = acc_t3_v4 - bias_t3;
+    const int32_t before_t3_v4 = *(y + 16 * tile + 772);
+    const int32_t y_t3_v4 = acc_t3_v4 + before_t3_v4;
     *(y + 16 * tile + 772) = y_t3_v4;
-    const int32_t y_t3_v5 = acc_t3_v5 - bias_t3;
+    const int32_t before_t3_v5 = *(y + 16 * tile + 773);
+    const int32_t y_t3_v5 = acc_t3_v5 + before_t3_v5;
     *(y + 16 * tile + 773) = y_t3_v5;
-    const int32_t y_t3_v6 = acc_t3_v6 - bias_t3;
+    const int32_t before_t3_v6 = *(y + 16 * tile + 774);
+    const int32_t y_t3_v6 = acc_t3_v6 + before_t3_v6;
     *(y + 16 * tile + 774) = y_t3_v6;
-    const int32_t y_t3_v7 = acc_t3_v7 - bias_t3;
+    const int32_t before_t3_v7 = *(y + 16 * tile + 775);
+    const int32_t y_t3_v7 = acc_t3_v7 + before_t3_v7;
     *(y + 16 * tile + 775) = y_t3_v7;
-    const int32_t y_t3_v8 = acc_t3_v8 - bias_t3;
+    const int32_t before_t3_v8 = *(y + 16 * tile + 776);
+    const int32_t y_t3_v8 = acc_t3_v8 + before_t3_v8;
     *(y + 16 * tile + 776) = y_t3_v8;
-    const int32_t y_t3_v9 = acc_t3_v9 - bias_t3;
+    const int32_t before_t3_v9 = *(y + 16 * tile + 777);
+    const int32_t y_t3_v9 = acc_t3_v9 + before_t3_v9;
     *(y + 16 * tile + 777) = y_t3_v9;
-    const int32_t y_t3_v10 = acc_t3_v10 - bias_t3;
+    const int32_t before_t3_v10 = *(y + 16 * tile + 778);
+    const int32_t y_t3_v10 = acc_t3_v10 + before_t3_v10;
     *(y + 16 * tile + 778) = y_t3_v10;
-    const int32_t y_t3_v11 = acc_t3_v11 - bias_t3;
+    const int32_t before_t3_v11 = *(y + 16 * tile + 779);
+    const int32_t y_t3_v11 = acc_t3_v11 + before_t3_v11;
     *(y + 16 * tile + 779) = y_t3_v11;
-    const int32_t y_t3_v12 = acc_t3_v12 - bias_t3;
+    const int32_t before_t3_v12 = *(y + 16 * tile + 780);
+    const int32_t y_t3_v12 = acc_t3_v12 + before_t3_v12;
     *(y + 16 * tile + 780) = y_t3_v12;
-    const int32_t y_t3_v13 = acc_t3_v13 - bias_t3;
+    const int32_t before_t3_v13 = *(y + 16 * tile + 781);
+    const int32_t y_t3_v13 = acc_t3_v13 + before_t3_v13;
     *(y + 16 * tile + 781) = y_t3_v13;
-    const int32_t y_t3_v14 = acc_t3_v14 - bias_t3;
+    const int32_t before_t3_v14 = *(y + 16 * tile + 782);
+    const int32_t y_t3_v14 = acc_t3_v14 + before_t3_v14;
     *(y + 16 * tile + 782) = y_t3_v14;
-    const int32_t y_t3_v15 = acc_t3_v15 - bias_t3;
+    const int32_t before_t3_v15 = *(y + 16 * tile + 783);
+    const int32_t y_t3_v15 = acc_t3_v15 + before_t3_v15;
     *(y + 16 * tile + 783) = y_t3_v15;
   }
 }

@@ -1,8 +1,8 @@
 /*
- * bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024
+ * bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx2_r1024
  *
  * offsets[row][group of 4 k] = bytes of an entry * sum_i 3^i (W[row][k_i] + 1)
- *   w: first line of the block in the first tile, packing p2r16x16; tiles are 3072 bytes apart
+ *   w: first line of the block in the first tile, packing p2r16x16; tiles are 512 bytes apart
  *   quads: offsets of four fields, u16 [2][1024 rows][4], from the first tile's row on
  *   others: offsets of each other field, for each pair of lines u16 [1024 rows][2], from the first tile's row on
  *   tiles: row tiles, 0 <= tiles <= 64
@@ -22,13 +22,13 @@
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024(const uint8_t *restrict w, uint8_t *restrict quads,
+void bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx2_r1024(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles) {
   BN_ASSERT(0 <= tiles && tiles <= 64);
   (void)others;
   for (long tile = 0; tile < tiles; tile += 1) {
-    const __m256i w_l0_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile));
-    const __m256i w_l0_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 32));
+    const __m256i w_l0_v0 = _mm256_loadu_si256((const __m256i *)(w + 512 * tile));
+    const __m256i w_l0_v1 = _mm256_loadu_si256((const __m256i *)(w + 512 * tile + 32));
     const __m256i low_l0_v0 = _mm256_and_si256(w_l0_v0, _mm256_set1_epi8((char)51));
     const __m256i high_l0_v0 = _mm256_and_si256(_mm256_srli_epi16(w_l0_v0, 2), _mm256_set1_epi8((char)51));
     const __m256i double_l0_v0 = _mm256_add_epi8(high_l0_v0, high_l0_v0);
@@ -59,8 +59,8 @@ void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024(const uint8_t *restr
     const __m256i e_l0_v1_h1 = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(index_l0_v1, 1));
     const __m256i offset_l0_v1_h1 = _mm256_slli_epi16(e_l0_v1_h1, 5);
     _mm256_storeu_si256((__m256i *)(quads + 128 * tile + 96), offset_l0_v1_h1);
-    const __m256i w_l1_v0 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 64));
-    const __m256i w_l1_v1 = _mm256_loadu_si256((const __m256i *)(w + 3072 * tile + 96));
+    const __m256i w_l1_v0 = _mm256_loadu_si256((const __m256i *)(w + 512 * tile + 64));
+    const __m256i w_l1_v1 = _mm256_loadu_si256((const __m256i *)(w + 512 * tile + 96));
     const __m256i low_l1_v0 = _mm256_and_si256(w_l1_v0, _mm256_set1_epi8((char)51));
     const __m256i high_l1_v0 = _mm256_and_si256(_mm256_srli_epi16(w_l1_v0, 2), _mm256_set1_epi8((char)51));
     const __m256i double_l1_v0 = _mm256_add_epi8(high_l1_v0, high_l1_v0);
