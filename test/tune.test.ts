@@ -392,7 +392,9 @@ describe('the tuner', () => {
       ];
       // In all but the plan's own kernels, one after the other.
       let next = 0;
-      const plant = (text: string) => text.replace('  BN_ASSERT(0 <= t0', `  ${bugs[next++ % bugs.length]![0]}\n$&`);
+      const entry = '  BN_ASSERT(0 <= t0';
+      const plant = (text: string) =>
+        text.includes(entry) ? text.replace(entry, `  ${bugs[next++ % bugs.length]![0]}\n$&`) : text;
       const { matrices } = inTiles(shape, nativeProfile());
       const own = Object.values(matrices).map(({ gemv }) => format(gemv));
       const found = await sweepWith(plant, undefined, 'decode', (spec) => !own.includes(format(spec)));
