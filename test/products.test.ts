@@ -60,6 +60,13 @@ describe('products of a layer', () => {
       await check(program, runner.length ? THREADS.slice(0, 2) : THREADS, { runner });
     });
 
+  it(`${bestTarget}: several tokens of matrices in the order of rows and columns`, async () => {
+    const program = await productsProgram(largeShape, bestTarget, { sparse: true });
+    const { ffn_up, ffn_down } = program.plan.matrices;
+    assert.ok(ffn_up.panel && ffn_down.panel);
+    await check(program, THREADS);
+  });
+
   it('matrices with the same input in different packings', async function () {
     const known = (target: string) => packingsFor(isaOf(target)).map((p: Packing) => p.token);
     const target = nativeTargets.find((t) => isaOf(t).lanes > 1 && known(t).some((token) => token.startsWith('t5r16')));

@@ -50,6 +50,7 @@ export async function productsProgram(
   target: string,
   options: {
     readonly packing?: PlanOptions['packing'];
+    readonly sparse?: boolean;
     readonly cc?: string;
     readonly extra?: readonly string[];
     readonly edit?: readonly [string, string];
@@ -58,7 +59,7 @@ export async function productsProgram(
   const profile = profileHere(target);
   const cpu = { ...profile, cache: { ...profile.cache, l2: SMALL_CACHE } };
   const isa = isaOf(cpu.isa);
-  const plan = planOf(shape, cpu, { packing: options.packing });
+  const plan = planOf(shape, cpu, { packing: options.packing, sparse: options.sparse });
   const files = emit(plan);
   files.set('driver.c', readFileSync(path.join(import.meta.dirname, 'products-main.c'), 'utf8'));
   if (options.edit) {
