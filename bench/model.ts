@@ -51,6 +51,8 @@ export const scaleOf = (k: number): number => 1 / Math.sqrt((2 * k) / 3);
 
 /** Elements of the residual stream that are constant where gates shall be closed more often, and their value. */
 const [CONSTANTS, CONSTANT] = [64, 0.5];
+/** One of so many neurons has an input of `down` that is so many times larger, as in trained models: more of the others are rounded to zero. */
+const [OUTLIERS, OUTLIER] = [64, 6];
 
 /** Elements that a gate weighs, and what is shifted. @param sparsity share of the gates that are closed */
 function shiftOf(shape: ModelShape, sparsity: number): number {
@@ -62,7 +64,7 @@ function shiftOf(shape: ModelShape, sparsity: number): number {
 /** A folder or file in the cache for a random model; another shape, sparsity or version is another name. */
 export function randomModelPath(shape: ModelShape, suffix = '', sparsity?: number): string {
   const key = createHash('sha256')
-    .update(JSON.stringify([shape, VERSION, sparsity]))
+    .update(JSON.stringify([shape, VERSION, ...(sparsity === undefined ? [] : [sparsity, OUTLIER])]))
     .digest('hex')
     .slice(0, 8);
   return path.join(cacheRoot(), 'bench', `${shape.name}-${key}${suffix}`);
@@ -126,8 +128,12 @@ function shiftingEdit(shape: ModelShape, role: string, rows: number, cols: numbe
 /** Weights of a norm: those of a gate's constants give them the size of the shift, whatever layers have added up to. */
 function normWeights(role: string, cols: number, shift: number): Float32Array {
   const weights = new Float32Array(cols).fill(1);
-  const [, layer] = /^blk\.(\d+)\.ffn_norm$/.exec(role) ?? [];
-  if (layer !== undefined && shift) weights.fill((shift * Math.sqrt(2 * Number(layer) + 1)) / CONSTANT, 0, CONSTANTS);
+  const [, layer, slot] = /^blk\.(\d+)\.(.*)$/.exec(role) ?? [];
+  if (layer === undefined || !shift) return weights;
+  if (slot === 'ffn_sub_norm') return weights.map((_, i) => (i % OUTLIERS ? 1 : OUTLIER));
+  // Variance of what attention adds in a layer, and the MLP.
+  const added = 1 + (OUTLIERS - 1 + OUTLIER ** 2) / OUTLIERS;
+  if (slot === 'ffn_norm') weights.fill((shift * Math.sqrt(1 + Number(layer) * added)) / CONSTANT, 0, CONSTANTS);
   return weights;
 }
 

@@ -10,6 +10,7 @@ import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import { type Generation, type HeadMode, headModes } from './engine.ts';
 import { type Pages, pages } from './library.ts';
+import { formatLive } from './live.ts';
 import { checkLogits, writeLogits } from './logits-file.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
@@ -61,6 +62,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
+  .option('--stats', 'tell what generated tokens left of the MLP, by layer: shares of its neurons')
   .option('--quiet', 'print only the generated text')
   .option('--json', 'print one JSON object instead of text')
   .option('--info', 'describe the model and the chosen kernels, then end')
@@ -102,6 +104,7 @@ interface Options {
   cc?: string;
   tokens?: string;
   logits?: string;
+  stats?: boolean;
   quiet?: boolean;
   json?: boolean;
   info?: boolean;
@@ -267,6 +270,7 @@ async function generate(model: string | undefined, positional: string | undefine
       engine.rewind(0);
     }
     const live = !o.json;
+    if (o.stats) engine.live(true);
     const g = await engine.generate(tokens, tokenizer, {
       count: o.nPredict,
       sampler,
@@ -281,9 +285,11 @@ async function generate(model: string | undefined, positional: string | undefine
       },
       ...(live ? { onText: print } : {}),
     });
+    const shares = o.stats ? engine.live(false) : undefined;
     if (live && !tokenizer) print(g.tokens.join(','));
     if (live) print('\n');
     if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
+    if (live && shares) process.stderr.write(formatLive(shares));
     if (o.json)
       printJson({
         model: nameOf(loaded),
@@ -299,6 +305,7 @@ async function generate(model: string | undefined, positional: string | undefine
         kv: o.kv,
         head: o.head,
         lookup: g.lookup ?? null,
+        live: shares ?? null,
         huge_pages_mb: engine.hugePages,
         timings: {
           load_ms: milliseconds(loadMs),
@@ -372,7 +379,14 @@ function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
     ['target', info.target],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [
       slot,
-      [m.gemv, ...(m.tabulate ? [m.tabulate] : []), ...m.gemm, ...(m.tables ?? []), m.why].join(`\n${' '.repeat(18)}`),
+      [
+        m.gemv,
+        ...(m.panel ? [m.panel] : []),
+        ...(m.tabulate ? [m.tabulate] : []),
+        ...m.gemm,
+        ...(m.tables ?? []),
+        m.why,
+      ].join(`\n${' '.repeat(18)}`),
     ]),
     ...Object.entries(info.kernels).map(([role, name]): [string, string] => [role, name]),
   ];

@@ -232,8 +232,10 @@ static void by_dots(const bn_state *s, const part *p, const uint8_t *w, const qu
 /* The same from panels, each of which adds its share. */
 static void by_panels(const bn_state *s, int thread, const part *parts, int count, const quantised *a, long t0) {
   const bn_matrix *m = &bn_matrices[parts->matrix];
-  for (const part *p = parts; p < parts + count; p++) /* With the tokens that kernels take beyond the last one. */
-    for (long t = t0; t < MIN(s->n + MOST_AT_ONCE, BN_BATCH); t++)
+  /* With the tokens that kernels take beyond the last one. */
+  const long taken = MIN(BN_BATCH, t0 + (s->n - t0 + MOST_AT_ONCE - 1) / MOST_AT_ONCE * MOST_AT_ONCE);
+  for (const part *p = parts; p < parts + count; p++)
+    for (long t = t0; t < taken; t++)
       for (long i = 0; i < rows_of(p); i++) products_of(s, p)[t * m->y_stride + i] = t < s->n ? -a->sum[t] : 0;
   const long tiles = m->order == BN_BY_ROWS ? MAX(1, m->panel_rows / m->tile_rows) : m->tiles;
   for (part rest = *parts; rest.first < rest.end; rest.first += tiles) {

@@ -22,6 +22,13 @@ BN_SHARED int8_t *behind(uint16_t *list) {
   return (int8_t *)list + BN_LIST_BYTES;
 }
 
+/* Kernels fetch runs ahead of those that they work on; this fetches the first ones. */
+BN_SHARED void fetch_runs(const bn_matrix *m, const uint8_t *w, const uint16_t *list, long count) {
+  for (long i = 0; i < MIN(count, BN_LIST_STEP); i++)
+    for (long byte = 0; byte < m->run; byte += 64)
+      __builtin_prefetch(w + (size_t)list[i] * (size_t)m->run + byte, 0, 2);
+}
+
 #if BN_SPARSE_UP
 /* x in the order of a row's bytes: [lines of 64 bytes][fields][64]. */
 static void arrange(const bn_matrix *m, const int8_t *x, int8_t *out) {
@@ -70,9 +77,10 @@ void bn_open_rows(bn_state *s, int thread, int layer, long *first, long *end) {
   }
   close_list(list, count);
   const quantised *a = &s->hidden;
+  const uint8_t *w = weights_at(s, thread, layer, BN_FFN_UP);
+  fetch_runs(m, w, list, count);
   arrange(m, a->q + (long)thread * a->stride, behind(list));
-  m->row_dots(weights_at(s, thread, layer, BN_FFN_UP), behind(list), a->sum + thread, (const uint8_t *)list,
-              s->y[BN_FFN_UP], 0, count);
+  m->row_dots(w, behind(list), a->sum + thread, (const uint8_t *)list, s->y[BN_FFN_UP], 0, count);
 }
 #endif
 
@@ -110,17 +118,18 @@ void bn_live_columns(bn_state *s, int thread, int layer) {
   const int dense = columns_read(live) > live;
   for (long k = 0; k < BN_INTERMEDIATE; k++) {
     list[count] = (uint16_t)k;
-    count += dense || q[k];
+    count += dense | (q[k] != 0);
   }
   close_list(list, count);
-  for (long i = 0; i < count; i++) x[i] = q[list[i]];
-  memset(x + count, 0, BN_LIST_ROOM);
-  memset(sums, 0, BN_DOWN_SUMS * sizeof *sums);
   long first, end;
   bn_span((count + BN_LIST_STEP - 1) / BN_LIST_STEP, thread, threads, &first, &end);
-  if (first < end)
-    m->column_sums(weights_at(s, thread, layer, BN_FFN_DOWN), x, (const uint8_t *)list, sums, first * BN_LIST_STEP,
-                   MIN(end * BN_LIST_STEP, count));
+  first *= BN_LIST_STEP, end = MIN(end * BN_LIST_STEP, count);
+  const uint8_t *w = weights_at(s, thread, layer, BN_FFN_DOWN);
+  fetch_runs(m, w, list + first, end - first);
+  for (long i = first; i < end; i++) x[i] = q[list[i]];
+  memset(x + end, 0, BN_LIST_ROOM);
+  memset(sums, 0, BN_DOWN_SUMS * sizeof *sums);
+  if (first < end) m->column_sums(w, x, (const uint8_t *)list, sums, first, end);
   bn_pool_barrier(s->pool);
   add_sums(s, thread, threads, a->sum[thread]);
 }

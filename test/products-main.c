@@ -184,6 +184,11 @@ static void spoil(bn_state *s, int threads) {
   memset(s->tables, RUBBISH & 255, (size_t)threads * BN_SCRATCH_BYTES);
 }
 
+/* One token of a matrix that is not in row tiles: sparse.c multiplies it, with other inputs (sparse.test.ts). */
+static int is_by_others(const bn_state *s, int matrix) {
+  return s->n == 1 && bn_matrices[matrix].order;
+}
+
 typedef struct {
   bn_state *state;
   int layer;
@@ -193,7 +198,9 @@ static void multiply(void *argument, int thread, int threads) {
   const job *j = argument;
   (void)threads;
   for (int c = 0; c < CALLS; c++) {
-    bn_products(j->state, thread, j->layer, calls[c].first, calls[c].count, input_of(j->state, calls[c].first));
+    int count = 0;
+    while (count < calls[c].count && !is_by_others(j->state, calls[c].first + count)) count++;
+    bn_products(j->state, thread, j->layer, calls[c].first, count, input_of(j->state, calls[c].first));
     bn_pool_barrier(j->state->pool);
   }
 }
@@ -203,7 +210,7 @@ static long compare(const bn_state *s, int layer, int kind, int threads) {
   long compared = 0;
   for (int m = 0; m < BN_SLOTS; m++) {
     const bn_matrix *matrix = &bn_matrices[m];
-    if (!matrix->tiles) continue;
+    if (!matrix->tiles || is_by_others(s, m)) continue;
     const long rows = rows_of(m), whole = MAX(BN_TABLE_TOKENS, 8);
     for (int thread = 0; thread < threads; thread++) {
       long t0, t1;

@@ -14,7 +14,7 @@ import { at, Recorder, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
-import { orderedOf, orderedPackings } from '../packings/index.ts';
+import { distinctCodings, orderedOf, orderedPackings } from '../packings/index.ts';
 import type { Ordered } from '../packings/orders.ts';
 import { columnBytes, fieldsOf, orderedBytes, packOrdered, paddedK, unpackOrdered } from '../packings/orders.ts';
 import type { KernelFamily } from './kernel.ts';
@@ -150,7 +150,7 @@ export const columnSums: KernelFamily = {
   },
 
   samples: (isa) =>
-    orderedPackings(isa, 'columns').flatMap((o) =>
+    distinctCodings(orderedPackings(isa, 'columns')).flatMap((o) =>
       [1, 64 * fieldsOf(o.coding) + 1].map((n, i) => columnSumsSpec(o, isa.name, n, 150 + i)),
     ),
 

@@ -10,7 +10,7 @@
  */
 import { at, plus, times } from '../ir/record.ts';
 import type { KernelSpec } from '../name.ts';
-import { orderedOf, orderedPackings } from '../packings/index.ts';
+import { distinctCodings, orderedOf, orderedPackings } from '../packings/index.ts';
 import type { Ordered } from '../packings/orders.ts';
 import {
   fieldsOf,
@@ -151,7 +151,7 @@ export const rowDots: KernelFamily = {
   },
 
   samples: (isa) =>
-    orderedPackings(isa, 'rows').flatMap((o) =>
+    distinctCodings(orderedPackings(isa, 'rows')).flatMap((o) =>
       [panelK(o) - 1, 3 * panelK(o) + 1, 9 * panelK(o)].map((k, i) => rowDotsSpec(o, isa.name, 21 - i, k)),
     ),
 

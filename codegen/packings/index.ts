@@ -76,3 +76,9 @@ export function matrixBytes(token: string, n: number, k: number): number {
   const found = findOrdered(token);
   return found ? orderedBytes(found, n, k) : bytesOf(packingOf(token), n, k);
 }
+
+/** One of each kind of byte among these: sizes of tiles make no difference where there are none. */
+export const distinctCodings = (all: readonly Ordered[]): Ordered[] => {
+  const kindOf = ({ token }: Ordered) => /^[a-z]+[0-9]+(?=r)/.exec(token)?.[0] ?? token;
+  return all.filter((o, i) => all.findIndex((other) => kindOf(other) === kindOf(o)) === i);
+};

@@ -1,0 +1,152 @@
+/**
+ * Zeros of squared ReLU that are skipped: rows of `up` whose gate is closed and columns of `down` whose input is zero. The same
+ * logits as with all of them read, for one token and for several, any number of threads, on every instruction set; and what is
+ * told of them.
+ */
+import { strict as assert } from 'node:assert';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { isaOf } from '../codegen/isa/index.ts';
+import { orderedOf, orderedPackings } from '../codegen/packings/index.ts';
+import { packOrdered, unpackOrdered } from '../codegen/packings/orders.ts';
+import { Engine } from '../runtime/engine.ts';
+import { openModel } from '../runtime/formats/open.ts';
+import {
+  assertSameBits,
+  buildFor,
+  drive,
+  nativeTargets,
+  packedFor,
+  prepare,
+  runnerFor,
+  targets,
+  useCache,
+} from './machine.ts';
+import { writeHuggingFace } from './write-huggingface.ts';
+import { mapMatrices, randomModel, smallShape } from './write-model.ts';
+
+/** Nothing is a multiple of a run or a panel; rows enough for products by tables. */
+const shape = smallShape({
+  hidden: 340,
+  layers: 3,
+  heads: 6,
+  kvHeads: 2,
+  headSize: 100,
+  intermediate: 1300,
+  vocabulary: 283,
+});
+/** Gates that can be open: few, all, none. */
+const able = [(row: number) => row % 7 === 0, () => true, () => false] as const;
+
+const model = randomModel(shape, 11);
+const sparseModel = {
+  ...model,
+  layers: model.layers.map((layer, l) =>
+    mapMatrices(layer, (matrix, kind) => ({
+      ...matrix,
+      trits:
+        kind === 'gate' ? matrix.trits.map((t, i) => (able[l]!(Math.floor(i / matrix.cols)) ? t : 0)) : matrix.trits,
+    })),
+  ),
+};
+
+describe('sparse activations', () => {
+  const cache = useCache();
+  const tokens = Array.from({ length: 70 }, (_, i) => (i * 37) % 280);
+  let folder = '';
+  let expected: Float32Array = new Float32Array(0);
+
+  before(async () => {
+    folder = path.join(cache(), 'sparse');
+    writeHuggingFace(folder, sparseModel, { weights: 'packed-divide' });
+    const dense = { ffn_gate: 'p2', ffn_up: 'p2r16x16', ffn_down: 'p2r16x16' };
+    const { source, built, library, model: opened } = await prepare(folder, 'scalar', [], dense);
+    assert.ok(Object.values(built.manifest.matrices).every((m) => m.panel === undefined));
+    const engine = new Engine(source, library, opened, { threads: 1, context: 128 });
+    expected = engine.evaluate(tokens, true);
+    engine.dispose();
+  });
+
+  it('both orders keep what is packed', () => {
+    for (const isa of targets.map(isaOf))
+      for (const o of [...orderedPackings(isa, 'rows'), ...orderedPackings(isa, 'columns')]) {
+        const [n, k] = [37, 41];
+        const trits = Int8Array.from({ length: n * k }, (_, i) => ((i * i) % 3) - 1);
+        assert.deepEqual(unpackOrdered(o, packOrdered(o, trits, n, k), n, k), trits, o.token);
+      }
+  });
+
+  for (const coding of ['p2r16x16', 't5r32x20', 't5r8x20'])
+    it(`${coding} in both orders is written by the library as it is defined`, async () => {
+      const packing = { ffn_gate: coding, ffn_up: `${coding}rows`, ffn_down: `${coding}columns` };
+      const { built, weights, library, model: opened } = await prepare(folder, 'scalar', [], packing);
+      library.close(opened);
+      const bytes = readFileSync(weights);
+      const ordered = built.manifest.layout.tensors.filter(({ name }) => /ffn_(up|down)$/.test(name));
+      assert.equal(ordered.length, 2 * shape.layers);
+      for (const t of ordered) {
+        const [, layer, kind] = /^blk\.(\d+)\.ffn_(up|down)$/.exec(t.name)! as unknown as [
+          string,
+          string,
+          'up' | 'down',
+        ];
+        const { trits } = sparseModel.layers[Number(layer)]![kind];
+        const defined = packOrdered(orderedOf(t.type), trits, t.rows, t.cols);
+        assert.equal(
+          Buffer.compare(bytes.subarray(t.offset, t.offset + t.bytes), defined),
+          0,
+          `${t.name} as ${t.type}`,
+        );
+      }
+    });
+
+  for (const target of nativeTargets)
+    it(`the same logits on ${target}, for one token and for several, from the mapped file and from huge pages`, async () => {
+      const { source, built, library, model: opened } = await prepare(folder, target);
+      for (const slot of ['ffn_up', 'ffn_down']) assert.ok(built.manifest.matrices[slot]!.panel, slot);
+      for (const threads of [1, 2, 3, 40])
+        for (const pages of ['mapped', 'huge'] as const) {
+          const engine = new Engine(source, library, opened, { threads, pages, context: 128, shared: true });
+          const what = `${threads} threads, ${pages}`;
+          assertSameBits(engine.evaluate(tokens, true), expected, what);
+          for (const chunk of threads < 3 ? [1, 2, 3, 9] : [1]) {
+            engine.rewind(0);
+            const parts: number[] = [];
+            for (let i = 0; i < tokens.length; i += chunk)
+              parts.push(...engine.evaluate(tokens.slice(i, i + chunk), true));
+            assertSameBits(Float32Array.from(parts), expected, `${what}, ${chunk} at once`);
+          }
+          engine.dispose();
+        }
+      library.close(opened);
+    });
+
+  for (const target of targets.filter((t) => !nativeTargets.includes(t)))
+    it(`the same logits on ${target}`, async function () {
+      const runner = await runnerFor(this, target);
+      const built = await buildFor(openModel(folder).shape, target);
+      const weights = await packedFor(folder, built);
+      assertSameBits(await drive(built, runner, weights, tokens, { threads: 3, pages: 2 }), expected, 'at once');
+      const part = await drive(built, runner, weights, tokens.slice(0, 9), { chunk: 1, threads: 2 });
+      assertSameBits(part, expected.subarray(0, part.length), 'token by token');
+    });
+
+  it('what tokens leave of the MLP is told by layer, of single tokens and only while it is asked for', async () => {
+    const { source, library, model: opened } = await prepare(folder);
+    const engine = new Engine(source, library, opened, { threads: 2, context: 128 });
+    engine.evaluate(tokens.slice(0, 8), false);
+    assert.deepEqual(engine.live(true), []);
+    for (const token of tokens.slice(8, 20)) engine.step(token);
+    engine.evaluate(tokens.slice(20, 30), false);
+    const [few, all, none] = engine.live(false);
+    assert.ok(few!.open > 0.02 && few!.open < 1 / 7 && few!.rows === few!.open, JSON.stringify(few));
+    assert.ok(few!.inputs > 0 && few!.inputs <= few!.open && few!.columns === few!.inputs, JSON.stringify(few));
+    assert.ok(few!.again > 0 && few!.again < few!.open, JSON.stringify(few));
+    // Half of the gates: all rows are read, as leaps would take longer.
+    assert.ok(all!.open > 0.45 && all!.open < 0.6 && all!.rows > 0.9, JSON.stringify(all));
+    assert.deepEqual(none, { open: 0, again: 0, inputs: 0, rows: 0, columns: 0 });
+    engine.step(tokens[30]!);
+    assert.deepEqual(engine.live(false), []);
+    engine.dispose();
+  });
+});
