@@ -12,6 +12,7 @@ import { skip } from './fixtures.ts';
 import { bestTarget, nativeTargets, oddShape, runnerFor, targets, useCache } from './machine.ts';
 import {
   largeShape,
+  lookUps,
   mixedPacking,
   mixedShape,
   type ProductsProgram,
@@ -76,6 +77,14 @@ describe('products of a layer', () => {
     assert.notEqual(attn_q.packing, attn_k.packing);
     assert.equal(attn_k.packing, attn_v.packing);
     assertTables(program.plan);
+    await check(program, THREADS);
+  });
+
+  it('look-ups, of matrices with the same input in different tables', async () => {
+    const target = nativeTargets.find((t) => isaOf(t).lanes > 1) ?? 'scalar';
+    const program = await productsProgram(mixedShape, target, { packing: lookUps, kernel: ['lookup'] });
+    const { attn_q, attn_k } = program.plan.matrices;
+    assert.notDeepEqual(attn_q.tabulate, attn_k.tabulate);
     await check(program, THREADS);
   });
 
