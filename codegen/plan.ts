@@ -276,7 +276,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
     const asked = typeof packing === 'object' ? packing[slot] : undefined;
     const skips = options.sparse ?? shape.hidden * shape.intermediate >= LEAST_SPARSE;
-    if (o && shape.activation === 'relu2' && (asked ? asked === o.token : skips))
+    const { n, k } = tiles.gemv.shape as { n: number; k: number };
+    if (o && shape.activation === 'relu2' && !kernelFor(n, k) && (asked ? asked === o.token : skips))
       matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
   }
   for (const all of inputs(shape))
