@@ -239,9 +239,12 @@ export interface PlanOptions {
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
   /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
   readonly kernel?: readonly string[] | undefined;
-  /** Are zeros of squared ReLU to be skipped? Where the model has any, by default. */
+  /** Are zeros of squared ReLU to be skipped? By default where the model has any and its matrices are large. */
   readonly sparse?: boolean | undefined;
 }
+
+/** Weights of a matrix from which on it pays: smaller ones stay in the caches, and lists take longer than reading all. */
+const LEAST_SPARSE = 2 ** 20;
 
 /** The matrices that zeros of the activation function let off, and the order that they take for it. */
 const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
@@ -268,14 +271,15 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     );
     for (const slot of slots) matrices[slot] = plan;
   }
-  if (options.sparse ?? shape.activation === 'relu2')
-    for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
-      const tiles = matrices[slot]!;
-      const asked = typeof packing === 'object' ? packing[slot] : undefined;
-      const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
-      const { n, k } = tiles.gemv.shape as { n: number; k: number };
-      if (o && !kernelFor(n, k) && (!asked || asked === o.token)) matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
-    }
+  for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
+    const tiles = matrices[slot]!;
+    const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
+    const asked = typeof packing === 'object' ? packing[slot] : undefined;
+    const skips = options.sparse ?? shape.hidden * shape.intermediate >= LEAST_SPARSE;
+    const { n, k } = tiles.gemv.shape as { n: number; k: number };
+    if (o && shape.activation === 'relu2' && !kernelFor(n, k) && (asked ? asked === o.token : skips))
+      matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
+  }
   for (const all of inputs(shape))
     for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({

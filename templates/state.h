@@ -163,7 +163,8 @@ void bn_embed(const bn_state *, int32_t token, float *x);
 const void *bn_head_rows(const bn_state *, int thread, long r0, long r1);
 
 /* Steps of the forward pass: each is run by all threads, for the whole batch. */
-/* The products of `count` matrices, from `matrix` on, with the same input. */
+/* The products of `count` matrices, from `matrix` on, with the same input. All threads meet before the next call: they
+ * share tables. */
 void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
 /* One token: rows of `up` whose gate is open, of groups [*first, *end) of LANES rows, this thread's share. */
 void bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);

@@ -94,7 +94,13 @@ describe('bitnet-gen', () => {
       const cwd = cli.path('dumps');
       mkdirSync(cwd);
       const dump = (what: string) => cli.ok('gen', [shape, '--target', 'avx2', '--dump', what], { cwd });
-      const [plan, program, c] = await Promise.all([dump('plan'), dump('program'), dump('c')]);
+      const [plan, program, c, lookUps] = await Promise.all([
+        dump('plan'),
+        dump('program'),
+        dump('c'),
+        cli.ok('gen', [shape, '--target', 'avx2', '--dump', 'plan', '--packing', 'tl1', '--kernel', 'lookup'], { cwd }),
+      ]);
+      assert.equal(JSON.parse(lookUps!).matrices.attn_q.gemv.op, 'lookup');
       assert.deepEqual(readdirSync(cwd), []);
       const { cpu, matrices, kernels } = JSON.parse(plan!);
       assert.equal(cpu.isa, 'avx2');

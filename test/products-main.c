@@ -153,6 +153,12 @@ static void make(int kind) {
   }
 }
 
+/* The only token is each thread's own copy, in the row of its number; they differ here, but for the tables that all
+ * threads make together. */
+static long token_of(const bn_state *s, long row) {
+  return BN_LOOK_UP_BYTES && s->n == 1 ? 0 : row % TOKENS;
+}
+
 /* Token r % TOKENS in row r of the state's inputs, also in rows that are not computed: as an earlier batch leaves them.
  */
 static void give(bn_state *s, int threads) {
@@ -160,7 +166,7 @@ static void give(bn_state *s, int threads) {
     const quantised *a = input_of(s, calls[c].first);
     const long k = cols_of(calls[c].first);
     for (long r = 0; r < MAX(BN_BATCH, threads); r++) {
-      const int8_t *x = inputs[calls[c].first] + r % TOKENS * k;
+      const int8_t *x = inputs[calls[c].first] + token_of(s, r) * k;
       memcpy(a->q + r * a->stride, x, (size_t)k);
       a->sum[r] = 0;
       for (long i = 0; i < k; i++) a->sum[r] += x[i];
@@ -195,6 +201,7 @@ static void multiply(void *argument, int thread, int threads) {
     int count = 0;
     while (count < calls[c].count && !is_by_others(j->state, calls[c].first + count)) count++;
     bn_products(j->state, thread, j->layer, calls[c].first, count, input_of(j->state, calls[c].first));
+    bn_pool_barrier(j->state->pool);
   }
 }
 
@@ -210,8 +217,7 @@ static long compare(const bn_state *s, int layer, int kind, int threads) {
       bn_tiles(matrix, thread, threads, &t0, &t1);
       for (long r = t0 * matrix->tile_rows; r < t1 * matrix->tile_rows && r < rows; r++)
         for (long t = 0; t < s->n; t++) {
-          /* The only token is each thread's own copy, in the row of its number. */
-          const long token = (s->n > 1 ? t : thread) % TOKENS;
+          const long token = token_of(s, s->n > 1 ? t : thread);
           const int32_t y = s->y[m][t * matrix->y_stride + r], expected = products[layer][m][token * rows + r];
           compared++;
           if (y == expected) continue;
@@ -259,11 +265,11 @@ int main(int argc, char **argv) {
           bn_state_create(bn_model_acquire(model), 1, threads, 16, 0, copied ? BN_PAGES_HUGE : BN_PAGES_MAPPED, 0);
       if (!s) fail(bn_error());
       if (copied && !s->arena) fail("no memory for a copy of the weights");
-      give(s, threads);
       for (int i = 0; i < (kind == RANDOM ? lengths : some); i++) {
         job j = {s, i % BN_LAYERS};
         s->n = kind == RANDOM ? all[i] : few[i];
         if (s->n < 1 || s->n > BN_BATCH) continue;
+        give(s, threads);
         spoil(s, threads);
         bn_pool_run(s->pool, multiply, &j);
         compared += compare(s, j.layer, kind, threads);

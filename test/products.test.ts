@@ -12,6 +12,7 @@ import { skip } from './fixtures.ts';
 import { bestTarget, nativeTargets, oddShape, runnerFor, targets, useCache } from './machine.ts';
 import {
   largeShape,
+  lookUps,
   mixedPacking,
   mixedShape,
   type ProductsProgram,
@@ -60,6 +61,13 @@ describe('products of a layer', () => {
       await check(program, runner.length ? THREADS.slice(0, 2) : THREADS, { runner });
     });
 
+  it(`${bestTarget}: several tokens of matrices in the order of rows and columns`, async () => {
+    const program = await productsProgram(largeShape, bestTarget, { sparse: true });
+    const { ffn_up, ffn_down } = program.plan.matrices;
+    assert.ok(ffn_up.panel && ffn_down.panel);
+    await check(program, THREADS);
+  });
+
   it('matrices with the same input in different packings', async function () {
     const known = (target: string) => packingsFor(isaOf(target)).map((p: Packing) => p.token);
     const target = nativeTargets.find((t) => isaOf(t).lanes > 1 && known(t).some((token) => token.startsWith('t5r16')));
@@ -69,6 +77,14 @@ describe('products of a layer', () => {
     assert.notEqual(attn_q.packing, attn_k.packing);
     assert.equal(attn_k.packing, attn_v.packing);
     assertTables(program.plan);
+    await check(program, THREADS);
+  });
+
+  it('look-ups, of matrices with the same input in different tables', async () => {
+    const target = nativeTargets.find((t) => isaOf(t).lanes > 1) ?? 'scalar';
+    const program = await productsProgram(mixedShape, target, { packing: lookUps, kernel: ['lookup'] });
+    const { attn_q, attn_k } = program.plan.matrices;
+    assert.notDeepEqual(attn_q.tabulate, attn_k.tabulate);
     await check(program, THREADS);
   });
 

@@ -33,6 +33,9 @@ export const largeShape: ModelShape = smallShape({
 export const mixedShape: ModelShape = { ...largeShape, kvHeads: 8 };
 export const mixedPacking = { attn_q: 't5r16', attn_k: 'p2', attn_output: 'p2', ffn_gate: 't5', ffn_down: 't5r16' };
 
+/** Tables of sums to look up that q and k do not share. */
+export const lookUps = { attn_q: 'tl1', attn_k: 'tl2', attn_output: 'tmac', ffn_gate: 'tmac', ffn_down: 'tl2' };
+
 /** Fewer rows, and kernels that other tests compile too: for emulators and sanitizers. 285 has 15 lines of 20, 18 of 16. */
 export const smallerShape: ModelShape = { ...oddShape, hidden: 285 };
 
@@ -50,6 +53,8 @@ export async function productsProgram(
   target: string,
   options: {
     readonly packing?: PlanOptions['packing'];
+    readonly sparse?: boolean;
+    readonly kernel?: PlanOptions['kernel'];
     readonly cc?: string;
     readonly extra?: readonly string[];
     readonly edit?: readonly [string, string];
@@ -58,7 +63,8 @@ export async function productsProgram(
   const profile = profileHere(target);
   const cpu = { ...profile, cache: { ...profile.cache, l2: SMALL_CACHE } };
   const isa = isaOf(cpu.isa);
-  const plan = planOf(shape, cpu, { packing: options.packing });
+  const { packing, kernel, sparse } = options;
+  const plan = planOf(shape, cpu, { packing, kernel, sparse });
   const files = emit(plan);
   files.set('driver.c', readFileSync(path.join(import.meta.dirname, 'products-main.c'), 'utf8'));
   if (options.edit) {

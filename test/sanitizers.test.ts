@@ -23,7 +23,7 @@ import {
 import { generator } from './oracle.ts';
 import { compilerWith, env, sanitizers } from './sanitizer.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
-import { randomModel } from './write-model.ts';
+import { randomModel, smallShape } from './write-model.ts';
 
 for (const { name, flags } of sanitizers) {
   describe(`sanitizers: ${name}`, () => {
@@ -67,6 +67,28 @@ for (const { name, flags } of sanitizers) {
         }
       });
     }
+
+    it(`${nativeTargets[0]}: zeros are skipped`, async function () {
+      if ('reason' in found) return skip(this, found.reason);
+      const small = path.join(cache(), 'small');
+      writeHuggingFace(small, randomModel(smallShape({ hidden: 68, headSize: 20, intermediate: 150 }), 6), {
+        weights: 'packed-divide',
+      });
+      const { built: dense, weights: whole } = await prepare(small, nativeTargets[0], [], undefined, false);
+      const options = { cc: found.cc, extra: flags, sparse: true };
+      const built = await buildFor(openModel(small).shape, nativeTargets[0]!, options);
+      assert.ok(built.manifest.matrices.ffn_up!.panel && built.manifest.matrices.ffn_down!.panel);
+      const own = await packedFor(small, built);
+      const few = tokens.slice(0, 20);
+      const expected = await drive(dense, [], whole, few);
+      for (const chunk of [1, 3, 20])
+        for (const pages of [0, 2] as const)
+          assertSameBits(
+            await drive(built, [], own, few, { threads: 3, chunk, pages, env }),
+            expected,
+            `${chunk}, ${pages}`,
+          );
+    });
 
     it('packing', async function () {
       const built = await sanitized(this, nativeTargets[0]!);

@@ -13,6 +13,7 @@ import { Engine } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import {
   assertSameBits,
+  bestTarget,
   buildFor,
   drive,
   nativeTargets,
@@ -59,8 +60,7 @@ describe('sparse activations', () => {
   before(async () => {
     folder = path.join(cache(), 'sparse');
     writeHuggingFace(folder, sparseModel, { weights: 'packed-divide' });
-    const dense = { ffn_gate: 'p2', ffn_up: 'p2r16x16', ffn_down: 'p2r16x16' };
-    const { source, built, library, model: opened } = await prepare(folder, 'scalar', [], dense);
+    const { source, built, library, model: opened } = await prepare(folder, 'scalar', [], 'p2', false);
     assert.ok(Object.values(built.manifest.matrices).every((m) => m.panel === undefined));
     const engine = new Engine(source, library, opened, { threads: 1, context: 128 });
     expected = engine.evaluate(tokens, true);
@@ -102,7 +102,7 @@ describe('sparse activations', () => {
 
   for (const target of nativeTargets)
     it(`the same logits on ${target}, for one token and for several, from the mapped file and from huge pages`, async () => {
-      const { source, built, library, model: opened } = await prepare(folder, target);
+      const { source, built, library, model: opened } = await prepare(folder, target, [], undefined, true);
       for (const slot of ['ffn_up', 'ffn_down']) assert.ok(built.manifest.matrices[slot]!.panel, slot);
       for (const threads of [1, 2, 3, 40])
         for (const pages of ['mapped', 'huge'] as const) {
@@ -124,7 +124,7 @@ describe('sparse activations', () => {
   for (const target of targets.filter((t) => !nativeTargets.includes(t)))
     it(`the same logits on ${target}`, async function () {
       const runner = await runnerFor(this, target);
-      const built = await buildFor(openModel(folder).shape, target);
+      const built = await buildFor(openModel(folder).shape, target, { sparse: true });
       const weights = await packedFor(folder, built);
       assertSameBits(await drive(built, runner, weights, tokens, { threads: 3, pages: 2 }), expected, 'at once');
       const part = await drive(built, runner, weights, tokens.slice(0, 9), { chunk: 1, threads: 2 });
@@ -132,7 +132,7 @@ describe('sparse activations', () => {
     });
 
   it('what tokens leave of the MLP is told by layer, of single tokens and only while it is asked for', async () => {
-    const { source, library, model: opened } = await prepare(folder);
+    const { source, library, model: opened } = await prepare(folder, bestTarget, [], undefined, true);
     const engine = new Engine(source, library, opened, { threads: 2, context: 128 });
     engine.evaluate(tokens.slice(0, 8), false);
     assert.deepEqual(engine.live(true), []);

@@ -15,9 +15,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.0.attn_output", 256, 256, 2137280, 16384, BN_TERNARY, 0},
     {"blk.0.ffn_norm", 1, 256, 2153728, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.0.ffn_gate", 768, 256, 2154752, 49152, BN_TERNARY, 0},
-    {"blk.0.ffn_up", 768, 256, 2203968, 49152, BN_TERNARY, 1},
+    {"blk.0.ffn_up", 768, 256, 2203968, 49152, BN_TERNARY, 0},
     {"blk.0.ffn_sub_norm", 1, 768, 2253184, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.ffn_down", 256, 768, 2256256, 49152, BN_TERNARY, 2},
+    {"blk.0.ffn_down", 256, 768, 2256256, 49152, BN_TERNARY, 0},
     {"blk.1.attn_norm", 1, 256, 2305472, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.1.attn_q", 256, 256, 2306496, 16384, BN_TERNARY, 0},
     {"blk.1.attn_k", 128, 256, 2322944, 8192, BN_TERNARY, 0},
@@ -26,9 +26,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.1.attn_output", 256, 256, 2340480, 16384, BN_TERNARY, 0},
     {"blk.1.ffn_norm", 1, 256, 2356928, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.1.ffn_gate", 768, 256, 2357952, 49152, BN_TERNARY, 0},
-    {"blk.1.ffn_up", 768, 256, 2407168, 49152, BN_TERNARY, 1},
+    {"blk.1.ffn_up", 768, 256, 2407168, 49152, BN_TERNARY, 0},
     {"blk.1.ffn_sub_norm", 1, 768, 2456384, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.ffn_down", 256, 768, 2459456, 49152, BN_TERNARY, 2},
+    {"blk.1.ffn_down", 256, 768, 2459456, 49152, BN_TERNARY, 0},
     {"blk.2.attn_norm", 1, 256, 2508672, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.2.attn_q", 256, 256, 2509696, 16384, BN_TERNARY, 0},
     {"blk.2.attn_k", 128, 256, 2526144, 8192, BN_TERNARY, 0},
@@ -37,9 +37,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.2.attn_output", 256, 256, 2543680, 16384, BN_TERNARY, 0},
     {"blk.2.ffn_norm", 1, 256, 2560128, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.2.ffn_gate", 768, 256, 2561152, 49152, BN_TERNARY, 0},
-    {"blk.2.ffn_up", 768, 256, 2610368, 49152, BN_TERNARY, 1},
+    {"blk.2.ffn_up", 768, 256, 2610368, 49152, BN_TERNARY, 0},
     {"blk.2.ffn_sub_norm", 1, 768, 2659584, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.ffn_down", 256, 768, 2662656, 49152, BN_TERNARY, 2},
+    {"blk.2.ffn_down", 256, 768, 2662656, 49152, BN_TERNARY, 0},
     {"blk.3.attn_norm", 1, 256, 2711872, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.3.attn_q", 256, 256, 2712896, 16384, BN_TERNARY, 0},
     {"blk.3.attn_k", 128, 256, 2729344, 8192, BN_TERNARY, 0},
@@ -48,9 +48,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.3.attn_output", 256, 256, 2746880, 16384, BN_TERNARY, 0},
     {"blk.3.ffn_norm", 1, 256, 2763328, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.3.ffn_gate", 768, 256, 2764352, 49152, BN_TERNARY, 0},
-    {"blk.3.ffn_up", 768, 256, 2813568, 49152, BN_TERNARY, 1},
+    {"blk.3.ffn_up", 768, 256, 2813568, 49152, BN_TERNARY, 0},
     {"blk.3.ffn_sub_norm", 1, 768, 2862784, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.ffn_down", 256, 768, 2865856, 49152, BN_TERNARY, 2},
+    {"blk.3.ffn_down", 256, 768, 2865856, 49152, BN_TERNARY, 0},
     {"blk.4.attn_norm", 1, 256, 2915072, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.4.attn_q", 256, 256, 2916096, 16384, BN_TERNARY, 0},
     {"blk.4.attn_k", 128, 256, 2932544, 8192, BN_TERNARY, 0},
@@ -59,9 +59,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.4.attn_output", 256, 256, 2950080, 16384, BN_TERNARY, 0},
     {"blk.4.ffn_norm", 1, 256, 2966528, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.4.ffn_gate", 768, 256, 2967552, 49152, BN_TERNARY, 0},
-    {"blk.4.ffn_up", 768, 256, 3016768, 49152, BN_TERNARY, 1},
+    {"blk.4.ffn_up", 768, 256, 3016768, 49152, BN_TERNARY, 0},
     {"blk.4.ffn_sub_norm", 1, 768, 3065984, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.ffn_down", 256, 768, 3069056, 49152, BN_TERNARY, 2},
+    {"blk.4.ffn_down", 256, 768, 3069056, 49152, BN_TERNARY, 0},
     {"blk.5.attn_norm", 1, 256, 3118272, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.5.attn_q", 256, 256, 3119296, 16384, BN_TERNARY, 0},
     {"blk.5.attn_k", 128, 256, 3135744, 8192, BN_TERNARY, 0},
@@ -70,9 +70,9 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.5.attn_output", 256, 256, 3153280, 16384, BN_TERNARY, 0},
     {"blk.5.ffn_norm", 1, 256, 3169728, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.5.ffn_gate", 768, 256, 3170752, 49152, BN_TERNARY, 0},
-    {"blk.5.ffn_up", 768, 256, 3219968, 49152, BN_TERNARY, 1},
+    {"blk.5.ffn_up", 768, 256, 3219968, 49152, BN_TERNARY, 0},
     {"blk.5.ffn_sub_norm", 1, 768, 3269184, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.ffn_down", 256, 768, 3272256, 49152, BN_TERNARY, 2},
+    {"blk.5.ffn_down", 256, 768, 3272256, 49152, BN_TERNARY, 0},
 };
 
 /* p2r16x16: byte and factor of weight (row, k), a row of the line per text line */
@@ -95,50 +95,8 @@ static const uint16_t place_0[] = {
     60,1, 61,1, 62,1, 63,1, 60,4, 61,4, 62,4, 63,4, 60,16, 61,16, 62,16, 63,16, 60,64, 61,64, 62,64, 63,64,
 };
 
-/* p2r16x16rows: byte and factor of weight (row, k), a row of the line per text line */
-static const uint16_t place_1[] = {
-    0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
-    4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
-    8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
-    12,1, 13,1, 14,1, 15,1, 12,4, 13,4, 14,4, 15,4, 12,16, 13,16, 14,16, 15,16, 12,64, 13,64, 14,64, 15,64,
-    16,1, 17,1, 18,1, 19,1, 16,4, 17,4, 18,4, 19,4, 16,16, 17,16, 18,16, 19,16, 16,64, 17,64, 18,64, 19,64,
-    20,1, 21,1, 22,1, 23,1, 20,4, 21,4, 22,4, 23,4, 20,16, 21,16, 22,16, 23,16, 20,64, 21,64, 22,64, 23,64,
-    24,1, 25,1, 26,1, 27,1, 24,4, 25,4, 26,4, 27,4, 24,16, 25,16, 26,16, 27,16, 24,64, 25,64, 26,64, 27,64,
-    28,1, 29,1, 30,1, 31,1, 28,4, 29,4, 30,4, 31,4, 28,16, 29,16, 30,16, 31,16, 28,64, 29,64, 30,64, 31,64,
-    32,1, 33,1, 34,1, 35,1, 32,4, 33,4, 34,4, 35,4, 32,16, 33,16, 34,16, 35,16, 32,64, 33,64, 34,64, 35,64,
-    36,1, 37,1, 38,1, 39,1, 36,4, 37,4, 38,4, 39,4, 36,16, 37,16, 38,16, 39,16, 36,64, 37,64, 38,64, 39,64,
-    40,1, 41,1, 42,1, 43,1, 40,4, 41,4, 42,4, 43,4, 40,16, 41,16, 42,16, 43,16, 40,64, 41,64, 42,64, 43,64,
-    44,1, 45,1, 46,1, 47,1, 44,4, 45,4, 46,4, 47,4, 44,16, 45,16, 46,16, 47,16, 44,64, 45,64, 46,64, 47,64,
-    48,1, 49,1, 50,1, 51,1, 48,4, 49,4, 50,4, 51,4, 48,16, 49,16, 50,16, 51,16, 48,64, 49,64, 50,64, 51,64,
-    52,1, 53,1, 54,1, 55,1, 52,4, 53,4, 54,4, 55,4, 52,16, 53,16, 54,16, 55,16, 52,64, 53,64, 54,64, 55,64,
-    56,1, 57,1, 58,1, 59,1, 56,4, 57,4, 58,4, 59,4, 56,16, 57,16, 58,16, 59,16, 56,64, 57,64, 58,64, 59,64,
-    60,1, 61,1, 62,1, 63,1, 60,4, 61,4, 62,4, 63,4, 60,16, 61,16, 62,16, 63,16, 60,64, 61,64, 62,64, 63,64,
-};
-
-/* p2r16x16columns: byte and factor of weight (row, k), a row of the line per text line */
-static const uint16_t place_2[] = {
-    0,1, 1,1, 2,1, 3,1, 0,4, 1,4, 2,4, 3,4, 0,16, 1,16, 2,16, 3,16, 0,64, 1,64, 2,64, 3,64,
-    4,1, 5,1, 6,1, 7,1, 4,4, 5,4, 6,4, 7,4, 4,16, 5,16, 6,16, 7,16, 4,64, 5,64, 6,64, 7,64,
-    8,1, 9,1, 10,1, 11,1, 8,4, 9,4, 10,4, 11,4, 8,16, 9,16, 10,16, 11,16, 8,64, 9,64, 10,64, 11,64,
-    12,1, 13,1, 14,1, 15,1, 12,4, 13,4, 14,4, 15,4, 12,16, 13,16, 14,16, 15,16, 12,64, 13,64, 14,64, 15,64,
-    16,1, 17,1, 18,1, 19,1, 16,4, 17,4, 18,4, 19,4, 16,16, 17,16, 18,16, 19,16, 16,64, 17,64, 18,64, 19,64,
-    20,1, 21,1, 22,1, 23,1, 20,4, 21,4, 22,4, 23,4, 20,16, 21,16, 22,16, 23,16, 20,64, 21,64, 22,64, 23,64,
-    24,1, 25,1, 26,1, 27,1, 24,4, 25,4, 26,4, 27,4, 24,16, 25,16, 26,16, 27,16, 24,64, 25,64, 26,64, 27,64,
-    28,1, 29,1, 30,1, 31,1, 28,4, 29,4, 30,4, 31,4, 28,16, 29,16, 30,16, 31,16, 28,64, 29,64, 30,64, 31,64,
-    32,1, 33,1, 34,1, 35,1, 32,4, 33,4, 34,4, 35,4, 32,16, 33,16, 34,16, 35,16, 32,64, 33,64, 34,64, 35,64,
-    36,1, 37,1, 38,1, 39,1, 36,4, 37,4, 38,4, 39,4, 36,16, 37,16, 38,16, 39,16, 36,64, 37,64, 38,64, 39,64,
-    40,1, 41,1, 42,1, 43,1, 40,4, 41,4, 42,4, 43,4, 40,16, 41,16, 42,16, 43,16, 40,64, 41,64, 42,64, 43,64,
-    44,1, 45,1, 46,1, 47,1, 44,4, 45,4, 46,4, 47,4, 44,16, 45,16, 46,16, 47,16, 44,64, 45,64, 46,64, 47,64,
-    48,1, 49,1, 50,1, 51,1, 48,4, 49,4, 50,4, 51,4, 48,16, 49,16, 50,16, 51,16, 48,64, 49,64, 50,64, 51,64,
-    52,1, 53,1, 54,1, 55,1, 52,4, 53,4, 54,4, 55,4, 52,16, 53,16, 54,16, 55,16, 52,64, 53,64, 54,64, 55,64,
-    56,1, 57,1, 58,1, 59,1, 56,4, 57,4, 58,4, 59,4, 56,16, 57,16, 58,16, 59,16, 56,64, 57,64, 58,64, 59,64,
-    60,1, 61,1, 62,1, 63,1, 60,4, 61,4, 62,4, 63,4, 60,16, 61,16, 62,16, 63,16, 60,64, 61,64, 62,64, 63,64,
-};
-
 const bn_packing bn_packings[] = {
     {"p2r16x16", 16, 16, 64, place_0, BN_BY_TILES, 16, 0, 0, 0},
-    {"p2r16x16rows", 16, 16, 64, place_1, BN_BY_ROWS, 256, 0, 0, 0},
-    {"p2r16x16columns", 16, 16, 64, place_2, BN_BY_COLUMNS, 128, 0, 0, 0},
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
@@ -248,10 +206,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 768,
     },
     [BN_FFN_UP] = {
-        .row_dots = bn_rowdots_i8_p2r16x16rows_i32__n768k256__1x1x256_avx2_p8,
-        .panel = bn_panel_none_p2r16x16rows_p2r16x16__n768k256__1x16x256_avx2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256x576__2x16x16_avx2_p0},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256x576__4x16x16_avx2_p0},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n768__16x8x1_avx2_r1024,
@@ -268,27 +225,17 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .sums_at = 38144,
         .x_stride = 576,
         .y_stride = 768,
-        .order = BN_BY_ROWS,
-        .run = 64,
-        .fields = 4,
-        .field_k = 16,
-        .panel_lines = 16,
-        .panel_rows = 1024,
-        .panel_at = 300288,
-        .shifts = {0,2,0,2},
-        .inverses = {1,1,1,1},
     },
     [BN_FFN_DOWN] = {
-        .column_sums = bn_colsums_i8_p2r16x16columns_i32__n256k768__1x256x16_avx2_p16,
-        .panel = bn_panel_none_p2r16x16columns_p2r16x16__n256k768__1x256x128_avx2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_avx2_p0},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_avx2_p0},
-        .offsets = bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx2_r1024,
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096},
+        .offsets = bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
         .tiles = 16,
         .tile_rows = 16,
-        .tile_bytes = 512,
+        .tile_bytes = 3072,
         .lines = 48,
         .line_k = 16,
         .line_bytes = 64,
@@ -299,15 +246,6 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .sums_at = 38144,
         .x_stride = 1088,
         .y_stride = 256,
-        .order = BN_BY_COLUMNS,
-        .run = 64,
-        .fields = 4,
-        .field_k = 16,
-        .panel_lines = 8,
-        .panel_rows = 256,
-        .panel_at = 300288,
-        .shifts = {0,2,0,2},
-        .inverses = {1,1,1,1},
     },
 };
 
@@ -383,21 +321,19 @@ const char *bn_describe(void) {
     "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
-    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{"
-    "\"packing\":\"p2r16x16rows\",\"gemv\":\"rowdots_i8_p2r16x16rows_i32__n768k256__1x1x256_avx2_p8\","
-    "\"panel\":\"panel_none_p2r16x16rows_p2r16x16__n768k256__1x16x256_avx2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256x576__2x16x16_avx2_p0\","
-    "\"gemm_i8_p2r16x16_i32__n768k256x576__4x16x16_avx2_p0\"],"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
-    "\"why\":\"p2r16x16rows: rows whose gate is closed are not read\"},\"ffn_down\":{"
-    "\"packing\":\"p2r16x16columns\",\"gemv\":\"colsums_i8_p2r16x16columns_i32__n256k768__1x256x16_avx2_p16\","
-    "\"panel\":\"panel_none_p2r16x16columns_p2r16x16__n256k768__1x256x128_avx2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_avx2_p0\","
-    "\"gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_avx2_p0\"],"
-    "\"tables\":[\"offsets_none_p2r16x16_u16__k128__1x16x32_avx2_r1024\","
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096\","
+    "\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096\"],"
+    "\"tables\":[\"offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
-    "\"why\":\"p2r16x16columns: columns whose input is zero are not read\"}},\"kernels\":{"
+    "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_avx2\",\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_avx2\","
     "\"rope\":\"rope_i32_f32_f32__d64__1x1x16_avx2\",\"narrow\":\"narrow_f32_none_f16__k64__1x1x32_avx2\","
     "\"scale_f16\":\"scale_i32_none_f16__k64__1x1x32_avx2\","
@@ -415,5 +351,5 @@ const char *bn_describe(void) {
     "\"norm_output\":\"norm_f32_f32_f32__k256__1x1x16_avx2\","
     "\"head_one\":\"head_f32_bf16_f32__n4096k256__1x4x32_avx2\","
     "\"head_batch\":\"head_f32_bf16_f32__n4096k256__4x1x32_avx2\"},"
-    "\"layout\":\"1b7543ed091a7b82b8acf3e0008c0cd0b13e992be3c4e2b0f2052dff8005b362\"}";
+    "\"layout\":\"b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4\"}";
 }

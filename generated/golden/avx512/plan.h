@@ -12,10 +12,10 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_BATCH = 128,
-  BN_SCRATCH_BYTES = 731648,
+  BN_SCRATCH_BYTES = 600576,
   BN_LOOK_UP_BYTES = 0,
   BN_GEMMS = 3,
-  BN_DOWN_SUMS = 256,
+  BN_DOWN_SUMS = 0,
   BN_FIELDS = 5,
   BN_MOST_LIVE = 45,
   BN_LIST_BYTES = 1664,
@@ -54,10 +54,10 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
-#define BN_SPARSE_UP 1
-#define BN_SPARSE_DOWN 1
+#define BN_SPARSE_UP 0
+#define BN_SPARSE_DOWN 0
 #define BN_NORM_EPS 0.00001f
-#define BN_LAYOUT "1b7543ed091a7b82b8acf3e0008c0cd0b13e992be3c4e2b0f2052dff8005b362"
+#define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
 #define BN_PAUSE() __builtin_ia32_pause()
 
 void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
@@ -94,27 +94,15 @@ void bn_gemm_i8_p2r16x16_i32__n768k256__8x16x16_avx512_p4096(const uint8_t *rest
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n768__32x16x1_avx512_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
-void bn_rowdots_i8_p2r16x16rows_i32__n768k256__1x1x256_avx512_p8(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
-void bn_panel_none_p2r16x16rows_p2r16x16__n768k256__1x16x256_avx512(const uint8_t *restrict w,
-    uint8_t *restrict panel, long first, long end);
-void bn_gemm_i8_p2r16x16_i32__n768k256x576__2x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256x576__4x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256x576__8x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_colsums_i8_p2r16x16columns_i32__n256k768__1x256x16_avx512_p16(const uint8_t *restrict w,
-    const int8_t *restrict x, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
-void bn_panel_none_p2r16x16columns_p2r16x16__n256k768__1x256x128_avx512(const uint8_t *restrict w,
-    uint8_t *restrict panel, long first, long end);
-void bn_gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k768__8x16x16_avx512_p4096(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k128x1088__8x16x16_avx512_p0(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_offsets_none_p2r16x16_u16__k128__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx512_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles);
 void bn_sums_i8_p2r16x16_i16__k768__32x4x32_avx512_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
     const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);

@@ -1,7 +1,7 @@
 /* Tables of demo-62b889 on neoni8mm. Generated from codegen/plan.ts and codegen/layout.ts. */
 #include "internal.h"
 
-const int64_t bn_file_bytes = 3211264;
+const int64_t bn_file_bytes = 3100672;
 
 /* name, rows, cols, offset, bytes, kind, type */
 const bn_tensor bn_tensors[BN_TENSORS] = {
@@ -15,64 +15,64 @@ const bn_tensor bn_tensors[BN_TENSORS] = {
     {"blk.0.attn_output", 256, 256, 2131136, 13312, BN_TERNARY, 0},
     {"blk.0.ffn_norm", 1, 256, 2144512, 1024, BN_VECTOR, 0 /* BN_F32 */},
     {"blk.0.ffn_gate", 768, 256, 2145536, 39936, BN_TERNARY, 0},
-    {"blk.0.ffn_up", 768, 256, 2185536, 49152, BN_TERNARY, 1},
-    {"blk.0.ffn_sub_norm", 1, 768, 2234752, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.0.ffn_down", 256, 768, 2237824, 49152, BN_TERNARY, 2},
-    {"blk.1.attn_norm", 1, 256, 2287040, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.attn_q", 256, 256, 2288064, 13312, BN_TERNARY, 0},
-    {"blk.1.attn_k", 128, 256, 2301440, 6656, BN_TERNARY, 0},
-    {"blk.1.attn_v", 128, 256, 2308160, 6656, BN_TERNARY, 0},
-    {"blk.1.attn_sub_norm", 1, 256, 2314880, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.attn_output", 256, 256, 2315904, 13312, BN_TERNARY, 0},
-    {"blk.1.ffn_norm", 1, 256, 2329280, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.ffn_gate", 768, 256, 2330304, 39936, BN_TERNARY, 0},
-    {"blk.1.ffn_up", 768, 256, 2370304, 49152, BN_TERNARY, 1},
-    {"blk.1.ffn_sub_norm", 1, 768, 2419520, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.1.ffn_down", 256, 768, 2422592, 49152, BN_TERNARY, 2},
-    {"blk.2.attn_norm", 1, 256, 2471808, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.attn_q", 256, 256, 2472832, 13312, BN_TERNARY, 0},
-    {"blk.2.attn_k", 128, 256, 2486208, 6656, BN_TERNARY, 0},
-    {"blk.2.attn_v", 128, 256, 2492928, 6656, BN_TERNARY, 0},
-    {"blk.2.attn_sub_norm", 1, 256, 2499648, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.attn_output", 256, 256, 2500672, 13312, BN_TERNARY, 0},
-    {"blk.2.ffn_norm", 1, 256, 2514048, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.ffn_gate", 768, 256, 2515072, 39936, BN_TERNARY, 0},
-    {"blk.2.ffn_up", 768, 256, 2555072, 49152, BN_TERNARY, 1},
-    {"blk.2.ffn_sub_norm", 1, 768, 2604288, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.2.ffn_down", 256, 768, 2607360, 49152, BN_TERNARY, 2},
-    {"blk.3.attn_norm", 1, 256, 2656576, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.attn_q", 256, 256, 2657600, 13312, BN_TERNARY, 0},
-    {"blk.3.attn_k", 128, 256, 2670976, 6656, BN_TERNARY, 0},
-    {"blk.3.attn_v", 128, 256, 2677696, 6656, BN_TERNARY, 0},
-    {"blk.3.attn_sub_norm", 1, 256, 2684416, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.attn_output", 256, 256, 2685440, 13312, BN_TERNARY, 0},
-    {"blk.3.ffn_norm", 1, 256, 2698816, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.ffn_gate", 768, 256, 2699840, 39936, BN_TERNARY, 0},
-    {"blk.3.ffn_up", 768, 256, 2739840, 49152, BN_TERNARY, 1},
-    {"blk.3.ffn_sub_norm", 1, 768, 2789056, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.3.ffn_down", 256, 768, 2792128, 49152, BN_TERNARY, 2},
-    {"blk.4.attn_norm", 1, 256, 2841344, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.attn_q", 256, 256, 2842368, 13312, BN_TERNARY, 0},
-    {"blk.4.attn_k", 128, 256, 2855744, 6656, BN_TERNARY, 0},
-    {"blk.4.attn_v", 128, 256, 2862464, 6656, BN_TERNARY, 0},
-    {"blk.4.attn_sub_norm", 1, 256, 2869184, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.attn_output", 256, 256, 2870208, 13312, BN_TERNARY, 0},
-    {"blk.4.ffn_norm", 1, 256, 2883584, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.ffn_gate", 768, 256, 2884608, 39936, BN_TERNARY, 0},
-    {"blk.4.ffn_up", 768, 256, 2924608, 49152, BN_TERNARY, 1},
-    {"blk.4.ffn_sub_norm", 1, 768, 2973824, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.4.ffn_down", 256, 768, 2976896, 49152, BN_TERNARY, 2},
-    {"blk.5.attn_norm", 1, 256, 3026112, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.attn_q", 256, 256, 3027136, 13312, BN_TERNARY, 0},
-    {"blk.5.attn_k", 128, 256, 3040512, 6656, BN_TERNARY, 0},
-    {"blk.5.attn_v", 128, 256, 3047232, 6656, BN_TERNARY, 0},
-    {"blk.5.attn_sub_norm", 1, 256, 3053952, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.attn_output", 256, 256, 3054976, 13312, BN_TERNARY, 0},
-    {"blk.5.ffn_norm", 1, 256, 3068352, 1024, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.ffn_gate", 768, 256, 3069376, 39936, BN_TERNARY, 0},
-    {"blk.5.ffn_up", 768, 256, 3109376, 49152, BN_TERNARY, 1},
-    {"blk.5.ffn_sub_norm", 1, 768, 3158592, 3072, BN_VECTOR, 0 /* BN_F32 */},
-    {"blk.5.ffn_down", 256, 768, 3161664, 49152, BN_TERNARY, 2},
+    {"blk.0.ffn_up", 768, 256, 2185536, 39936, BN_TERNARY, 0},
+    {"blk.0.ffn_sub_norm", 1, 768, 2225536, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.0.ffn_down", 256, 768, 2228608, 39936, BN_TERNARY, 0},
+    {"blk.1.attn_norm", 1, 256, 2268608, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.attn_q", 256, 256, 2269632, 13312, BN_TERNARY, 0},
+    {"blk.1.attn_k", 128, 256, 2283008, 6656, BN_TERNARY, 0},
+    {"blk.1.attn_v", 128, 256, 2289728, 6656, BN_TERNARY, 0},
+    {"blk.1.attn_sub_norm", 1, 256, 2296448, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.attn_output", 256, 256, 2297472, 13312, BN_TERNARY, 0},
+    {"blk.1.ffn_norm", 1, 256, 2310848, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.ffn_gate", 768, 256, 2311872, 39936, BN_TERNARY, 0},
+    {"blk.1.ffn_up", 768, 256, 2351872, 39936, BN_TERNARY, 0},
+    {"blk.1.ffn_sub_norm", 1, 768, 2391872, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.1.ffn_down", 256, 768, 2394944, 39936, BN_TERNARY, 0},
+    {"blk.2.attn_norm", 1, 256, 2434944, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.attn_q", 256, 256, 2435968, 13312, BN_TERNARY, 0},
+    {"blk.2.attn_k", 128, 256, 2449344, 6656, BN_TERNARY, 0},
+    {"blk.2.attn_v", 128, 256, 2456064, 6656, BN_TERNARY, 0},
+    {"blk.2.attn_sub_norm", 1, 256, 2462784, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.attn_output", 256, 256, 2463808, 13312, BN_TERNARY, 0},
+    {"blk.2.ffn_norm", 1, 256, 2477184, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.ffn_gate", 768, 256, 2478208, 39936, BN_TERNARY, 0},
+    {"blk.2.ffn_up", 768, 256, 2518208, 39936, BN_TERNARY, 0},
+    {"blk.2.ffn_sub_norm", 1, 768, 2558208, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.2.ffn_down", 256, 768, 2561280, 39936, BN_TERNARY, 0},
+    {"blk.3.attn_norm", 1, 256, 2601280, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.attn_q", 256, 256, 2602304, 13312, BN_TERNARY, 0},
+    {"blk.3.attn_k", 128, 256, 2615680, 6656, BN_TERNARY, 0},
+    {"blk.3.attn_v", 128, 256, 2622400, 6656, BN_TERNARY, 0},
+    {"blk.3.attn_sub_norm", 1, 256, 2629120, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.attn_output", 256, 256, 2630144, 13312, BN_TERNARY, 0},
+    {"blk.3.ffn_norm", 1, 256, 2643520, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.ffn_gate", 768, 256, 2644544, 39936, BN_TERNARY, 0},
+    {"blk.3.ffn_up", 768, 256, 2684544, 39936, BN_TERNARY, 0},
+    {"blk.3.ffn_sub_norm", 1, 768, 2724544, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.3.ffn_down", 256, 768, 2727616, 39936, BN_TERNARY, 0},
+    {"blk.4.attn_norm", 1, 256, 2767616, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.attn_q", 256, 256, 2768640, 13312, BN_TERNARY, 0},
+    {"blk.4.attn_k", 128, 256, 2782016, 6656, BN_TERNARY, 0},
+    {"blk.4.attn_v", 128, 256, 2788736, 6656, BN_TERNARY, 0},
+    {"blk.4.attn_sub_norm", 1, 256, 2795456, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.attn_output", 256, 256, 2796480, 13312, BN_TERNARY, 0},
+    {"blk.4.ffn_norm", 1, 256, 2809856, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.ffn_gate", 768, 256, 2810880, 39936, BN_TERNARY, 0},
+    {"blk.4.ffn_up", 768, 256, 2850880, 39936, BN_TERNARY, 0},
+    {"blk.4.ffn_sub_norm", 1, 768, 2890880, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.4.ffn_down", 256, 768, 2893952, 39936, BN_TERNARY, 0},
+    {"blk.5.attn_norm", 1, 256, 2933952, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.attn_q", 256, 256, 2934976, 13312, BN_TERNARY, 0},
+    {"blk.5.attn_k", 128, 256, 2948352, 6656, BN_TERNARY, 0},
+    {"blk.5.attn_v", 128, 256, 2955072, 6656, BN_TERNARY, 0},
+    {"blk.5.attn_sub_norm", 1, 256, 2961792, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.attn_output", 256, 256, 2962816, 13312, BN_TERNARY, 0},
+    {"blk.5.ffn_norm", 1, 256, 2976192, 1024, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.ffn_gate", 768, 256, 2977216, 39936, BN_TERNARY, 0},
+    {"blk.5.ffn_up", 768, 256, 3017216, 39936, BN_TERNARY, 0},
+    {"blk.5.ffn_sub_norm", 1, 768, 3057216, 3072, BN_VECTOR, 0 /* BN_F32 */},
+    {"blk.5.ffn_down", 256, 768, 3060288, 39936, BN_TERNARY, 0},
 };
 
 /* t5r8x20: byte and factor of weight (row, k), a row of the line per text line */
@@ -87,34 +87,8 @@ static const uint16_t place_0[] = {
     28,1, 29,1, 30,1, 31,1, 28,3, 29,3, 30,3, 31,3, 28,9, 29,9, 30,9, 31,9, 28,27, 29,27, 30,27, 31,27, 28,84, 29,84, 30,84, 31,84,
 };
 
-/* t5r8x20rows: byte and factor of weight (row, k), a row of the line per text line */
-static const uint16_t place_1[] = {
-    0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
-    4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
-    8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
-    12,1, 13,1, 14,1, 15,1, 12,3, 13,3, 14,3, 15,3, 12,9, 13,9, 14,9, 15,9, 12,27, 13,27, 14,27, 15,27, 12,84, 13,84, 14,84, 15,84,
-    16,1, 17,1, 18,1, 19,1, 16,3, 17,3, 18,3, 19,3, 16,9, 17,9, 18,9, 19,9, 16,27, 17,27, 18,27, 19,27, 16,84, 17,84, 18,84, 19,84,
-    20,1, 21,1, 22,1, 23,1, 20,3, 21,3, 22,3, 23,3, 20,9, 21,9, 22,9, 23,9, 20,27, 21,27, 22,27, 23,27, 20,84, 21,84, 22,84, 23,84,
-    24,1, 25,1, 26,1, 27,1, 24,3, 25,3, 26,3, 27,3, 24,9, 25,9, 26,9, 27,9, 24,27, 25,27, 26,27, 27,27, 24,84, 25,84, 26,84, 27,84,
-    28,1, 29,1, 30,1, 31,1, 28,3, 29,3, 30,3, 31,3, 28,9, 29,9, 30,9, 31,9, 28,27, 29,27, 30,27, 31,27, 28,84, 29,84, 30,84, 31,84,
-};
-
-/* t5r8x20columns: byte and factor of weight (row, k), a row of the line per text line */
-static const uint16_t place_2[] = {
-    0,1, 1,1, 2,1, 3,1, 0,3, 1,3, 2,3, 3,3, 0,9, 1,9, 2,9, 3,9, 0,27, 1,27, 2,27, 3,27, 0,84, 1,84, 2,84, 3,84,
-    4,1, 5,1, 6,1, 7,1, 4,3, 5,3, 6,3, 7,3, 4,9, 5,9, 6,9, 7,9, 4,27, 5,27, 6,27, 7,27, 4,84, 5,84, 6,84, 7,84,
-    8,1, 9,1, 10,1, 11,1, 8,3, 9,3, 10,3, 11,3, 8,9, 9,9, 10,9, 11,9, 8,27, 9,27, 10,27, 11,27, 8,84, 9,84, 10,84, 11,84,
-    12,1, 13,1, 14,1, 15,1, 12,3, 13,3, 14,3, 15,3, 12,9, 13,9, 14,9, 15,9, 12,27, 13,27, 14,27, 15,27, 12,84, 13,84, 14,84, 15,84,
-    16,1, 17,1, 18,1, 19,1, 16,3, 17,3, 18,3, 19,3, 16,9, 17,9, 18,9, 19,9, 16,27, 17,27, 18,27, 19,27, 16,84, 17,84, 18,84, 19,84,
-    20,1, 21,1, 22,1, 23,1, 20,3, 21,3, 22,3, 23,3, 20,9, 21,9, 22,9, 23,9, 20,27, 21,27, 22,27, 23,27, 20,84, 21,84, 22,84, 23,84,
-    24,1, 25,1, 26,1, 27,1, 24,3, 25,3, 26,3, 27,3, 24,9, 25,9, 26,9, 27,9, 24,27, 25,27, 26,27, 27,27, 24,84, 25,84, 26,84, 27,84,
-    28,1, 29,1, 30,1, 31,1, 28,3, 29,3, 30,3, 31,3, 28,9, 29,9, 30,9, 31,9, 28,27, 29,27, 30,27, 31,27, 28,84, 29,84, 30,84, 31,84,
-};
-
 const bn_packing bn_packings[] = {
     {"t5r8x20", 8, 20, 32, place_0, BN_BY_TILES, 20, 0, 0, 0},
-    {"t5r8x20rows", 8, 20, 32, place_1, BN_BY_ROWS, 320, 0, 0, 0},
-    {"t5r8x20columns", 8, 20, 32, place_2, BN_BY_COLUMNS, 128, 0, 0, 0},
 };
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
@@ -234,18 +208,17 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 768,
     },
     [BN_FFN_UP] = {
-        .row_dots = bn_rowdots_i8_t5r8x20rows_i32__n768k256__1x1x320_neoni8mm_p8,
-        .panel = bn_panel_none_t5r8x20rows_t5r8x20__n768k256__1x8x320_neoni8mm,
-        .gemm[0] = {2, bn_gemm_i8_t5r8x20_i32__n768k320x576__2x8x20_neoni8mm_p0},
-        .gemm[1] = {4, bn_gemm_i8_t5r8x20_i32__n768k320x576__4x8x20_neoni8mm_p0},
-        .offsets = bn_offsets_none_t5r8x20_u16__k320__1x8x40_neoni8mm_r2048,
+        .gemv = bn_gemv_i8_t5r8x20_i32__n768k256__1x8x20_neoni8mm_p8192,
+        .gemm[0] = {2, bn_mmla_i8_t5r8x20_i32__n768k256__2x8x40_neoni8mm_p8192},
+        .gemm[1] = {4, bn_mmla_i8_t5r8x20_i32__n768k256__4x8x40_neoni8mm_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x40_neoni8mm_r2048,
         .sums = bn_sums_i8_t5r8x20_i16__k256__8x4x40_neoni8mm_r2048,
         .results = bn_results_i16_none_i32__n768__8x4x1_neoni8mm_r2048,
-        .last_offsets = bn_offsets_none_t5r8x20_u16__k320__1x8x20_neoni8mm_r2048,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k256__1x8x20_neoni8mm_r2048,
         .last_sums = bn_sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048,
         .tiles = 96,
         .tile_rows = 8,
-        .tile_bytes = 512,
+        .tile_bytes = 416,
         .lines = 13,
         .line_k = 20,
         .line_bytes = 32,
@@ -256,46 +229,29 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .sums_at = 54592,
         .x_stride = 576,
         .y_stride = 768,
-        .order = BN_BY_ROWS,
-        .run = 64,
-        .fields = 5,
-        .field_k = 20,
-        .panel_lines = 16,
-        .panel_rows = 2048,
-        .panel_at = 578880,
-        .shifts = {0,2,4,0,0},
-        .inverses = {1,1,1,1,1022611261},
     },
     [BN_FFN_DOWN] = {
-        .column_sums = bn_colsums_i8_t5r8x20columns_i32__n256k768__1x320x16_neoni8mm_p16,
-        .panel = bn_panel_none_t5r8x20columns_p2r16x16__n256k768__1x320x128_neoni8mm,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_neoni8mm_p0},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_neoni8mm_p0},
-        .offsets = bn_offsets_none_p2r16x16_u16__k128__1x16x32_neoni8mm_r2048,
-        .sums = bn_sums_i8_p2r16x16_i16__k768__8x4x32_neoni8mm_r2048,
+        .gemv = bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neoni8mm_p8192,
+        .gemm[0] = {2, bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192},
+        .gemm[1] = {4, bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192},
+        .offsets = bn_offsets_none_t5r8x20_u16__k768__1x8x40_neoni8mm_r2048,
+        .sums = bn_sums_i8_t5r8x20_i16__k768__8x4x40_neoni8mm_r2048,
         .results = bn_results_i16_none_i32__n256__8x4x1_neoni8mm_r2048,
-        .tiles = 16,
-        .tile_rows = 16,
-        .tile_bytes = 512,
-        .lines = 48,
-        .line_k = 16,
-        .line_bytes = 64,
+        .last_offsets = bn_offsets_none_t5r8x20_u16__k768__1x8x20_neoni8mm_r2048,
+        .last_sums = bn_sums_i8_t5r8x20_i16__k768__8x4x20_neoni8mm_r2048,
+        .tiles = 32,
+        .tile_rows = 8,
+        .tile_bytes = 1248,
+        .lines = 39,
+        .line_k = 20,
+        .line_bytes = 32,
         .table_lines = 2,
         .table_rows = 2048,
         .others_at = 32768,
-        .tables_at = 32768,
-        .sums_at = 43648,
+        .tables_at = 40960,
+        .sums_at = 54592,
         .x_stride = 1088,
         .y_stride = 256,
-        .order = BN_BY_COLUMNS,
-        .run = 64,
-        .fields = 5,
-        .field_k = 20,
-        .panel_lines = 8,
-        .panel_rows = 256,
-        .panel_at = 567936,
-        .shifts = {0,2,4,0,0},
-        .inverses = {1,1,1,1,1022611261},
     },
 };
 
@@ -386,25 +342,25 @@ const char *bn_describe(void) {
     "\"results_i16_none_i32__n768__8x4x1_neoni8mm_r2048\","
     "\"offsets_none_t5r8x20_u16__k256__1x8x20_neoni8mm_r2048\","
     "\"sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048\"],\"why\":\"t5r8x20,"
-    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"t5r8x20rows\","
-    "\"gemv\":\"rowdots_i8_t5r8x20rows_i32__n768k256__1x1x320_neoni8mm_p8\","
-    "\"panel\":\"panel_none_t5r8x20rows_t5r8x20__n768k256__1x8x320_neoni8mm\","
-    "\"gemm\":[\"gemm_i8_t5r8x20_i32__n768k320x576__2x8x20_neoni8mm_p0\","
-    "\"gemm_i8_t5r8x20_i32__n768k320x576__4x8x20_neoni8mm_p0\"],"
-    "\"tables\":[\"offsets_none_t5r8x20_u16__k320__1x8x40_neoni8mm_r2048\","
+    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n768k256__1x8x20_neoni8mm_p8192\","
+    "\"gemm\":[\"mmla_i8_t5r8x20_i32__n768k256__2x8x40_neoni8mm_p8192\","
+    "\"mmla_i8_t5r8x20_i32__n768k256__4x8x40_neoni8mm_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k256__1x8x40_neoni8mm_r2048\","
     "\"sums_i8_t5r8x20_i16__k256__8x4x40_neoni8mm_r2048\","
     "\"results_i16_none_i32__n768__8x4x1_neoni8mm_r2048\","
-    "\"offsets_none_t5r8x20_u16__k320__1x8x20_neoni8mm_r2048\","
-    "\"sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048\"],"
-    "\"why\":\"t5r8x20rows: rows whose gate is closed are not read\"},\"ffn_down\":{\"packing\":\"t5r8x20columns\","
-    "\"gemv\":\"colsums_i8_t5r8x20columns_i32__n256k768__1x320x16_neoni8mm_p16\","
-    "\"panel\":\"panel_none_t5r8x20columns_p2r16x16__n256k768__1x320x128_neoni8mm\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_neoni8mm_p0\","
-    "\"gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_neoni8mm_p0\"],"
-    "\"tables\":[\"offsets_none_p2r16x16_u16__k128__1x16x32_neoni8mm_r2048\","
-    "\"sums_i8_p2r16x16_i16__k768__8x4x32_neoni8mm_r2048\","
-    "\"results_i16_none_i32__n256__8x4x1_neoni8mm_r2048\"],"
-    "\"why\":\"t5r8x20columns: columns whose input is zero are not read\"}},\"kernels\":{"
+    "\"offsets_none_t5r8x20_u16__k256__1x8x20_neoni8mm_r2048\","
+    "\"sums_i8_t5r8x20_i16__k256__8x4x20_neoni8mm_r2048\"],\"why\":\"t5r8x20,"
+    " 1.63 bit/weight: least time a weight by estimate\"},\"ffn_down\":{\"packing\":\"t5r8x20\","
+    "\"gemv\":\"gemv_i8_t5r8x20_i32__n256k768__1x8x20_neoni8mm_p8192\","
+    "\"gemm\":[\"mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192\","
+    "\"mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192\"],"
+    "\"tables\":[\"offsets_none_t5r8x20_u16__k768__1x8x40_neoni8mm_r2048\","
+    "\"sums_i8_t5r8x20_i16__k768__8x4x40_neoni8mm_r2048\","
+    "\"results_i16_none_i32__n256__8x4x1_neoni8mm_r2048\","
+    "\"offsets_none_t5r8x20_u16__k768__1x8x20_neoni8mm_r2048\","
+    "\"sums_i8_t5r8x20_i16__k768__8x4x20_neoni8mm_r2048\"],\"why\":\"t5r8x20,"
+    " 1.63 bit/weight: least time a weight by estimate\"}},\"kernels\":{"
     "\"rows\":\"rows_none_bf16_f32__k256__1x1x32_neoni8mm\","
     "\"norm_hidden\":\"norm_f32_f32_i8__k256__1x1x16_neoni8mm\","
     "\"rope\":\"rope_i32_f32_f32__d64__1x1x16_neoni8mm\","
@@ -424,5 +380,5 @@ const char *bn_describe(void) {
     "\"norm_output\":\"norm_f32_f32_f32__k256__1x1x16_neoni8mm\","
     "\"head_one\":\"head_f32_bf16_f32__n4096k256__1x4x32_neoni8mm\","
     "\"head_batch\":\"head_f32_bf16_f32__n4096k256__4x1x32_neoni8mm\"},"
-    "\"layout\":\"79cd461a344527b2f15fccdc78c890051891c9af7110dba6f7dc18a97a39c16c\"}";
+    "\"layout\":\"88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f\"}";
 }

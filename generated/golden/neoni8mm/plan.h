@@ -12,10 +12,10 @@ enum {
   BN_INTERMEDIATE = 768,
   BN_VOCABULARY = 4096,
   BN_BATCH = 128,
-  BN_SCRATCH_BYTES = 709952,
+  BN_SCRATCH_BYTES = 578880,
   BN_LOOK_UP_BYTES = 0,
   BN_GEMMS = 2,
-  BN_DOWN_SUMS = 320,
+  BN_DOWN_SUMS = 0,
   BN_FIELDS = 5,
   BN_MOST_LIVE = 45,
   BN_LIST_BYTES = 1664,
@@ -54,10 +54,10 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
-#define BN_SPARSE_UP 1
-#define BN_SPARSE_DOWN 1
+#define BN_SPARSE_UP 0
+#define BN_SPARSE_DOWN 0
 #define BN_NORM_EPS 0.00001f
-#define BN_LAYOUT "79cd461a344527b2f15fccdc78c890051891c9af7110dba6f7dc18a97a39c16c"
+#define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
 #define BN_PAUSE() __asm__ volatile("isb")
 
 void bn_gemv_i8_t5r8x20_i32__n256k256__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
@@ -92,29 +92,19 @@ void bn_mmla_i8_t5r8x20_i32__n768k256__4x8x40_neoni8mm_p8192(const uint8_t *rest
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n768__8x4x1_neoni8mm_r2048(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
-void bn_rowdots_i8_t5r8x20rows_i32__n768k256__1x1x320_neoni8mm_p8(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
-void bn_panel_none_t5r8x20rows_t5r8x20__n768k256__1x8x320_neoni8mm(const uint8_t *restrict w, uint8_t *restrict panel,
-    long first, long end);
-void bn_gemm_i8_t5r8x20_i32__n768k320x576__2x8x20_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r8x20_i32__n256k768__1x8x20_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_t5r8x20_i32__n768k320x576__4x8x20_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_mmla_i8_t5r8x20_i32__n256k768__2x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_offsets_none_t5r8x20_u16__k320__1x8x40_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+void bn_mmla_i8_t5r8x20_i32__n256k768__4x8x40_neoni8mm_p8192(const uint8_t *restrict w, const int8_t *restrict x,
+    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
+void bn_offsets_none_t5r8x20_u16__k768__1x8x40_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles);
-void bn_offsets_none_t5r8x20_u16__k320__1x8x20_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
+void bn_sums_i8_t5r8x20_i16__k768__8x4x40_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+    const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
+void bn_offsets_none_t5r8x20_u16__k768__1x8x20_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles);
-void bn_colsums_i8_t5r8x20columns_i32__n256k768__1x320x16_neoni8mm_p16(const uint8_t *restrict w,
-    const int8_t *restrict x, const uint8_t *restrict list, int32_t *restrict y, long first, long end);
-void bn_panel_none_t5r8x20columns_p2r16x16__n256k768__1x320x128_neoni8mm(const uint8_t *restrict w,
-    uint8_t *restrict panel, long first, long end);
-void bn_gemm_i8_p2r16x16_i32__n256k128x1088__2x16x16_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k128x1088__4x16x16_neoni8mm_p0(const uint8_t *restrict w, const int8_t *restrict x,
-    const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_offsets_none_p2r16x16_u16__k128__1x16x32_neoni8mm_r2048(const uint8_t *restrict w, uint8_t *restrict quads,
-    uint8_t *restrict others, long tiles);
-void bn_sums_i8_p2r16x16_i16__k768__8x4x32_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
+void bn_sums_i8_t5r8x20_i16__k768__8x4x20_neoni8mm_r2048(const int8_t *restrict x, const uint8_t *restrict quads,
     const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
 void bn_rows_none_bf16_f32__k256__1x1x32_neoni8mm(const uint16_t *restrict row, float *restrict o);
 void bn_norm_f32_f32_i8__k256__1x1x16_neoni8mm(const float *restrict x, const float *restrict w, float eps,
