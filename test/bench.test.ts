@@ -92,6 +92,25 @@ describe('bench', () => {
     }
   });
 
+  it('decode --sparsity: gates of random models are closed as often as asked for, and zeros are skipped or not', async () => {
+    const target = targets[0]!.name;
+    const args = ['decode', '--shape', file('tied'), '--target', target, '--packing', 'p2', '--threads', '2', ...brief];
+    const { decode } = await cli.json('bench', [...args, '--sparsity', '0.8,0.9']);
+    type DecodeRow = { sparsity: number; path: string } & Record<string, number>;
+    assert.deepEqual(
+      decode.map(({ sparsity, path }: DecodeRow) => [sparsity, path]),
+      [0.8, 0.9].flatMap((sparsity) => ['dense', 'sparse'].map((path) => [sparsity, path])),
+    );
+    for (const row of decode as DecodeRow[]) {
+      // 512 neurons of 3 layers, for 5 tokens.
+      assert.ok(Math.abs(row.live_neurons! - (1 - row.sparsity)) < 0.06, `${row.live_neurons} open`);
+      assert.ok(row.live_inputs! > 0 && row.live_inputs! <= row.live_neurons!, `${row.live_inputs} inputs`);
+      assert.ok(row.overlap! > 0 && row.overlap! < 1, `${row.overlap} of them open again`);
+      if (row.path === 'sparse') near(row.over_ideal!, 1, 'bytes over those that matter');
+      else assert.ok(row.over_ideal! > 1.5, `${row.over_ideal} of the bytes that matter`);
+    }
+  });
+
   it('decode: tables; a model is written once; a separate head is read instead of the embedding', async () => {
     const args = ['decode', '--shape', file('separate'), '--layers', '1', '--threads', '1', ...brief];
     const text = await cli.ok('bench', args);
