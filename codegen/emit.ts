@@ -13,7 +13,7 @@ import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
 import type { Isa } from './isa/isa.ts';
 import { attentionScratch, partSize, SPAN } from './kernels/attention-blocks.ts';
-import { roundUp } from './kernels/kernel.ts';
+import { LANES, roundUp } from './kernels/kernel.ts';
 import { tablesBytes } from './kernels/look-up-tables.ts';
 import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
@@ -181,13 +181,20 @@ function panelRows(o: Ordered, { gemv, tables }: MatrixPlan): number {
   return tables ? roomOf(tables.sums) : LEAST_ROWS;
 }
 
+/** Where a thread's marks of neurons begin, for one token, behind a list and its activations. */
+function marksAt({ shape, matrices: { ffn_up } }: Plan): number {
+  const o = findOrdered(ffn_up.packing);
+  const most = Math.max(shape.intermediate, o ? paddedK(o, shape.hidden) : 0);
+  return roundUp(listBytes(Math.max(shape.hidden, shape.intermediate)) + most + LIST_ROOM, 64);
+}
+
 /** Bytes that a thread needs for products of a matrix: of a batch, with a panel, or for one token its lists. */
-function threadBytes(m: MatrixPlan, isa: Isa): number {
+function threadBytes(plan: Plan, m: MatrixPlan): number {
+  const isa = isaOf(plan.cpu.isa);
   const batch = scratchBytes(tilesFor(m.packing), isa, m.tables);
   const o = findOrdered(m.packing);
   if (!o) return batch;
-  const { n, k } = m.gemv.shape as { n: number; k: number };
-  const lists = listBytes(Math.max(n, k)) + paddedK(o, k) + LIST_ROOM;
+  const lists = marksAt(plan) + roundUp(plan.shape.intermediate, LANES);
   return roundUp(Math.max(batch + panelBytes(o, panelRows(o, m)), lists), 64);
 }
 
@@ -211,7 +218,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_INTERMEDIATE', shape.intermediate],
     ['BN_VOCABULARY', shape.vocabulary],
     ['BN_BATCH', plan.batch],
-    ['BN_SCRATCH_BYTES', Math.max(...matrices.map((m) => threadBytes(m, isaOf(plan.cpu.isa))))],
+    ['BN_SCRATCH_BYTES', Math.max(...matrices.map((m) => threadBytes(plan, m)))],
     ['BN_LOOK_UP_BYTES', roundUp(Math.max(...matrices.map(lookUpBytes)), 64)],
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
@@ -219,6 +226,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_MOST_LIVE', MOST_LIVE],
     ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
     ['BN_LIST_ROOM', LIST_ROOM],
+    ['BN_MARKS_AT', marksAt(plan)],
     ['BN_LIST_STEP', COLUMNS],
     ['BN_LEAST_ROWS', LEAST_ROWS],
     ['BN_TABLE_TOKENS', tableTokens(isaOf(plan.cpu.isa))],

@@ -11,22 +11,61 @@
 #include <string.h>
 #include "state.h"
 
-/* What kernels look at beyond a list's end: repetitions. */
-BN_SHARED void close_list(uint16_t *list, long count) {
-  const uint16_t last = count ? list[count - 1] : 0;
-  for (long i = 0; i < BN_LIST_ROOM; i++) list[count + i] = last;
+enum { GROUPED = GROUPS(BN_INTERMEDIATE) * LANES };
+
+/* What one thread reads: entries of its list, from neurons of groups [first, end) of LANES. */
+typedef struct {
+  uint16_t *list; /* [count], then room for what kernels look at beyond its end: repetitions of the last */
+  int8_t *x;      /* activations, behind the list */
+  long count, first, end;
+} share;
+
+/* Marks of neurons, 1 or 0: behind a thread's list and activations. */
+BN_SHARED uint8_t *marks_of(const bn_state *s, int thread) {
+  return s->tables + (size_t)thread * BN_SCRATCH_BYTES + BN_MARKS_AT;
 }
 
-/* A thread's scratch: a list, and behind it activations. */
-BN_SHARED int8_t *behind(uint16_t *list) {
-  return (int8_t *)list + BN_LIST_BYTES;
+/* How many of eight marks are 1. */
+BN_SHARED long marked(const uint8_t *marks) {
+  uint64_t word;
+  memcpy(&word, marks, sizeof word);
+  return (long)(word * 0x0101010101010101u >> 56);
+}
+
+BN_SHARED long marked_in_all(uint8_t *marks) {
+  memset(marks + BN_INTERMEDIATE, 0, GROUPED - BN_INTERMEDIATE);
+  long live = 0;
+  for (long i = 0; i < GROUPED; i += 8) live += marked(marks + i);
+  return live;
+}
+
+/* A thread's share of what is marked: contiguous groups, every one somebody's, with about as many marks for each
+ * thread. */
+BN_SHARED share share_of(const bn_state *s, int thread, const uint8_t *marks, long live) {
+  const long threads = bn_pool_threads(s->pool), from = live * thread / threads, to = live * (thread + 1) / threads;
+  uint8_t *own = s->tables + (size_t)thread * BN_SCRATCH_BYTES;
+  share part = {(uint16_t *)(void *)own, (int8_t *)own + BN_LIST_BYTES, 0, 0, 0};
+  long before = 0, i = 0;
+  for (; i < GROUPED && before < from; i += LANES) before += marked(marks + i) + marked(marks + i + 8);
+  part.first = i / LANES;
+  for (; i < GROUPED && (before < to || thread == threads - 1); i += LANES) {
+    before += marked(marks + i) + marked(marks + i + 8);
+    for (long j = i; j < i + LANES; j++) {
+      part.list[part.count] = (uint16_t)j;
+      part.count += marks[j];
+    }
+  }
+  part.end = i / LANES;
+  const uint16_t last = part.count ? part.list[part.count - 1] : 0;
+  for (long j = 0; j < BN_LIST_ROOM; j++) part.list[part.count + j] = last;
+  return part;
 }
 
 /* Kernels fetch runs ahead of those that they work on; this fetches the first ones. */
-BN_SHARED void fetch_runs(const bn_matrix *m, const uint8_t *w, const uint16_t *list, long count) {
-  for (long i = 0; i < MIN(count, BN_LIST_STEP); i++)
+BN_SHARED void fetch_runs(const bn_matrix *m, const uint8_t *w, const share *part) {
+  for (long i = 0; i < MIN(part->count, BN_LIST_STEP); i++)
     for (long byte = 0; byte < m->run; byte += 64)
-      __builtin_prefetch(w + (size_t)list[i] * (size_t)m->run + byte, 0, 2);
+      __builtin_prefetch(w + (size_t)part->list[i] * (size_t)m->run + byte, 0, 2);
 }
 
 #if BN_SPARSE_UP
@@ -39,54 +78,29 @@ static void arrange(const bn_matrix *m, const int8_t *x, int8_t *out) {
         memcpy(out, x + (line * (LINE / BYTES) + l) * m->field_k + f * BYTES, BYTES);
 }
 
-static long open_in(const int32_t *gate, long first, long end) {
-  long open = 0;
-  for (long i = first; i < end; i++) open += gate[i] > 0;
-  return open;
-}
-
-/* The groups of rows that begin with open rows [live * thread / threads, ...) of all: contiguous, and every one is
- * somebody's. */
-static void share_rows(const int32_t *gate, long live, int thread, int threads, long *first, long *end) {
-  const long from = live * thread / threads, to = live * (thread + 1) / threads;
-  long group = 0, before = 0;
-  for (; group < GROUPS(BN_INTERMEDIATE) && before < from; group++)
-    before += open_in(gate, group * LANES, MIN((group + 1) * LANES, BN_INTERMEDIATE));
-  *first = group;
-  for (; group < GROUPS(BN_INTERMEDIATE) && (before < to || thread == threads - 1); group++)
-    before += open_in(gate, group * LANES, MIN((group + 1) * LANES, BN_INTERMEDIATE));
-  *end = group;
-}
-
 void bn_open_rows(bn_state *s, int thread, int layer, long *first, long *end) {
   const bn_matrix *m = &bn_matrices[BN_FFN_UP];
-  const int threads = bn_pool_threads(s->pool);
   const int32_t *gate = s->y[BN_FFN_GATE];
-  uint16_t *list = (uint16_t *)(void *)(s->tables + (size_t)thread * BN_SCRATCH_BYTES);
+  uint8_t *marks = marks_of(s, thread);
   bn_time(BN_TIME_TERNARY);
-  long live = open_in(gate, 0, BN_INTERMEDIATE), count = 0;
-  if (rows_read(s, layer, live) > live) {
-    bn_span(GROUPS(BN_INTERMEDIATE), thread, threads, first, end);
-    for (long r = *first * LANES; r < MIN(*end * LANES, BN_INTERMEDIATE); r++) list[count++] = (uint16_t)r;
-  } else {
-    share_rows(gate, live, thread, threads, first, end);
-    for (long r = *first * LANES; r < MIN(*end * LANES, BN_INTERMEDIATE); r++) {
-      list[count] = (uint16_t)r;
-      count += gate[r] > 0;
-    }
-  }
-  close_list(list, count);
+  for (long r = 0; r < BN_INTERMEDIATE; r++) marks[r] = gate[r] > 0;
+  const long open = marked_in_all(marks), read = rows_read(s, layer, open);
+  if (read > open) memset(marks, 1, BN_INTERMEDIATE);
+  const share part = share_of(s, thread, marks, read);
   const quantised *a = &s->hidden;
   const uint8_t *w = weights_at(s, thread, layer, BN_FFN_UP);
-  fetch_runs(m, w, list, count);
-  arrange(m, a->q + (long)thread * a->stride, behind(list));
-  m->row_dots(w, behind(list), a->sum + thread, (const uint8_t *)list, s->y[BN_FFN_UP], 0, count);
+  fetch_runs(m, w, &part);
+  arrange(m, a->q + (long)thread * a->stride, part.x);
+  m->row_dots(w, part.x, a->sum + thread, (const uint8_t *)part.list, s->y[BN_FFN_UP], 0, part.count);
+  *first = part.first;
+  *end = part.end;
 }
 #endif
 
 #if BN_SPARSE_DOWN
 /* The sums of all threads -> products of groups of rows that are this thread's share. */
-static void add_sums(bn_state *s, int thread, int threads, int32_t sum) {
+static void add_sums(bn_state *s, int thread, int32_t sum) {
+  const int threads = bn_pool_threads(s->pool);
   const bn_matrix *m = &bn_matrices[BN_FFN_DOWN];
   int32_t *y = s->y[BN_FFN_DOWN];
   long first, end;
@@ -106,31 +120,22 @@ static void add_sums(bn_state *s, int thread, int threads, int32_t sum) {
 
 void bn_live_columns(bn_state *s, int thread, int layer) {
   const bn_matrix *m = &bn_matrices[BN_FFN_DOWN];
-  const int threads = bn_pool_threads(s->pool);
   const quantised *a = &s->inner;
   const int8_t *q = a->q + (long)thread * a->stride;
-  uint16_t *list = (uint16_t *)(void *)(s->tables + (size_t)thread * BN_SCRATCH_BYTES);
-  int8_t *x = behind(list);
+  uint8_t *marks = marks_of(s, thread);
   int32_t *sums = s->down_sums + (long)thread * BN_DOWN_SUMS;
   bn_time(BN_TIME_TERNARY);
-  long live = 0, count = 0;
-  for (long k = 0; k < BN_INTERMEDIATE; k++) live += q[k] != 0;
-  const int dense = columns_read(live) > live;
-  for (long k = 0; k < BN_INTERMEDIATE; k++) {
-    list[count] = (uint16_t)k;
-    count += dense | (q[k] != 0);
-  }
-  close_list(list, count);
-  long first, end;
-  bn_span((count + BN_LIST_STEP - 1) / BN_LIST_STEP, thread, threads, &first, &end);
-  first *= BN_LIST_STEP, end = MIN(end * BN_LIST_STEP, count);
+  for (long k = 0; k < BN_INTERMEDIATE; k++) marks[k] = q[k] != 0;
+  const long live = marked_in_all(marks), read = columns_read(live);
+  if (read > live) memset(marks, 1, BN_INTERMEDIATE);
+  const share part = share_of(s, thread, marks, read);
   const uint8_t *w = weights_at(s, thread, layer, BN_FFN_DOWN);
-  fetch_runs(m, w, list + first, end - first);
-  for (long i = first; i < end; i++) x[i] = q[list[i]];
-  memset(x + end, 0, BN_LIST_ROOM);
+  fetch_runs(m, w, &part);
+  for (long i = 0; i < part.count; i++) part.x[i] = q[part.list[i]];
+  memset(part.x + part.count, 0, BN_LIST_ROOM);
   memset(sums, 0, BN_DOWN_SUMS * sizeof *sums);
-  if (first < end) m->column_sums(w, x, (const uint8_t *)list, sums, first, end);
+  m->column_sums(w, part.x, (const uint8_t *)part.list, sums, 0, part.count);
   bn_pool_barrier(s->pool);
-  add_sums(s, thread, threads, a->sum[thread]);
+  add_sums(s, thread, a->sum[thread]);
 }
 #endif
