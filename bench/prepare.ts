@@ -27,7 +27,7 @@ export interface Prepared {
   readonly source: ModelSource;
   readonly library: Library;
   readonly model: number;
-  /** Of a model made for it: share of the gates that are closed, and whether zeros are skipped. */
+  /** Of a model made for it: share of the gates that are closed, and whether zeros are skipped; else they are not. */
   readonly sparsity?: number;
   readonly path?: 'dense' | 'sparse';
 }
@@ -80,7 +80,7 @@ export async function* prepare(request: Request, wanted: Packings, notes: string
         for (const path of sparsity === undefined ? [undefined] : (['dense', 'sparse'] as const)) {
           const build = await ensureBuilt(source.shape, cpu, {
             packing: packing && (packings as Readonly<Record<string, Packing>>)[packing]!.token,
-            ...(path ? { sparse: path === 'sparse' } : {}),
+            sparse: path === 'sparse',
             onProgress: (...at) => onProgress('compiling', ...at),
             signal,
             ...(request.cc ? { cc: request.cc } : {}),

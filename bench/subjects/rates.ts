@@ -85,8 +85,15 @@ export function formatRates<Row extends RateRow>(
   rows: readonly Row[],
   more: Readonly<Record<string, (row: Row) => string>> = {},
 ): string {
-  const headers = ['target', 'packing', 'threads', 'kv', 'context', 'n'];
-  const cellsOf = (row: Row) => [row.target, row.packing, ...[row.threads, row.kv, row.context, row.n].map(String)];
+  const sparse = rows.some((row) => row.path !== undefined);
+  const headers = ['target', 'packing', 'threads', 'kv', 'context', ...(sparse ? ['sparsity', 'path'] : []), 'n'];
+  const cellsOf = (row: Row) => [
+    row.target,
+    row.packing,
+    ...[row.threads, row.kv, row.context].map(String),
+    ...(sparse ? [String(row.sparsity), String(row.path)] : []),
+    String(row.n),
+  ];
   const speed = rows.map((row) => [
     ...cellsOf(row),
     row.ms.toFixed(1),

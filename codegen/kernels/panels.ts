@@ -6,6 +6,7 @@
  *   columns   four columns side by side are four k of a lane's row; sixteen make a line of the 2-bit packing, whose byte is
  *             c0 + 4 c1 + 16 c2 + 64 c3 of k = b, 4 + b, 8 + b, 12 + b.
  *
+ * What the next panel takes is fetched meanwhile, since a panel reads lines of memory that are far apart.
  * Tile: 1 x rows of what is turned at once x k of a panel.
  */
 import { transpose } from '../ir/lanes.ts';
@@ -74,6 +75,7 @@ export const panel: KernelFamily = {
     'mix4',
     'field',
     'add_bytes',
+    'prefetch',
   ],
 
   record: (b, spec, isa) => {
@@ -142,6 +144,7 @@ function turnRows(b: Recorder, isa: Isa, o: Ordered, k: number, w: Address, out:
     b.loop('line', 0, o.panelLines, L, (line) => {
       const square = range(L).map((i) => {
         const from = at(w, times(tile, rows * bytes), times(row, bytes), i * bytes, times(line, 4));
+        b.do('prefetch', at(from, LINE), 2);
         return b.let(`q_${i}`, 'bytes_as_ints', b.let(`w_${i}`, 'load_bytes', from));
       });
       transpose(b, 'q', square).forEach((turned, i) => {
@@ -176,6 +179,7 @@ function mixColumns(b: Recorder, isa: Isa, o: Ordered, n: number, w: Address, ou
           const tag = `_${within}_q${q}`;
           const columns = range(QUAD).map((j) => {
             const column = plus(times(line, COLUMNS * bytes), (QUAD * q + j) * bytes);
+            if (within === 0) b.do('prefetch', at(w, column, times(unit, LINE), byte, panelK(o) * bytes), 2);
             return b.let(`w${tag}_${j}`, 'load_bytes', at(w, column, times(unit, LINE), byte, v));
           });
           const codes = unpack.fields([b.let(`mixed${tag}`, 'mix4', ...columns, m)], tag).map((field) => field()[0]!);
