@@ -178,7 +178,10 @@ export const gemm: KernelFamily = {
 
   batch: (isa, p, n, k) => {
     // Sums, a line, its codes, an activation, products and a mask.
-    const fits = (tokens: number) => (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
+    const vectorsFit = (tokens: number) =>
+      (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
+    // Bands of columns and eight activations are more addresses than NEON has registers for.
+    const fits = (tokens: number) => vectorsFit(tokens) && (tokens < 8 || !p.lookUp);
     // One line a step: that is work enough, and keeps the code small.
     return BATCHES.filter(fits).flatMap((tokens) =>
       [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
