@@ -75,6 +75,7 @@ describe('bitnet-run', () => {
         kv: 'i8',
         head: 'exact',
         lookup: null,
+        live: null,
         huge_pages_mb: rest.huge_pages_mb,
       });
       assert.deepEqual(Object.keys(timings).sort(), [
@@ -88,6 +89,19 @@ describe('bitnet-run', () => {
       const readme = readFileSync(path.join(projectRoot, 'README.md'), 'utf8');
       const documented = /`--json` prints `\{([^}]*)\}`/.exec(readme.replace(/\s+/g, ' '))?.[1]?.split(/,\s*/);
       assert.deepEqual(documented?.sort(), Object.keys(JSON.parse(stdout)).sort(), 'the README names the same keys');
+    });
+
+    it('--stats: what generated tokens left of the MLP, by layer', async () => {
+      const asked = ['run', ['-n', '9', '--greedy', '--stats']] as const;
+      const { stderr } = await cli.run(...asked);
+      assert.match(stderr, /^layer {2}open gates .*\n(\d .* %\n){6}mean .* %\n$/m);
+      const { live } = await cli.json('run', [...asked[1]]);
+      assert.equal(live.length, 6);
+      for (const { open, inputs, rows, columns } of live) {
+        assert.ok(open > 0.02 && open < 0.6 && inputs > 0 && inputs <= open, `${open}, ${inputs}`);
+        // The demo model's matrices are small: everything is read.
+        assert.deepEqual([rows, columns], [1, 1]);
+      }
     });
 
     it('--version, --help with examples', async () => {
