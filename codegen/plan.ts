@@ -239,12 +239,9 @@ export interface PlanOptions {
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
   /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
   readonly kernel?: readonly string[] | undefined;
-  /** Are zeros of squared ReLU to be skipped? By default where the model has any and its matrices are large. */
+  /** Are zeros of squared ReLU to be skipped? Not by default: several tokens at once then take longer (docs/decisions.md). */
   readonly sparse?: boolean | undefined;
 }
-
-/** Weights of a matrix from which on it pays: smaller ones stay in the caches, and lists take longer than reading all. */
-const LEAST_SPARSE = 2 ** 20;
 
 /** The matrices that zeros of the activation function let off, and the order that they take for it. */
 const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
@@ -275,9 +272,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     const tiles = matrices[slot]!;
     const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
     const asked = typeof packing === 'object' ? packing[slot] : undefined;
-    const skips = options.sparse ?? shape.hidden * shape.intermediate >= LEAST_SPARSE;
     const { n, k } = tiles.gemv.shape as { n: number; k: number };
-    if (o && shape.activation === 'relu2' && !kernelFor(n, k) && (asked ? asked === o.token : skips))
+    if (o && shape.activation === 'relu2' && !kernelFor(n, k) && (asked ? asked === o.token : options.sparse))
       matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
   }
   for (const all of inputs(shape))

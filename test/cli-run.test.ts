@@ -111,7 +111,7 @@ describe('bitnet-run', () => {
       assert.match(help, /^Examples:$/m);
       const options =
         '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
-        '--head --lookup --target --cc --tokens --logits --quiet --json --info --cache --version --help';
+        '--head --lookup --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
 
