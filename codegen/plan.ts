@@ -253,6 +253,10 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
   for (const asked of typeof packing === 'string' ? [packing] : Object.values(packing ?? {}))
     if (!known.some((token) => token.startsWith(asked)))
       throw new PlanError(`unknown packing '${asked}'; known packings: ${known.join(', ')}`);
+  if (options.sparse && shape.activation !== 'relu2')
+    throw new PlanError(
+      `${shape.name} has activation '${shape.activation}': only squared ReLU (relu2) makes zeros that can be skipped; leave out --sparse`,
+    );
   const askedFor = (slot: MatrixSlot) => (typeof packing === 'string' ? packing : packing?.[slot]);
   const kernelFor = askedKernels(shape, cpu, options.kernel ?? []);
   const matrices: Partial<Record<MatrixSlot, MatrixPlan>> = {};

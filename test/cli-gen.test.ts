@@ -56,6 +56,20 @@ describe('bitnet-gen', () => {
         );
       });
 
+    it('--sparse: up by rows and down by columns, where the activation makes zeros; else it says why not', async () => {
+      const out = cli.path('sparse');
+      const args = ['--target', 'avx512', '--no-compile', '--out', out];
+      await cli.json('gen', ['bitnet-2b-4t', '--sparse', ...args]);
+      const { matrices } = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8'));
+      assert.match(matrices.ffn_up.packing, /rows$/);
+      assert.match(matrices.ffn_down.packing, /columns$/);
+      assert.doesNotMatch(matrices.ffn_gate.packing, /rows|columns/);
+      await cli.refuses('gen', ['llama3-8b-158', '--sparse', ...args], 1, [
+        /activation 'silu': only squared ReLU \(relu2\) makes zeros/,
+        /leave out --sparse/,
+      ]);
+    });
+
     it('the layout of the weights depends on the packings alone, not on the target', () => {
       for (const name of shippedShapes()) {
         const layouts = new Map<string, unknown>();
