@@ -12,13 +12,16 @@
  * drafts grow, shrink and pause with the text.
  *
  * Times are means over about the last four evaluations of this process. Before its first one, a size is taken to cost
- * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every single token it is forgotten a little, so that one slow
+ * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every 64 single tokens it is forgotten a little, so that one slow
  * minute does not rule a size out for good. No draft is made before four single tokens were timed.
  *
  * Chances and times can mislead, so an account bounds what wrong drafts may cost. It is in tokens of plain decoding: it begins at 1,
  * a token that is drawn brings 1.01, an evaluation takes its cost, and only a size with cost <= 1 + account is allowed: one that can
  * be paid even if every guess is wrong. So T tokens take at most 1.01 T + 1 times the time of one, and once more what a size takes
  * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
+ *
+ * Choosing itself takes some microseconds. Where a token takes no more than a hundred, that counts: there, after a choice of no draft,
+ * a millisecond passes before the next.
  */
 
 import { Mean } from './mean.ts';
@@ -31,6 +34,9 @@ const ALLOWANCE = 0.01;
 /** Evaluations that a mean time spans. */
 const SAMPLES = 4;
 
+/** Milliseconds from a choice of no draft to the next. */
+const PAUSE = 1;
+
 /** What a size is taken to cost until it is measured. */
 const expectedCost = (size: number): number => 1 + (size - 1) / 4;
 
@@ -40,15 +46,22 @@ export class DraftLength {
   /** Costs of the sizes, in tokens. */
   readonly #costs = sizes.map((size) => new Mean(SAMPLES, expectedCost(size), 1));
   #account = 1;
+  #singles = 0;
+
+  /** A new text begins, with an account of its own. */
+  begin(): void {
+    this.#account = 1;
+  }
 
   /** An evaluation of 1 token, or of as many as `choose` told and one. */
   evaluated(size: number, ms: number): void {
     if (size === 1) {
       this.#single.add(ms);
-      this.#costs.forEach((cost, i) => {
-        cost.value += (expectedCost(sizes[i]!) - cost.value) / 8192;
-      });
       this.#account -= 1;
+      if (++this.#singles % 64) return;
+      this.#costs.forEach((cost, i) => {
+        cost.value += (expectedCost(sizes[i]!) - cost.value) / 128;
+      });
       return;
     }
     // More than twice the time of as many single ones is a disturbance.
@@ -60,6 +73,11 @@ export class DraftLength {
   /** A token was drawn. */
   drawn(): void {
     this.#account += 1 + ALLOWANCE;
+  }
+
+  /** Tokens that had better be evaluated without a choice, after a choice of no draft. */
+  get pause(): number {
+    return this.#single.samples < SAMPLES ? 0 : Math.floor(PAUSE / this.#single.value);
   }
 
   /** Time of an evaluation of `size` tokens over that of one. */

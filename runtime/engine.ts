@@ -243,9 +243,7 @@ export class Engine {
       if (piece) options.onText?.(piece);
     };
     const { sampler, lookup } = options;
-    const speculation = lookup
-      ? new Speculation(this, this.#draftLength, lookup === true ? {} : lookup, prompt)
-      : undefined;
+    const speculation = lookup ? new Speculation(this, this.#draftLength, lookup === true ? {} : lookup) : undefined;
     const started = performance.now();
     let evaluated = started;
     try {

@@ -8,17 +8,18 @@
  * Each token enters the text's n-grams, for n = shortest ... longest, into one hash table that holds the position after the last
  * occurrence of each. A look-up tries the longest n first and compares the tokens themselves, so a collision costs a match but
  * never makes a false one. While the source foretells the tokens that come it just moves along, and nothing is searched: a token
- * costs a few table accesses, however long the text.
+ * costs a few table accesses, however long the text. After a wrong guess it goes on behind it, unless there is a match: copies exchange
+ * single words. A second wrong one ends it.
  *
  * A match foretells every next token, drafted or not. So for each length of the agreement (how many tokens before the source equal
  * those at the end of the text) the share of right guesses is known without a single evaluation spent on finding out: a mean
- * over about 16 guesses, which begins at length / (length + 2), an assumption that counts as two. draft-length.ts decides by it.
+ * over about 16 guesses, which begins at (length + 1) / (length + 4), an assumption that counts as two. draft-length.ts decides by it.
  */
 import { UsageError } from '../schemas/error.ts';
 import { Mean } from './mean.ts';
 
 export interface LookupOptions {
-  /** Tokens that must agree before anything is drafted; default 2. */
+  /** Tokens that must agree before a source is followed; default 2. */
   readonly shortest?: number;
   /** The most that are looked up together; default 4. */
   readonly longest?: number;
@@ -26,10 +27,10 @@ export interface LookupOptions {
 
 /** Agreements of this length or more are alike. */
 const MOST_AGREEMENT = 16;
-/** Lengths 1, 2, 3, 4 to 7, 8 to 15, and 16 or more are classes of their own, 0 to 5. */
-const classOf = (length: number): number => (length < 4 ? length - 1 : Math.min(32 - Math.clz32(length), 5));
+/** Lengths 1, 2, 3, 4 to 7, 8 to 15, and 16 or more are classes of their own, 1 to 6; class 0: after a wrong guess. */
+const classOf = (length: number): number => (length < 4 ? length : Math.min(33 - Math.clz32(length), 6));
 /** The least length of each class. */
-const classes = [1, 2, 3, 4, 8, MOST_AGREEMENT];
+const classes = [0, 1, 2, 3, 4, 8, MOST_AGREEMENT];
 
 export class Lookup {
   readonly #shortest: number;
@@ -39,11 +40,14 @@ export class Lookup {
   readonly #table: Int32Array;
   /** Hashes of the last n tokens, [n]. */
   readonly #hashes: Int32Array;
-  /** Position of the guessed next token; 0: there is no match. */
+  /** Position of the guessed next token; 0: there is none. */
   #source = 0;
+  /** How many tokens before it equal the last ones of the text; each wrong guess halves it. */
   #agreement = 0;
+  /** The last guess was wrong, and this source is gone on with. */
+  #missed = false;
   /** Share of right guesses by class of the agreement. */
-  readonly #hits = classes.map((length) => new Mean(16, length / (length + 2), 2));
+  readonly #hits = classes.map((length) => new Mean(16, (length + 1) / (length + 4), 2));
 
   /** @param tokens that the text may come to; beyond, n-grams replace older ones @throws UsageError for an option out of range */
   constructor({ shortest = 2, longest = Math.max(4, shortest) }: LookupOptions = {}, tokens = 4096) {
@@ -59,18 +63,23 @@ export class Lookup {
     this.#hashes = new Int32Array(longest + 1);
   }
 
-  /** The next token of the text. */
-  push(token: number): void {
+  /** Takes in what is new of a text that begins as the one so far. */
+  follow(text: readonly number[]): void {
+    for (let at = this.#text.length; at < text.length; at++) this.#push(text[at]!);
+  }
+
+  #push(token: number): void {
     const text = this.#text;
     if (this.#source) {
       const hit = text[this.#source] === token;
-      this.#hits[classOf(this.#agreement)]!.add(Number(hit));
-      this.#source = hit ? this.#source + 1 : 0;
-      this.#agreement++;
+      this.#hits[this.#classAt(0)]!.add(Number(hit));
+      this.#source = hit || !this.#missed ? this.#source + 1 : 0;
+      this.#agreement = hit ? this.#agreement + 1 : this.#agreement >> 1;
+      this.#missed = !hit;
     }
     text.push(token);
     this.#hash();
-    if (!this.#source) this.#search();
+    if (!this.#source || this.#missed) this.#search();
     for (let n = this.#shortest; n <= Math.min(this.#longest, text.length); n++)
       this.#table[this.#hashes[n]!] = text.length;
   }
@@ -83,9 +92,13 @@ export class Lookup {
     return draft;
   }
 
-  /** Probability that guess `i` of a draft is right if those before it are; 0 without a match. */
+  /** Probability that guess `i` of a draft is right if those before it are; 0 where there is none. */
   chance(i: number): number {
-    return this.#source ? this.#hits[classOf(this.#agreement + i)]!.value : 0;
+    return this.#source ? this.#hits[this.#classAt(i)]!.value : 0;
+  }
+
+  #classAt(i: number): number {
+    return i === 0 && this.#missed ? 0 : classOf(this.#agreement + i);
   }
 
   /** Hashes of the last 1, 2, ... longest tokens (Fibonacci hashing). */
@@ -107,6 +120,7 @@ export class Lookup {
       if (agreement < n) continue;
       this.#source = source;
       this.#agreement = agreement;
+      this.#missed = false;
       return;
     }
   }

@@ -33,37 +33,43 @@ export class Speculation {
   readonly #chance = (i: number): number => this.#lookup.chance(i);
   /** Guesses whose positions are evaluated, and how the token after each is drawn. */
   #ahead: { readonly guess: number; readonly draw: Draw }[] = [];
+  /** Tokens that are still to be drawn without a look. */
+  #pause = 0;
 
-  /** @param length what it has learnt of the engine's times is kept @param text the prompt */
-  constructor(engine: Engine, length: DraftLength, options: LookupOptions, text: readonly number[]) {
+  /** @param length what it has learnt of the engine's times is kept */
+  constructor(engine: Engine, length: DraftLength, options: LookupOptions) {
     this.#engine = engine;
     this.#length = length;
+    length.begin();
     this.#lookup = new Lookup(options, engine.context);
-    for (const token of text) this.#lookup.push(token);
   }
 
   /** Draws the token after the last one of `history`, which was drawn last. @param most tokens that can still be drawn */
   draw(sampler: Sampler, history: readonly number[], most: number): number {
     const last = history.at(-1)!;
-    this.#lookup.push(last);
-    const token = this.#ahead[0]?.guess === last ? this.#accept(history) : this.#evaluate(sampler, history, last, most);
-    this.#length.drawn();
-    return token;
+    if (this.#ahead[0]?.guess === last) return this.#accept(history);
+    this.settle();
+    if (this.#pause === 0) return this.#evaluate(sampler, history, last, most);
+    this.#pause--;
+    return this.#engine.draw(sampler, history, last);
   }
 
   /** The next token, where the last one was guessed. */
   #accept(history: readonly number[]): number {
     this.statistics.accepted++;
+    this.#length.drawn();
     return this.#ahead.shift()!.draw(history);
   }
 
   /** Evaluates the last token, and a draft where one promises a gain. @returns the next token */
   #evaluate(sampler: Sampler, history: readonly number[], last: number, most: number): number {
-    this.settle();
+    this.#lookup.follow(history);
     const count = this.#length.choose(most, this.#chance);
     const started = performance.now();
     const token = count ? this.#drawAhead(sampler, history, count) : this.#engine.draw(sampler, history, last);
     this.#length.evaluated(1 + count, performance.now() - started);
+    this.#length.drawn();
+    if (!count) this.#pause = this.#length.pause;
     return token;
   }
 

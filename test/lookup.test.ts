@@ -8,7 +8,7 @@ import { generator } from './oracle.ts';
 
 const lookupOf = (text: readonly number[], options: LookupOptions = {}): Lookup => {
   const lookup = new Lookup(options);
-  for (const token of text) lookup.push(token);
+  lookup.follow(text);
   return lookup;
 };
 
@@ -38,7 +38,25 @@ describe('lookup', () => {
       text.push(next);
     }
     assert.deepEqual(lookupOf([...text, 1, 2]).draft(2), [3, 4]);
-    assert.deepEqual(lookupOf([...text, 8]).draft(2), []);
+  });
+
+  it('goes on behind a token that was exchanged, not behind a second one', () => {
+    const text = [1, 2, 3, 4, 5, 6, 9, 1, 2];
+    assert.deepEqual(lookupOf([...text, 8]).draft(2), [4, 5]);
+    assert.deepEqual(lookupOf([...text, 8, 4]).draft(2), [5, 6]);
+    assert.deepEqual(lookupOf([...text, 8, 7]).draft(2), []);
+    assert.deepEqual(lookupOf([1, 2, 5, 6, 1, 2, 7, 8, 1, 2, 5]).draft(1), [6], 'a match is better');
+    // Its chance is learnt.
+    const every = (n: number) => Array.from({ length: 300 }, (_, i) => (i % n === 0 ? 1000 + i : i % 30));
+    assert.ok(lookupOf(every(10).slice(0, 281)).chance(0) > 0.9);
+  });
+
+  it('a text in pieces is the same text', () => {
+    const text = Array.from({ length: 300 }, (_, i) => (i * i) % 37);
+    const [whole, pieces] = [lookupOf(text), new Lookup()];
+    for (const end of [1, 2, 40, 40, 41, 300]) pieces.follow(text.slice(0, end));
+    assert.deepEqual(pieces.draft(5), whole.draft(5));
+    assert.equal(pieces.chance(0), whole.chance(0));
   });
 
   it('whatever the text: drafts are as long as asked, and follow an equal n-gram', () => {
@@ -49,12 +67,14 @@ describe('lookup', () => {
         const draft = lookup.draft(4);
         // By a search of the whole text, which holds less than the table.
         const end = text.slice(-shortest).join();
-        const sources = text.flatMap((_, at) =>
-          at >= shortest && text.slice(at - shortest, at).join() === end ? [at] : [],
-        );
-        assert.equal(draft.length > 0, text.length > shortest && sources.length > 0);
+        const ends = (gram: string) =>
+          text.flatMap((_, at) => (at >= shortest && text.slice(at - shortest, at).join() === gram ? [at] : []));
+        const sources = ends(end);
         assert.equal(lookup.chance(0) > 0, draft.length > 0);
+        if (!draft.length) assert.equal(sources.length, 0);
         if (!draft.length) return;
+        // Or what follows behind a token that was exchanged.
+        if (!sources.length) sources.push(...ends(text.slice(-shortest - 1, -1).join()).map((at) => at + 1));
         assert.equal(draft.length, 4);
         const follows = (at: number) => draft.every((token, i) => [...text, ...draft][at + i] === token);
         assert.ok(sources.some(follows), `${draft} after ${text}`);
@@ -155,8 +175,10 @@ describe('lookup with draft lengths, in a simulation', () => {
   function time(prompt: readonly number[], answer: readonly number[], cost: (size: number) => number): number {
     const lookup = lookupOf(prompt);
     const length = new DraftLength();
+    const text = [...prompt];
     let spent = 0;
     for (let at = 0; at < answer.length; ) {
+      lookup.follow(text);
       const draft = lookup.draft(length.choose(answer.length - at, (i) => lookup.chance(i)));
       const ms = 10 * cost(1 + draft.length);
       spent += ms;
@@ -164,7 +186,7 @@ describe('lookup with draft lengths, in a simulation', () => {
       // Of the tokens drawn, the first always, and each further one while the guess before it is right.
       for (let i = 0; i === 0 || draft[i - 1] === answer[at - 1]; i++) {
         if (i > draft.length || at === answer.length) break;
-        lookup.push(answer[at++]!);
+        text.push(answer[at++]!);
         length.drawn();
       }
     }
