@@ -17,8 +17,10 @@ const COUNT = 128;
 
 /** Texts by name: prompt and generated tokens together, as indices of a random vocabulary. */
 const texts: Readonly<Record<string, (length: number, prompt: number, random: Uint32Array) => number[]>> = {
-  /** The prompt over again, from its middle on, each 24 tokens with a new token between. */
-  copy: (length, prompt) =>
+  /** The prompt over again, from its middle on. */
+  copy: (length, prompt) => Array.from({ length }, (_, i) => (i < prompt ? i : ((prompt >> 1) + i - prompt) % prompt)),
+  /** The same with each 25th token exchanged for a new one. */
+  edited: (length, prompt) =>
     Array.from({ length }, (_, i) => (i < prompt || i % 25 === 0 ? i : ((prompt >> 1) + i - prompt) % prompt)),
   /** Never the same token twice. */
   fresh: (length) => Array.from({ length }, (_, i) => i),
