@@ -172,7 +172,7 @@ describe('bench', () => {
     const { lookup } = await cli.json('bench', args);
     assert.deepEqual(
       lookup.map((row: { text: string }) => row.text),
-      targets.flatMap(() => ['copy', 'fresh', 'misleading']),
+      targets.flatMap(() => ['copy', 'edited', 'fresh', 'misleading']),
     );
     for (const row of lookup) {
       near(row.speed_up, row.plain_ms / row.lookup_ms, 'speed-up');
