@@ -41,7 +41,8 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
     'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
     (name: string, before: readonly string[] = []) => [...before, name],
   )
-  .option('--sparse', 'skip what zeros of squared ReLU let off: one token takes less time, several at once more')
+  .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
+  .option('--no-sparse', 'read all weights, for a model with few zeros')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -98,7 +99,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
     advice,
     packing: o.packing,
     kernel: o.kernel,
-    sparse: o.sparse ?? false,
+    sparse: o.sparse,
   });
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);

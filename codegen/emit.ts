@@ -98,6 +98,10 @@ export function manifestOf(plan: Plan): Manifest {
  * Measured in docs/measurements.md.
  */
 const MOST_LIVE = 45;
+/** The same for several tokens at once, whose lists most rows and columns are in the cache for; beyond, row tiles are made. */
+const MOST_LISTED = 70;
+/** Tokens of a batch whose sums over columns a thread keeps before they are added. */
+const DOWN_TOKENS = 8;
 /** Most weights of a byte. */
 const MOST_FIELDS = 5;
 /** Most logits that bn_top finds: bounds its buffers. */
@@ -223,7 +227,9 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_GEMMS', Math.max(1, ...matrices.map((m) => m.gemm.length))],
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
     ['BN_FIELDS', MOST_FIELDS],
+    ['BN_DOWN_TOKENS', DOWN_TOKENS],
     ['BN_MOST_LIVE', MOST_LIVE],
+    ['BN_MOST_LISTED', MOST_LISTED],
     ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
     ['BN_LIST_ROOM', LIST_ROOM],
     ['BN_MARKS_AT', marksAt(plan)],

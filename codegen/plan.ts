@@ -239,9 +239,15 @@ export interface PlanOptions {
   readonly packing?: string | Readonly<Record<string, string>> | undefined;
   /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left (`lookup`). */
   readonly kernel?: readonly string[] | undefined;
-  /** Are zeros of squared ReLU to be skipped? Not by default: several tokens at once then take longer (docs/decisions.md). */
+  /** Are zeros of squared ReLU to be skipped? Default: in matrices large enough (SPARSE_WEIGHTS). */
   readonly sparse?: boolean | undefined;
 }
+
+/**
+ * Weights of a matrix from which on zeros are skipped by default: below, making lists and meeting once more takes longer than the bytes
+ * that are not read (docs/measurements.md).
+ */
+const SPARSE_WEIGHTS = 1 << 20;
 
 /** The matrices that zeros of the activation function let off, and the order that they take for it. */
 const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
@@ -277,7 +283,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
     const asked = typeof packing === 'object' ? packing[slot] : undefined;
     const { n, k } = tiles.gemv.shape as { n: number; k: number };
-    if (o && shape.activation === 'relu2' && !kernelFor(n, k) && (asked ? asked === o.token : options.sparse))
+    const wanted = asked ? asked === o?.token : (options.sparse ?? n * k >= SPARSE_WEIGHTS);
+    if (o && wanted && shape.activation === 'relu2' && !kernelFor(n, k))
       matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
   }
   for (const all of inputs(shape))

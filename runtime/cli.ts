@@ -62,7 +62,8 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
-  .option('--sparse', 'skip what zeros of squared ReLU let off: a token takes less time, prompts and drafts more')
+  .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
+  .option('--no-sparse', 'read all weights, for a model with few zeros')
   .option('--stats', 'tell what generated tokens left of the MLP, by layer: shares of its neurons')
   .option('--quiet', 'print only the generated text')
   .option('--json', 'print one JSON object instead of text')
@@ -240,7 +241,7 @@ async function generate(model: string | undefined, positional: string | undefine
     head: o.head,
     pages: o.pages,
     kv: kvTypes[o.kv],
-    sparse: o.sparse ?? false,
+    ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
     signal: interrupted,
     onNote: (note) => {
       if (!o.quiet) process.stderr.write(`bitnet-run: ${note}\n`);

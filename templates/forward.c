@@ -120,7 +120,13 @@ static void expand(bn_state *s, int thread, int layer) {
     if (s->watched && thread == 0) bn_watch(s, layer, s->inner.q);
     return;
   }
+#if BN_SPARSE_UP
+  bn_products(s, thread, layer, BN_FFN_GATE, 1, &s->hidden);
+  bn_pool_barrier(s->pool);
+  if (!bn_open_rows(s, thread, layer, &t0, &t1)) bn_products(s, thread, layer, BN_FFN_UP, 1, &s->hidden);
+#else
   bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden);
+#endif
   bn_time(BN_TIME_REST);
   bn_pool_barrier(s->pool);
   share(s, thread, &t0, &t1);
@@ -129,6 +135,14 @@ static void expand(bn_state *s, int thread, int layer) {
     quantise_inner(s, layer, t, scratch, scratch + PADDED(BN_INTERMEDIATE));
   }
   bn_pool_barrier(s->pool);
+}
+
+/* down */
+static void contract(bn_state *s, int thread, int layer) {
+#if BN_SPARSE_DOWN
+  if (bn_live_columns(s, thread, layer)) return;
+#endif
+  bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
 }
 
 static void evaluate(void *argument, int thread, int threads) {
@@ -155,12 +169,7 @@ static void evaluate(void *argument, int thread, int threads) {
     meet(s);
     expand(s, thread, layer);
     fetch(s, layer + 1, BN_ATTN_NORM);
-#if BN_SPARSE_DOWN
-    if (s->n == 1)
-      bn_live_columns(s, thread, layer);
-    else
-#endif
-      bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);
+    contract(s, thread, layer);
     bn_pool_barrier(s->pool);
   }
   /* The hidden states stay, the last token's always: bn_largest reads them. */

@@ -18,7 +18,7 @@ void bn_watch(bn_state *s, int layer, const int8_t *inner) {
   live[BN_LIVE_AGAIN] += again;
   live[BN_LIVE_INPUTS] += inputs;
   live[BN_LIVE_ROWS] += rows_read(s, layer, open);
-  live[BN_LIVE_COLUMNS] += columns_read(inputs);
+  live[BN_LIVE_COLUMNS] += columns_read(s, inputs);
 }
 
 int bn_state_live(bn_state *s, int on, float *shares) {

@@ -90,7 +90,7 @@ struct bn_state {
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
 #if BN_SPARSE_DOWN
-  int32_t *down_sums; /* [threads][BN_DOWN_SUMS] */
+  int32_t *down_sums; /* [threads][BN_DOWN_TOKENS][BN_DOWN_SUMS] */
 #endif
   /* What is told of single tokens (live.c). */
   int watched, watched_tokens;
@@ -140,14 +140,20 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
               a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
-/* Rows of `up` and columns of `down` that are read for one token: those that matter, or all where these are many. A
- * scale of the gate that is not positive turns signs round: all. */
-BN_SHARED long columns_read(long live) {
-  return BN_SPARSE_DOWN && live * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE ? live : BN_INTERMEDIATE;
+/* Are so few rows of `up`, or columns of `down`, live that only those are read? The live ones of all tokens together. A
+ * scale of the gate that is not positive turns signs round: then all rows are. */
+BN_SHARED int few_columns(const bn_state *s, long live) {
+  return live * 100 <= (long)BN_INTERMEDIATE * s->n * (s->n > 1 ? BN_MOST_LISTED : BN_MOST_LIVE);
+}
+BN_SHARED int few_rows(const bn_state *s, int layer, long open) {
+  return few_columns(s, open) && scale_of(s, layer, BN_FFN_GATE) > 0;
+}
+/* How many are read for one token. */
+BN_SHARED long columns_read(const bn_state *s, long live) {
+  return BN_SPARSE_DOWN && few_columns(s, live) ? live : BN_INTERMEDIATE;
 }
 BN_SHARED long rows_read(const bn_state *s, int layer, long open) {
-  const int few = open * 100 <= (long)BN_INTERMEDIATE * BN_MOST_LIVE;
-  return BN_SPARSE_UP && few && scale_of(s, layer, BN_FFN_GATE) > 0 ? open : BN_INTERMEDIATE;
+  return BN_SPARSE_UP && few_rows(s, layer, open) ? open : BN_INTERMEDIATE;
 }
 
 /* Where a matrix's tile 0 would lie for a thread; the first byte of one in an order of its own. */
@@ -166,10 +172,11 @@ const void *bn_head_rows(const bn_state *, int thread, long r0, long r1);
 /* The products of `count` matrices, from `matrix` on, with the same input. All threads meet before the next call: they
  * share tables. */
 void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
-/* One token: rows of `up` whose gate is open, of groups [*first, *end) of LANES rows, this thread's share. */
-void bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);
-/* One token: `down` by columns whose input is not zero. */
-void bn_live_columns(bn_state *, int thread, int layer);
+/* Rows of `up` whose gate is open: the products of all tokens, and of the last one groups [*first, *end) of LANES rows,
+ * this thread's share. 0: nothing was done, since too many are open. */
+int bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);
+/* `down` by columns whose input is not zero. 0: nothing was done, since too many are not. */
+int bn_live_columns(bn_state *, int thread, int layer);
 /* One token: counts what is open and what is not zero, for bn_live. By one thread, after `inner` is quantised. */
 void bn_watch(bn_state *, int layer, const int8_t *inner);
 void bn_rotate(bn_state *, int thread, int layer);

@@ -56,15 +56,25 @@ describe('bitnet-gen', () => {
         );
       });
 
-    it('--sparse: up by rows and down by columns, where the activation makes zeros; else it says why not', async () => {
-      const out = cli.path('sparse');
-      const args = ['--target', 'avx512', '--no-compile', '--out', out];
-      await cli.json('gen', ['bitnet-2b-4t', '--sparse', ...args]);
-      const { matrices } = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8'));
-      assert.match(matrices.ffn_up.packing, /rows$/);
-      assert.match(matrices.ffn_down.packing, /columns$/);
-      assert.doesNotMatch(matrices.ffn_gate.packing, /rows|columns/);
-      await cli.refuses('gen', ['llama3-8b-158', '--sparse', ...args], 1, [
+    it('up by rows and down by columns, where the activation makes zeros in large matrices, or as it is asked for', async () => {
+      const args = ['--target', 'avx512', '--no-compile', '--out'];
+      const cases: [string, string[], boolean][] = [
+        ['bitnet-2b-4t', [], true],
+        ['bitnet-2b-4t', ['--no-sparse'], false],
+        [demo, [], false],
+        [demo, ['--sparse'], true],
+        ['llama3-8b-158', [], false],
+      ];
+      for (const [i, [model, options, sparse]] of cases.entries()) {
+        const out = cli.path('sparse', String(i));
+        await cli.json('gen', [model, ...options, ...args, out]);
+        const { matrices } = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8'));
+        const what = `${model} ${options}`;
+        assert.equal(/rows$/.test(matrices.ffn_up.packing), sparse, what);
+        assert.equal(/columns$/.test(matrices.ffn_down.packing), sparse, what);
+        assert.doesNotMatch(matrices.ffn_gate.packing, /rows|columns/, what);
+      }
+      await cli.refuses('gen', ['llama3-8b-158', '--sparse', ...args, cli.path('silu')], 1, [
         /activation 'silu': only squared ReLU \(relu2\) makes zeros/,
         /leave out --sparse/,
       ]);

@@ -29,15 +29,21 @@ import { mapMatrices, randomModel, smallShape } from './write-model.ts';
 /** Nothing is a multiple of a run or a panel; rows enough for products by tables. */
 const shape = smallShape({
   hidden: 340,
-  layers: 3,
+  layers: 4,
   heads: 6,
   kvHeads: 2,
   headSize: 100,
   intermediate: 1300,
   vocabulary: 283,
 });
-/** Gates that can be open: few, all, none. */
-const able = [(row: number) => row % 7 === 0, () => true, () => false] as const;
+/** Weights of the gates by layer: few can be open; all can; none; all are open, or none is, as they are alike. */
+type Gates = (trits: ArrayLike<number>, row: number, col: number, cols: number) => number;
+const gates: readonly Gates[] = [
+  (trits, row, col, cols) => (row % 7 === 0 ? trits[row * cols + col]! : 0),
+  (trits, row, col, cols) => trits[row * cols + col]!,
+  () => 0,
+  (trits, _, col) => trits[col]!,
+];
 
 const model = randomModel(shape, 11);
 const sparseModel = {
@@ -46,7 +52,11 @@ const sparseModel = {
     mapMatrices(layer, (matrix, kind) => ({
       ...matrix,
       trits:
-        kind === 'gate' ? matrix.trits.map((t, i) => (able[l]!(Math.floor(i / matrix.cols)) ? t : 0)) : matrix.trits,
+        kind === 'gate'
+          ? matrix.trits.map((_, i) =>
+              gates[l]!(matrix.trits, Math.floor(i / matrix.cols), i % matrix.cols, matrix.cols),
+            )
+          : matrix.trits,
     })),
   ),
 };
@@ -138,13 +148,15 @@ describe('sparse activations', () => {
     assert.deepEqual(engine.live(true), []);
     for (const token of tokens.slice(8, 20)) engine.step(token);
     engine.evaluate(tokens.slice(20, 30), false);
-    const [few, all, none] = engine.live(false);
+    const [few, all, none, alike] = engine.live(false);
     assert.ok(few!.open > 0.02 && few!.open < 1 / 7 && few!.rows === few!.open, JSON.stringify(few));
     assert.ok(few!.inputs > 0 && few!.inputs <= few!.open && few!.columns === few!.inputs, JSON.stringify(few));
     assert.ok(few!.again > 0 && few!.again < few!.open, JSON.stringify(few));
     // Half of the gates: all rows are read, as leaps would take longer.
     assert.ok(all!.open > 0.45 && all!.open < 0.6 && all!.rows > 0.9, JSON.stringify(all));
     assert.deepEqual(none, { open: 0, again: 0, inputs: 0, rows: 0, columns: 0 });
+    // Of each token all or none: several at once may be mostly open, and then take row tiles.
+    assert.ok(Math.abs(12 * alike!.open - Math.round(12 * alike!.open)) < 1e-4, JSON.stringify(alike));
     engine.step(tokens[30]!);
     assert.deepEqual(engine.live(false), []);
     engine.dispose();
