@@ -10,7 +10,7 @@ import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import { type Generation, type HeadMode, headModes } from './engine.ts';
 import { type Pages, pages } from './library.ts';
-import { formatLive } from './live.ts';
+import { formatDead, formatLive } from './live.ts';
 import { checkLogits, writeLogits } from './logits-file.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
@@ -290,10 +290,11 @@ async function generate(model: string | undefined, positional: string | undefine
       ...(live ? { onText: print } : {}),
     });
     const shares = o.stats ? engine.live(false) : undefined;
+    const dead = o.stats ? engine.dead() : undefined;
     if (live && !tokenizer) print(g.tokens.join(','));
     if (live) print('\n');
     if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
-    if (live && shares) process.stderr.write(formatLive(shares));
+    if (live && shares) process.stderr.write(`${formatLive(shares)}${formatDead(dead ?? [])}`);
     if (o.json)
       printJson({
         model: nameOf(loaded),
@@ -310,6 +311,7 @@ async function generate(model: string | undefined, positional: string | undefine
         head: o.head,
         lookup: g.lookup ?? null,
         live: shares ?? null,
+        dead: dead?.length ? dead : null,
         huge_pages_mb: engine.hugePages,
         timings: {
           load_ms: milliseconds(loadMs),

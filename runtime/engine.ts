@@ -5,7 +5,15 @@
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import { DraftLength } from './draft-length.ts';
 import type { ModelSource } from './formats/source.ts';
-import { type Library, type LiveShares, type Pages, type Profile, type TopMode, want } from './library.ts';
+import {
+  type DeadNeurons,
+  type Library,
+  type LiveShares,
+  type Pages,
+  type Profile,
+  type TopMode,
+  want,
+} from './library.ts';
 import type { LookupOptions } from './lookup.ts';
 import { contextSize, DEFAULT_KV, type KvBits, kvTypes } from './memory.ts';
 import type { Candidates, Sampler } from './sampler.ts';
@@ -311,6 +319,11 @@ export class Engine {
    */
   live(on: boolean): LiveShares[] {
     return this.#library.live(this.#context, on, this.source.shape.layers);
+  }
+
+  /** Neurons that weights of zero alone make zero, by layer; empty where the library skips no zeros. */
+  dead(): DeadNeurons[] {
+    return this.#library.dead(this.#context, this.source.shape.layers);
   }
 
   /** Frees the context and closes the model, unless it is shared. */

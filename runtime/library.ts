@@ -32,6 +32,18 @@ const liveParts = ['open', 'again', 'inputs', 'rows', 'columns'] as const;
  */
 export type LiveShares = Readonly<Record<(typeof liveParts)[number], number>>;
 
+/** What weights of zero alone leave out, in the order of `bn_dead`. */
+const deadParts = ['gate', 'up', 'norm', 'down'] as const;
+/** Neurons of a layer whose row of the gate, row of `up`, weight of the norm before `down`, or column of `down` is zero. */
+export type DeadNeurons = Readonly<Record<(typeof deadParts)[number], number>>;
+
+/** Named numbers of each layer, from [layers][names]. */
+const byLayer = <T extends string>(names: readonly T[], values: Float32Array): Readonly<Record<T, number>>[] =>
+  Array.from(
+    { length: values.length / names.length },
+    (_, l) => Object.fromEntries(names.map((name, i) => [name, values[l * names.length + i]!])) as Record<T, number>,
+  );
+
 /** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
 export class Library {
   readonly #native: Native;
@@ -133,11 +145,13 @@ export class Library {
    */
   live(context: number, on: boolean, layers: number): LiveShares[] {
     const shares = new Float32Array(layers * liveParts.length);
-    if (!this.#call('bn_live', context, on ? 1 : 0, shares)) return [];
-    return Array.from(
-      { length: layers },
-      (_, l) => Object.fromEntries(liveParts.map((part, i) => [part, shares[l * liveParts.length + i]!])) as LiveShares,
-    );
+    return this.#call('bn_live', context, on ? 1 : 0, shares) ? byLayer(liveParts, shares) : [];
+  }
+
+  /** Neurons that weights of zero alone make zero, by layer; empty where the library skips no zeros. */
+  dead(context: number, layers: number): DeadNeurons[] {
+    const counts = new Float32Array(layers * deadParts.length);
+    return this.#call('bn_dead', context, counts) ? byLayer(deadParts, counts) : [];
   }
 
   packBegin(file: string, threads: number): void {

@@ -1,5 +1,5 @@
-/** What generated tokens leave of the MLP, as a table: `bitnet-run --stats`. */
-import type { LiveShares } from './library.ts';
+/** What is zero in the MLP, for generated tokens and by the weights alone, for people: `bitnet-run --stats`. */
+import type { DeadNeurons, LiveShares } from './library.ts';
 
 const columns: readonly (readonly [title: string, part: keyof LiveShares])[] = [
   ['open gates', 'open'],
@@ -29,4 +29,12 @@ export function formatLive(layers: readonly LiveShares[]): string {
     ...layers.map((layer, l) => row(String(l), (part) => layer[part])),
     row('mean', mean),
   ].join('');
+}
+
+/** A line for all layers, or nothing where nothing is known. */
+export function formatDead(layers: readonly DeadNeurons[]): string {
+  if (!layers.length) return '';
+  const sum = (part: keyof DeadNeurons) => layers.reduce((all, layer) => all + layer[part], 0);
+  const parts = `rows of gate ${sum('gate')}, rows of up ${sum('up')}, weights of the norm ${sum('norm')}, columns of down ${sum('down')}`;
+  return `all zero in the model, all layers together: ${parts}\n`;
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 4 };
+enum { BN_ABI = 5 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
  * is not in huge pages itself. */
@@ -30,6 +30,11 @@ enum { BN_TIME_TERNARY, BN_TIME_TABLES, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME
  * inputs of `down` that are not zero; shares of all neurons. Then the rows of `up` and the columns of `down` that were
  * read. */
 enum { BN_LIVE_OPEN, BN_LIVE_AGAIN, BN_LIVE_INPUTS, BN_LIVE_ROWS, BN_LIVE_COLUMNS, BN_LIVE };
+
+/* What bn_dead tells of each layer: rows of the gate, rows of `up`, weights of the norm before `down` and columns of
+ * `down` that are zero. Whatever the input, such a neuron adds nothing, except that with one of the last two it still
+ * takes part in the norm. */
+enum { BN_DEAD_GATE, BN_DEAD_UP, BN_DEAD_NORM, BN_DEAD_DOWN, BN_DEAD };
 
 /* BN_ABI of the library. */
 BN_API int32_t bn_abi(void);
@@ -83,6 +88,11 @@ BN_API int32_t bn_profile(int32_t context, int32_t on, float *seconds);
  * begin), or stop. -> how many tokens these are
  */
 BN_API int32_t bn_live(int32_t context, int32_t on, float *shares);
+/*
+ * Neurons by layer that weights of zero alone make zero; reads all weights of the MLP. counts: float32
+ * [layers][BN_DEAD]. -> 1, or 0 where the library skips no zeros: then nothing is told
+ */
+BN_API int32_t bn_dead(int32_t context, float *counts);
 
 /* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time. -> 0 */
 BN_API int32_t bn_pack_begin(const char *path, int32_t threads);

@@ -120,3 +120,8 @@ int32_t bn_live(int32_t context, int32_t on, float *shares) {
   bn_state *state = find(context, 0);
   return state ? bn_state_live(state, on, shares) : -1;
 }
+
+int32_t bn_dead(int32_t context, float *counts) {
+  const bn_state *state = find(context, 0);
+  return state ? bn_state_dead(state, counts) : -1;
+}

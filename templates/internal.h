@@ -179,6 +179,7 @@ size_t bn_state_huge_bytes(const bn_state *);
 int bn_state_has_hidden(const bn_state *);                /* is the last token's hidden state there? */
 int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile */
 int bn_state_live(bn_state *, int on, float *shares);     /* as bn_live */
+int bn_state_dead(const bn_state *, float *counts);       /* as bn_dead */
 /* Without logits (NULL) the last batch's hidden states stay for bn_largest: of the last token, or of all that are
  * wanted. */
 void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);

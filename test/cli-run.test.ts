@@ -76,6 +76,7 @@ describe('bitnet-run', () => {
         head: 'exact',
         lookup: null,
         live: null,
+        dead: null,
         huge_pages_mb: rest.huge_pages_mb,
       });
       assert.deepEqual(Object.keys(timings).sort(), [

@@ -45,19 +45,25 @@ const gates: readonly Gates[] = [
   (trits, _, col) => trits[col]!,
 ];
 
+/** Dead rows of `up` and columns of `down`, of all layers. */
+const DEAD = { up: 3, down: 5 } as const;
+
 const model = randomModel(shape, 11);
 const sparseModel = {
   ...model,
   layers: model.layers.map((layer, l) =>
-    mapMatrices(layer, (matrix, kind) => ({
-      ...matrix,
-      trits:
-        kind === 'gate'
-          ? matrix.trits.map((_, i) =>
-              gates[l]!(matrix.trits, Math.floor(i / matrix.cols), i % matrix.cols, matrix.cols),
-            )
-          : matrix.trits,
-    })),
+    mapMatrices(layer, (matrix, kind) => {
+      const { trits, cols } = matrix;
+      const at = (weight: (row: number, col: number) => number) => ({
+        ...matrix,
+        trits: trits.map((_, i) => weight(Math.floor(i / cols), i % cols)),
+      });
+      const trit = (row: number, col: number) => trits[row * cols + col]!;
+      if (kind === 'gate') return at((row, col) => gates[l]!(trits, row, col, cols));
+      if (kind === 'up') return at((row, col) => (row < DEAD.up ? 0 : trit(row, col)));
+      if (kind === 'down') return at((row, col) => (col >= cols - DEAD.down ? 0 : trit(row, col)));
+      return matrix;
+    }),
   ),
 };
 
@@ -160,5 +166,21 @@ describe('sparse activations', () => {
     engine.step(tokens[30]!);
     assert.deepEqual(engine.live(false), []);
     engine.dispose();
+  });
+
+  it('neurons that are dead by their weights are counted, in every packing; not where zeros are not skipped', async () => {
+    const rows = shape.intermediate;
+    const gate = [rows - Math.ceil(rows / 7), 0, rows, 0];
+    for (const [target, packing, sparse] of [
+      ...nativeTargets.map((name) => [name, undefined, true] as const),
+      ['scalar', 't5', true],
+      ['scalar', 'p2', false],
+    ] as const) {
+      const { source, library, model: opened } = await prepare(folder, target, [], packing, sparse);
+      const engine = new Engine(source, library, opened, { threads: 1, context: 16 });
+      const dead = gate.map((zero) => ({ gate: zero, up: DEAD.up, norm: 0, down: DEAD.down }));
+      assert.deepEqual(engine.dead(), sparse ? dead : [], `${target} ${packing}`);
+      engine.dispose();
+    }
   });
 });
