@@ -98,7 +98,7 @@ export function manifestOf(plan: Plan): Manifest {
  * Measured in docs/measurements.md.
  */
 const MOST_LIVE = 45;
-/** The same for several tokens at once, whose lists most rows and columns are in the cache for; beyond, row tiles are made. */
+/** The same for all tokens of a batch together, since most of what their lists name is in the cache. Beyond, row tiles are made. */
 const MOST_LISTED = 70;
 /** Tokens of a batch whose sums over columns a thread keeps before they are added. */
 const DOWN_TOKENS = 8;
