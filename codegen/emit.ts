@@ -99,7 +99,7 @@ export function manifestOf(plan: Plan): Manifest {
  */
 const MOST_LIVE = 45;
 /** The same for all tokens of a batch together, since most of what their lists name is in the cache. Beyond, row tiles are made. */
-const MOST_LISTED = 70;
+const MOST_LIVE_OF_BATCH = 70;
 /** Tokens of a batch whose sums over columns a thread keeps before they are added. */
 const DOWN_TOKENS = 8;
 /** Most weights of a byte. */
@@ -229,7 +229,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_FIELDS', MOST_FIELDS],
     ['BN_DOWN_TOKENS', DOWN_TOKENS],
     ['BN_MOST_LIVE', MOST_LIVE],
-    ['BN_MOST_LISTED', MOST_LISTED],
+    ['BN_MOST_LIVE_OF_BATCH', MOST_LIVE_OF_BATCH],
     ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
     ['BN_LIST_ROOM', LIST_ROOM],
     ['BN_MARKS_AT', marksAt(plan)],

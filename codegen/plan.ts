@@ -245,7 +245,7 @@ export interface PlanOptions {
 
 /**
  * Weights of a matrix from which on zeros are skipped by default: below, making lists and meeting once more takes longer than the bytes
- * that are not read (docs/measurements.md).
+ * that are not read, as in the demo model (docs/decisions.md).
  */
 const SPARSE_WEIGHTS = 1 << 20;
 

@@ -289,12 +289,11 @@ async function generate(model: string | undefined, positional: string | undefine
       },
       ...(live ? { onText: print } : {}),
     });
-    const shares = o.stats ? engine.live(false) : undefined;
-    const dead = o.stats ? engine.dead() : undefined;
+    const zeros = { live: o.stats ? engine.live(false) : null, dead: o.stats ? engine.dead() : null };
     if (live && !tokenizer) print(g.tokens.join(','));
     if (live) print('\n');
     if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
-    if (live && shares) process.stderr.write(`${formatLive(shares)}${formatDead(dead ?? [])}`);
+    if (live && zeros.live) process.stderr.write(`${formatLive(zeros.live)}${formatDead(zeros.dead ?? [])}`);
     if (o.json)
       printJson({
         model: nameOf(loaded),
@@ -310,8 +309,7 @@ async function generate(model: string | undefined, positional: string | undefine
         kv: o.kv,
         head: o.head,
         lookup: g.lookup ?? null,
-        live: shares ?? null,
-        dead: dead?.length ? dead : null,
+        ...zeros,
         huge_pages_mb: engine.hugePages,
         timings: {
           load_ms: milliseconds(loadMs),

@@ -12,7 +12,7 @@
  * drafts grow, shrink and pause with the text.
  *
  * Times are means over about the last four evaluations of this process. Before its first one, a size is taken to cost
- * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every 64 single tokens it is forgotten a little, so that one slow
+ * 1 + (size - 1) / 4, which is optimistic, so that it is tried; with every 64 single tokens timed it is forgotten a little, so that one slow
  * minute does not rule a size out for good. No draft is made before four single tokens were timed.
  *
  * Chances and times can mislead, so an account bounds what wrong drafts may cost. It is in tokens of plain decoding: it begins at 1,
@@ -20,8 +20,8 @@
  * be paid even if every guess is wrong. So T tokens take at most 1.01 T + 1 times the time of one, and once more what a size takes
  * beyond its estimate; that too goes into the account, as debts that are paid before the next draft.
  *
- * Choosing itself takes some microseconds. Where a token takes no more than a hundred, that counts: there, after a choice of no draft,
- * a millisecond passes before the next.
+ * Choosing itself takes some microseconds, which count where a token takes fifty: after a choice of no draft, a millisecond passes
+ * before the next, unless a token takes longer.
  */
 
 import { Mean } from './mean.ts';
@@ -73,6 +73,11 @@ export class DraftLength {
   /** A token was drawn. */
   drawn(): void {
     this.#account += 1 + ALLOWANCE;
+  }
+
+  /** A token was evaluated without a choice, and the next one drawn. */
+  passed(): void {
+    this.#account += ALLOWANCE;
   }
 
   /** Tokens that had better be evaluated without a choice, after a choice of no draft. */

@@ -321,7 +321,7 @@ export class Engine {
     return this.#library.live(this.#context, on, this.source.shape.layers);
   }
 
-  /** Neurons that weights of zero alone make zero, by layer; empty where the library skips no zeros. */
+  /** Neurons that weights of zero alone make zero, by layer; empty unless the library skips zeros in `up` and `down`. */
   dead(): DeadNeurons[] {
     return this.#library.dead(this.#context, this.source.shape.layers);
   }

@@ -148,7 +148,7 @@ export class Library {
     return this.#call('bn_live', context, on ? 1 : 0, shares) ? byLayer(liveParts, shares) : [];
   }
 
-  /** Neurons that weights of zero alone make zero, by layer; empty where the library skips no zeros. */
+  /** Neurons that weights of zero alone make zero, by layer; empty unless the library skips zeros in `up` and `down`. */
   dead(context: number, layers: number): DeadNeurons[] {
     const counts = new Float32Array(layers * deadParts.length);
     return this.#call('bn_dead', context, counts) ? byLayer(deadParts, counts) : [];

@@ -51,6 +51,7 @@ export class Speculation {
     this.settle();
     if (this.#pause === 0) return this.#evaluate(sampler, history, last, most);
     this.#pause--;
+    this.#length.passed();
     return this.#engine.draw(sampler, history, last);
   }
 

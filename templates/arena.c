@@ -1,9 +1,10 @@
 /*
  * Weights for decoding, copied out of the mapped file: each thread's row tiles of every matrix and of the head's
- * screen, in the order in which it reads them, so that a token is one sequential stream a thread; in huge pages, since
- * the hardware's prefetchers stop at the end of a page and a walk of the page table costs more than a line. Where the
- * file itself is mapped in huge pages, a copy gains nothing. Measured in docs/measurements.md. For the fast head, 4-bit
- * rows are made of the screen and take its place; they are all there is where the weights themselves are not copied.
+ * screen, in the order in which it reads them, so that a token is one sequential stream a thread (matrices of which it
+ * reads what is live lie behind, whole); in huge pages, since the hardware's prefetchers stop at the end of a page and
+ * a walk of the page table costs more than a line. Where the file itself is mapped in huge pages, a copy gains nothing.
+ * Measured in docs/measurements.md. For the fast head, 4-bit rows are made of the screen and take its place; they are
+ * all there is where the weights themselves are not copied.
  *
  * Contexts of a model with the same number of threads, and the same wishes, share one copy.
  */
@@ -23,8 +24,8 @@ struct bn_arena {
   bn_arena *next; /* of the same model, for another number of threads */
   int threads, users;
   int copied, fast; /* has the weights; has 4-bit rows */
-  uint8_t *memory;  /* [threads] parts, one after the other */
-  size_t bytes;
+  uint8_t *memory;  /* [threads] parts, one after the other, then whole matrices */
+  size_t bytes, whole_at;
   const uint8_t **weights; /* [threads][POINTERS] where tile 0 of a matrix, or of the screen, would lie */
 };
 
@@ -76,16 +77,12 @@ static size_t copy_part(const bn_model *model, const bn_arena *a, uint8_t *to, i
   for (int layer = 0; layer < BN_LAYERS; layer++)
     for (int slot = 0; slot < BN_SLOTS; slot++) {
       const bn_matrix *m = &bn_matrices[slot];
-      if (!m->tiles) continue;
+      if (!m->tiles || (a->copied && m->order)) continue;
       const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
       const uint8_t **at = weights + layer * BN_SLOTS + slot;
       long t0, t1;
       bn_tiles(m, thread, a->threads, &t0, &t1);
-      if (a->copied && m->order) {
-        /* Which rows or columns a thread reads differs from token to token: the first thread has them all. */
-        if (thread == 0)
-          used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes, 0, 1, to ? to + used : NULL, at);
-      } else if (a->copied)
+      if (a->copied)
         used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
                            to ? to + used : NULL, at);
       else if (to)
@@ -102,6 +99,27 @@ static size_t copy_part(const bn_model *model, const bn_arena *a, uint8_t *to, i
   return (used + 63) / 64 * 64;
 }
 
+/* Matrices in an order of their own: which rows or columns a thread reads differs from token to token. One thread's
+ * share of copying them; with to = NULL only their size. */
+static size_t copy_whole(const bn_model *model, const bn_arena *a, uint8_t *to, int thread) {
+  enum { LINE = 64 };
+  size_t used = 0;
+  for (int layer = 0; a->copied && layer < BN_LAYERS; layer++)
+    for (int slot = 0; slot < BN_SLOTS; slot++) {
+      if (!bn_matrices[slot].order) continue;
+      const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
+      if (to) {
+        long first, end;
+        bn_span((long)(bn_tensors[tensor].bytes / LINE), thread, a->threads, &first, &end);
+        bn_tensor_read(model, tensor, (size_t)first * LINE, (size_t)(end - first) * LINE,
+                       to + used + (size_t)first * LINE);
+        a->weights[(size_t)thread * POINTERS + (size_t)(layer * BN_SLOTS + slot)] = to + used;
+      }
+      used += (size_t)bn_tensors[tensor].bytes;
+    }
+  return used;
+}
+
 typedef struct {
   const bn_model *model;
   bn_arena *arena;
@@ -113,6 +131,7 @@ static void copy(void *argument, int thread, int threads) {
   size_t before = 0;
   for (int t = 0; t < thread; t++) before += copy_part(c->model, c->arena, NULL, t);
   copy_part(c->model, c->arena, c->arena->memory + before, thread);
+  copy_whole(c->model, c->arena, c->arena->memory + c->arena->whole_at, thread);
 }
 
 /* The first line of a file of the system that begins with `start`; empty when there is none. */
@@ -148,7 +167,8 @@ static bn_arena *create(const bn_model *model, bn_pool *pool, int copied, int fa
   if (!a) return NULL;
   *a = (bn_arena){.threads = threads, .copied = copied, .fast = fast};
   a->weights = calloc((size_t)threads * POINTERS, sizeof *a->weights);
-  for (int t = 0; a->weights && t < threads; t++) a->bytes += copy_part(model, a, NULL, t);
+  for (int t = 0; a->weights && t < threads; t++) a->whole_at += copy_part(model, a, NULL, t);
+  a->bytes = a->whole_at + copy_whole(model, a, NULL, 0);
   a->memory = a->weights ? bn_map_huge(a->bytes) : NULL;
   if (!a->memory) {
     free(a->weights);
@@ -190,7 +210,6 @@ void bn_arena_release(bn_model *model, bn_arena *a) {
 }
 
 const uint8_t *bn_arena_weights(const bn_arena *a, int thread, int layer, int slot) {
-  if (bn_matrices[slot].order && a->copied) thread = 0;
   return a->weights[(size_t)thread * POINTERS + (size_t)(layer * BN_SLOTS + slot)];
 }
 

@@ -90,7 +90,7 @@ BN_API int32_t bn_profile(int32_t context, int32_t on, float *seconds);
 BN_API int32_t bn_live(int32_t context, int32_t on, float *shares);
 /*
  * Neurons by layer that weights of zero alone make zero; reads all weights of the MLP. counts: float32
- * [layers][BN_DEAD]. -> 1, or 0 where the library skips no zeros: then nothing is told
+ * [layers][BN_DEAD]. -> 1, or 0 unless the library skips zeros in `up` and `down`: nothing is told
  */
 BN_API int32_t bn_dead(int32_t context, float *counts);
 

@@ -8,7 +8,7 @@
  * Products are divided by row tiles, attention by tokens and heads; the vectors between products by tokens, in a batch.
  * For a single token they take a microsecond or two, about as much as meeting takes: each thread computes them for
  * itself, in a row of its own, and nobody waits. Six barriers a layer remain, ten in a batch. Where zeros are skipped
- * (sparse.c) there are two more; in a batch, one more and two for each eight tokens. Whatever the division, each result
+ * (sparse.c) there are two more; in a batch, two for each eight tokens. Whatever the division, each result
  * is computed in the same order, so the logits do not depend on threads or batches.
  */
 #include "state.h"

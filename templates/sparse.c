@@ -1,6 +1,6 @@
 /*
- * Products in an MLP most of whose neurons are zero (squared ReLU). Zeros contribute nothing, so what multiplies them is
- * not read:
+ * Products in an MLP most of whose neurons are zero (squared ReLU). Zeros contribute nothing, so what multiplies them
+ * is not read:
  *
  *   up     only rows whose gate is open: where gate <= 0 the neuron is zero, whatever `up` says
  *   down   only columns whose quantised input is not zero
