@@ -10,6 +10,7 @@
  * fetched meanwhile. Whoever adds the results of several threads divides them by the scales and subtracts the sum of x.
  * Tile: 1 x rows that 64 bytes of a column hold x columns at a time; variant p16: fetched a step ahead, p0: not.
  */
+import type { Affine } from '../ir/record.ts';
 import { at, Recorder, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -19,7 +20,7 @@ import type { Ordered } from '../packings/orders.ts';
 import { columnBytes, fieldsOf, orderedBytes, packOrdered, paddedK, unpackOrdered } from '../packings/orders.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range, roundUp } from './kernel.ts';
-import { LIST_ROOM, listBytes, listOf } from './sparse-rows.ts';
+import { APART, apart, LIST_ROOM, listBytes, listOf } from './sparse-rows.ts';
 
 const LINE = 64;
 /** Columns of a dot step. */
@@ -29,6 +30,12 @@ export const COLUMNS = 16;
 
 /** Columns that are fetched in one of the steps in which columns of so many bytes pass. */
 const aheadInLine = (bytes: number): number => Math.ceil((COLUMNS * LINE) / bytes);
+
+/** The lines of a column, no stream of them. */
+const linesApart = (lines: number): number[] =>
+  range(Math.ceil(lines / APART.length)).flatMap((block) =>
+    apart(lines - block * APART.length).map((l) => block * APART.length + l),
+  );
 
 /** The kernel for a matrix [n, k]. */
 export const columnSumsSpec = (o: Ordered, isa: string, n: number, k: number, variant = `p${COLUMNS}`): KernelSpec => ({
@@ -91,6 +98,10 @@ export const columnSums: KernelFamily = {
 
     const unpack = o.coding.unpacker(b, isa, 'scaled');
     const step = 4 * isa.lanes;
+    const order = b.table(
+      'line_order',
+      linesApart(bytes / LINE).flatMap((l) => [l & 255, l >> 8]),
+    );
     b.loop('i', first, end, COLUMNS, (i) => {
       const columns = range(COLUMNS / QUAD).map((q) =>
         b.indices(
@@ -99,10 +110,11 @@ export const columnSums: KernelFamily = {
           k - 1,
         ),
       );
-      b.loop('line', 0, bytes / LINE, 1, (line) => {
+      b.loop('step', 0, bytes / LINE, 1, (turn) => {
+        const [line] = b.indices(['line'], at(order, times(turn, 2)), bytes / LINE - 1) as [Affine];
         // Whole columns, so that memory is read in runs; all of the next step's by the end of this one.
         for (const c of spec.variant === 'p0' ? [] : range(aheadInLine(bytes))) {
-          const place = times(line, 2 * aheadInLine(bytes));
+          const place = times(turn, 2 * aheadInLine(bytes));
           const [next] = b.indices([`next${c}`], at(list, times(i, 2), place, 2 * (COLUMNS + c)), k - 1);
           for (let l = 0; l < bytes; l += LINE) b.do('prefetch', at(w, times(next!, bytes), l), 2);
         }
