@@ -143,7 +143,8 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
 /* Are so few rows of `up`, or columns of `down`, live that only those are read? The live ones of all tokens together. A
  * scale of the gate that is not positive turns signs round: then all rows are. */
 BN_SHARED int few_columns(const bn_state *s, long live) {
-  return live * 100 <= (long)BN_INTERMEDIATE * s->n * (s->n > 1 ? BN_MOST_LIVE_OF_BATCH : BN_MOST_LIVE);
+  const long most = s->n == 1 ? BN_MOST_LIVE : s->n < BN_TABLE_TOKENS ? BN_MOST_LIVE_OF_BATCH : BN_MOST_LIVE_OF_PROMPT;
+  return live * 100 <= most * BN_INTERMEDIATE * s->n;
 }
 BN_SHARED int few_rows(const bn_state *s, int layer, long open) {
   return few_columns(s, open) && scale_of(s, layer, BN_FFN_GATE) > 0;
