@@ -6,7 +6,7 @@
  *   down   only columns whose quantised input is not zero
  *
  * Both matrices lie so that a row, or a column, is one run of bytes (codegen/packings/orders.ts). Threads share what is
- * live evenly. For one token, where little is zero everything is read, in one sweep: leaps through memory are slower.
+ * live evenly. For one token, where little is zero everything is read, in one sweep: that takes as long then.
  *
  * The tokens of a batch follow each other, each by its own lists. A thread's shares of them are about the same rows, or
  * columns, so most come from its cache. Where little is zero, row tiles are made and multiply all tokens (products.c).
