@@ -15,6 +15,7 @@ import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
 import type { ModelSource } from './runtime/formats/source.ts';
+import type { ModelInfo } from './runtime/info.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
 import { contextSize, DEFAULT_KV, kvTypes, positionBytes } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
@@ -26,7 +27,7 @@ import { defaultThreads } from './schemas/host.ts';
 export { createSampler, greedy } from './runtime/sampler.ts';
 export * from './schemas/error.ts';
 export type { CpuProfile, ModelShape } from './schemas/types.ts';
-export type { Engine, HeadMode, ModelSource, Tokenizer };
+export type { Engine, HeadMode, ModelInfo, ModelSource, Tokenizer };
 
 /** What `target` may be. */
 export const targets: readonly string[] = ['native', ...Object.keys(isas)];
@@ -35,6 +36,10 @@ export const targets: readonly string[] = ['native', ...Object.keys(isas)];
 export interface LoadOptions extends EngineOptions {
   /** Skip what zeros of squared ReLU let off; default: in large models. The logits are the same. */
   readonly sparse?: boolean;
+  /** Packing of all ternary matrices, a token or its beginning (`p2`); default: the plan's choice. */
+  readonly packing?: string;
+  /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left; default: the plan's choice. */
+  readonly kernel?: readonly string[];
   /** Instruction set or `native`. */
   readonly target?: string;
   /** C compiler command. */
@@ -75,7 +80,9 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   contextSize(source.shape, options.kv ?? kvTypes[DEFAULT_KV], options.context);
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
-    ...(options.sparse === undefined ? {} : { sparse: options.sparse }),
+    packing: options.packing,
+    kernel: options.kernel,
+    sparse: options.sparse,
     threads: options.threads ?? defaultThreads(),
     ...(options.signal ? { signal: options.signal } : {}),
     ...(options.onNote ? { onNote: options.onNote } : {}),
@@ -109,13 +116,13 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
 /** What a model is and how it would run on a target, without building or loading anything. */
 export async function describeModel(
   modelPath: string,
-  options: Pick<LoadOptions, 'target' | 'cc' | 'threads' | 'sparse'> = {},
-) {
+  options: Pick<LoadOptions, 'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse'> = {},
+): Promise<ModelInfo> {
   const source = openModel(modelPath);
   const cpu = profileOf(options.target ?? 'native');
-  const { cc, threads = defaultThreads(), sparse } = options;
+  const { cc, threads = defaultThreads(), packing, kernel, sparse } = options;
   const advice = await adviceHere(source.shape, cpu, { ...(cc ? { cc } : {}), threads });
-  const manifest = manifestOf(planOf(source.shape, cpu, { advice, sparse }));
+  const manifest = manifestOf(planOf(source.shape, cpu, { advice, packing, kernel, sparse }));
   const count = (ternary: boolean) =>
     manifest.layout.tensors
       .filter((t) => t.kind !== 'int8' && (t.kind === 'ternary') === ternary)
@@ -127,11 +134,8 @@ export async function describeModel(
     shape: source.shape,
     parameters: { ternary: count(true), float: count(false) },
     packedBytes: manifest.layout.fileBytes,
-    /** Embedding and head, in the types of the model's file. */
     rowBytes: manifest.layout.tensors.filter((t) => t.kind === 'rows').reduce((sum, t) => sum + t.bytes, 0),
-    /** The int8 rows that screen the head; 0: it has none. */
     screenBytes: manifest.layout.tensors.find((t) => t.kind === 'int8')?.bytes ?? 0,
-    /** The 4-bit rows that a context with the fast head makes in memory; 0: there is no screen. */
     fastBytes: fastBytes(source.shape),
     cacheBytesPerPosition: positionBytes(source.shape, kvTypes[DEFAULT_KV]),
     target: manifest.cpu.isa,

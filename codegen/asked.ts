@@ -32,7 +32,11 @@ export function askedKernels(shape: ModelShape, cpu: CpuProfile, asked: readonly
 /** Why there is no plan for a matrix, and what there is. */
 export function nothingFor(cpu: CpuProfile, n: number, k: number, packing?: string, kernel?: string): string {
   const those = packingsFor(isaOf(cpu.isa));
-  const offered = [...new Set(those.flatMap((p) => candidates(cpu, p, n, k)).map((s) => `${s.op} over ${s.weight}`))];
+  const offered = [
+    ...new Set(
+      those.flatMap((p) => candidates(cpu, p, n, k, kernel !== undefined)).map((s) => `${s.op} over ${s.weight}`),
+    ),
+  ];
   const asked = [kernel && `kernel '${kernel}'`, packing && `packing '${packing}'`].filter(Boolean).join(' with ');
   return `no ${asked || 'kernel'} for a ${n} x ${k} matrix on ${cpu.name}; there are ${offered.join(', ') || 'none'}`;
 }

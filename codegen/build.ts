@@ -15,16 +15,13 @@ import { type PlanOptions, planOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
 /** How a library is compiled, and where to. */
-export interface BuildOptions {
+export interface BuildOptions extends Omit<PlanOptions, 'advice'> {
   /** Compiler command; default: the best one found. */
   readonly cc?: string;
   /** Folder of builds; default: the user's cache. */
   readonly root?: string;
   /** Threads that will use the library: what was measured on as many counts first. */
   readonly threads?: number | undefined;
-  /** Packing of all ternary matrices, or of each by name; default: the plan's choice. */
-  readonly packing?: PlanOptions['packing'];
-  readonly sparse?: PlanOptions['sparse'];
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
   /** Called with what the user should know: measurements that do not count. */
@@ -61,7 +58,7 @@ export async function ensureBuilt(
   const advice = adviceFor(cpu, compiler, { shape, threads: options.threads });
   const ignored = advice.ignored(problems(shape));
   if (ignored) options.onNote?.(ignored);
-  const plan = planOf(shape, cpu, { advice, packing: options.packing, sparse: options.sparse });
+  const plan = planOf(shape, cpu, { ...options, advice });
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

@@ -88,7 +88,9 @@ function chooseMatrix(
   const advised = advice?.kernel('decode', 1, n, k);
   for (const p of packingsFor(isaOf(cpu.isa))) {
     if (packing && !p.token.startsWith(packing)) continue;
-    const offered = candidates(cpu, p, n, k).filter((s) => !kernel || kernel === s.op || kernel === format(s));
+    const offered = candidates(cpu, p, n, k, kernel !== undefined).filter(
+      (s) => !kernel || kernel === s.op || kernel === format(s),
+    );
     const measured = offered.find((spec) => format(spec) === advised);
     const gemv = firstLegal(measured ? [measured, ...offered] : offered);
     if (typeof gemv === 'string') {
@@ -110,7 +112,7 @@ function chooseMatrix(
       gemv === measured
         ? 'decode kernel measured fastest here'
         : kernel || !Number.isFinite(cycles)
-          ? 'as asked for'
+          ? `as asked for${familyOf(gemv).product!.exact === false ? '; rounds, so single tokens are not exact' : ''}`
           : 'least time a weight by estimate';
     best = {
       packing: p.token,

@@ -19,10 +19,13 @@ import { packingOf } from './packings/index.ts';
 import type { Packing } from './packings/packing.ts';
 import { linesOf } from './packings/packing.ts';
 
-/** All specs for y[n] = W[n][k] . x over one packing, that this CPU's features allow. */
-export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number): KernelSpec[] {
+/**
+ * All specs for y[n] = W[n][k] . x over one packing, that this CPU's features allow.
+ * @param asked are those that are not exact wanted, too?
+ */
+export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number, asked = false): KernelSpec[] {
   return Object.values<KernelFamily>(kernels)
-    .flatMap(({ product }) => product?.candidates(cpu, p, n, k) ?? [])
+    .flatMap(({ product }) => (product && (asked || product.exact !== false) ? product.candidates(cpu, p, n, k) : []))
     .filter((spec) => neededFeatures(spec).every((feature) => cpu.features.includes(feature)));
 }
 

@@ -9,6 +9,7 @@ import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
 import { type Generation, type HeadMode, headModes } from './engine.ts';
+import { formatInfo } from './info.ts';
 import { type Pages, pages } from './library.ts';
 import { formatDead, formatLive } from './live.ts';
 import { checkLogits, writeLogits } from './logits-file.ts';
@@ -60,6 +61,11 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   )
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
+  .option('--packing <name>', 'packing of all ternary matrices (as of bitnet-gen)')
+  .option('--kernel <name>', 'decode kernel (as of bitnet-gen; repeatable)', (name, all: string[] = []) => [
+    ...all,
+    name,
+  ])
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
   .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
@@ -104,6 +110,8 @@ interface Options {
   kv: KvType;
   target: string;
   cc?: string;
+  packing?: string;
+  kernel?: string[];
   tokens?: string;
   logits?: string;
   sparse?: boolean;
@@ -251,6 +259,8 @@ async function generate(model: string | undefined, positional: string | undefine
     ...(o.threads ? { threads: o.threads } : {}),
     ...(o.ctx ? { context: o.ctx } : {}),
     ...(o.cc ? { cc: o.cc } : {}),
+    ...(o.packing ? { packing: o.packing } : {}),
+    ...(o.kernel ? { kernel: o.kernel } : {}),
   }).finally(() => progress.end());
   const loadMs = performance.now() - started;
   progress.end();
@@ -348,53 +358,5 @@ program.action(async (model: string | undefined, positional: string | undefined,
   }
   await generate(model, positional, o);
 });
-
-function formatInfo(info: Awaited<ReturnType<typeof describeModel>>): string {
-  const s = info.shape;
-  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
-  const lines: [string, string][] = [
-    ['model', info.model],
-    ['format', `${info.format}, ${info.quantisation}`],
-    [
-      'size',
-      `hidden ${s.hidden}, ${s.layers} layers, ${s.heads} heads / ${s.kvHeads} key-value heads of ${s.headSize}, intermediate ${s.intermediate}`,
-    ],
-    ['vocabulary', `${s.vocabulary}, ${s.embeddingType}, ${s.tiedEmbedding ? 'tied' : `separate head, ${s.headType}`}`],
-    ['activation', `${s.activation}, ${s.subNorms ? 'with' : 'without'} sub-norms`],
-    ['context', String(s.context)],
-    [
-      'parameters',
-      `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,
-    ],
-    [
-      'packed',
-      `${megabytes(info.packedBytes)}, mapped into memory; ${megabytes(info.rowBytes)} of them ${s.tiedEmbedding ? 'embedding' : 'embedding and head'}`,
-    ],
-    [
-      'head',
-      info.screenBytes
-        ? `exact: screened by int8 rows, ${megabytes(info.screenBytes)} of the packed weights (--head fast: by 4-bit rows made in memory, ${megabytes(info.fastBytes)}, without certainty; --head full: all logits)`
-        : 'full: too small, or too wide, to gain from a screen',
-    ],
-    [
-      'key-value cache',
-      `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (${DEFAULT_KV})`,
-    ],
-    ['target', info.target],
-    ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [
-      slot,
-      [
-        m.gemv,
-        ...(m.panel ? [m.panel] : []),
-        ...(m.tabulate ? [m.tabulate] : []),
-        ...m.gemm,
-        ...(m.tables ?? []),
-        m.why,
-      ].join(`\n${' '.repeat(18)}`),
-    ]),
-    ...Object.entries(info.kernels).map(([role, name]): [string, string] => [role, name]),
-  ];
-  return lines.map(([key, value]) => `${key.padEnd(17)} ${value}\n`).join('');
-}
 
 await run(program);

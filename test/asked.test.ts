@@ -32,6 +32,18 @@ describe('kernels that are asked for', () => {
       }
     });
 
+  it('look-ups that round, by name only; the plan says that they do', () => {
+    const { n, k } = own.attn_q.gemv.shape as { n: number; k: number };
+    const offered = packingsFor(isas.avx2).flatMap((p) => candidates(cpu, p, n, k));
+    assert.ok(offered.every(({ op }) => op === 'gemv' || op === 'lookup'));
+    assert.equal(planOf(shape, cpu, { packing: 'tmac' }).matrices.attn_q.gemv.op, 'lookup');
+    for (const { gemv, tabulate, why } of Object.values(planOf(shape, cpu, { kernel: ['roundlookup'] }).matrices)) {
+      assert.equal(gemv.op, 'roundlookup');
+      assert.equal(tabulate!.op, 'roundtables');
+      assert.match(why, /as asked for; rounds, so single tokens are not exact$/);
+    }
+  });
+
   it('a name, for the matrices of its size; the others stay what they are', () => {
     const { n, k } = own.attn_q.gemv.shape as { n: number; k: number };
     const last = packingsFor(isas.avx2)
@@ -48,7 +60,7 @@ describe('kernels that are asked for', () => {
 
   const name = format(own.attn_q.gemv);
   for (const [asked, packing, says] of [
-    ['nosuch', undefined, /'nosuch' is no decode kernel; there are gemv, lookup, or a whole kernel name/],
+    ['nosuch', undefined, /'nosuch' is no decode kernel; there are gemv, lookup, roundlookup, or a whole kernel name/],
     ['gemm', undefined, /'gemm' is no decode kernel/],
     [name.replace('avx2', 'neon'), undefined, /is for neon, and the target is avx2/],
     [name.replace(/n\d+k/, 'n17k'), undefined, /is for a 17 x \d+ matrix; demo-\w+ has \d+ x \d+, /],

@@ -99,13 +99,14 @@ export const profileHere = (target: string): CpuProfile => {
 export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
 
 const buildOf = once(async (key: string): Promise<Built> => {
-  const { shape, target, extra, cc, packing, sparse } = JSON.parse(key) as {
+  const { shape, target, extra, cc, ...plan } = JSON.parse(key) as {
     shape: ModelShape;
     target: string;
     extra: string[];
     cc?: string;
     packing?: Packing;
     sparse?: boolean;
+    kernel?: readonly string[];
   };
   const cpu = profileHere(target);
   mkdirSync(objectsRoot, { recursive: true });
@@ -114,8 +115,7 @@ const buildOf = once(async (key: string): Promise<Built> => {
     root: buildsRoot,
     cc: cc ? cached(cc.split(' ')) : await compilerOf(isaOf(cpu.isa).family),
     extra,
-    ...(packing ? { packing } : {}),
-    ...(sparse === undefined ? {} : { sparse }),
+    ...plan,
   });
 });
 
@@ -126,7 +126,13 @@ const buildOf = once(async (key: string): Promise<Built> => {
 export const buildFor = (
   shape: ModelShape,
   target: string,
-  options: { extra?: readonly string[]; cc?: string; packing?: Packing | undefined; sparse?: boolean | undefined } = {},
+  options: {
+    extra?: readonly string[];
+    cc?: string;
+    packing?: Packing | undefined;
+    sparse?: boolean | undefined;
+    kernel?: readonly string[] | undefined;
+  } = {},
 ): Promise<Built> => buildOf(JSON.stringify({ shape: { ...shape, name: 'test', context: 4096 }, target, ...options }));
 
 const libraryOf = once((file: string): Promise<Library> => openLibrary(file));
@@ -151,9 +157,10 @@ export async function prepare(
   extra: readonly string[] = [],
   packing?: Packing,
   sparse?: boolean,
+  kernel?: readonly string[],
 ): Promise<Ready> {
   const source = openModel(modelPath);
-  const built = await buildFor(source.shape, target, { extra, packing, sparse });
+  const built = await buildFor(source.shape, target, { extra, packing, sparse, kernel });
   const library = await libraryFor(built);
   const { model, file } = await openWeights(source, built.manifest.layout, library, 2);
   return { source, built, library, model, weights: file };

@@ -250,6 +250,12 @@ export const words = {
     doc: 'a + b modulo 256 in every byte',
     meaning: (m, a: B, b: B) => bytes(m, (i) => a[i]! + b[i]!),
   },
+  average_bytes: {
+    args: ['bytes', 'bytes'],
+    result: 'bytes',
+    doc: '(a + b + 1) >> 1 of every two bytes, unsigned',
+    meaning: (m, a: B, b: B) => bytes(m, (i) => (a[i]! + b[i]! + 1) >> 1),
+  },
   and_bytes: {
     args: ['bytes', 'bytes'],
     result: 'bytes',

@@ -114,6 +114,7 @@ export const avx2: Isa = {
     sub_bytes: (a, b) => `_mm256_sub_epi8(${a}, ${b})`,
     add_bytes: (a, b) => `_mm256_add_epi8(${a}, ${b})`,
     and_bytes: (a, b) => `_mm256_and_si256(${a}, ${b})`,
+    average_bytes: (a, b) => `_mm256_avg_epu8(${a}, ${b})`,
     xor_bytes: (a, b) => `_mm256_xor_si256(${a}, ${b})`,
     after: (a, b) => `bn_after(${a}, ${b})`,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,

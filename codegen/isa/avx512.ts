@@ -110,6 +110,7 @@ export const avx512: Isa = {
     sub_bytes: (a, b) => `_mm512_sub_epi8(${a}, ${b})`,
     add_bytes: (a, b) => `_mm512_add_epi8(${a}, ${b})`,
     and_bytes: (a, b) => `_mm512_and_si512(${a}, ${b})`,
+    average_bytes: (a, b) => `_mm512_avg_epu8(${a}, ${b})`,
     xor_bytes: (a, b) => `_mm512_xor_si512(${a}, ${b})`,
     after: (a) => a!,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,

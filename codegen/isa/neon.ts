@@ -101,6 +101,7 @@ export const neon: Isa = {
     sub_bytes: (a, b) => `vsubq_s8(${a}, ${b})`,
     add_bytes: (a, b) => `vaddq_s8(${a}, ${b})`,
     and_bytes: (a, b) => `vandq_s8(${a}, ${b})`,
+    average_bytes: (a, b) => `vreinterpretq_s8_u8(vrhaddq_u8(vreinterpretq_u8_s8(${a}), vreinterpretq_u8_s8(${b})))`,
     xor_bytes: (a, b) => `veorq_s8(${a}, ${b})`,
     after: (a, b) => `bn_after(${a}, ${b})`,
     mix4: (a, b, c, d, q) => `bn_mix4(${a}, ${b}, ${c}, ${d}, ${q})`,

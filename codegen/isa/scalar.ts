@@ -19,6 +19,10 @@ static inline uint32_t bn_sub_bytes(uint32_t a, uint32_t b) {
 static inline uint32_t bn_add_bytes(uint32_t a, uint32_t b) {
   return ((a & 0x7f7f7f7fu) + (b & 0x7f7f7f7fu)) ^ ((a ^ b) & 0x80808080u);
 }`,
+  bn_average_bytes: `/* (a + b + 1) >> 1 in each byte: a | b less half of what differs */
+static inline uint32_t bn_average_bytes(uint32_t a, uint32_t b) {
+  return (a | b) - ((a ^ b) >> 1 & 0x7f7f7f7fu);
+}`,
   bn_add_shorts: `/* the two halves apart: their high bits are added without carry */
 static inline uint32_t bn_add_shorts(uint32_t a, uint32_t b) {
   return ((a & 0x7fff7fffu) + (b & 0x7fff7fffu)) ^ ((a ^ b) & 0x80008000u);
@@ -118,6 +122,7 @@ export const scalar: Isa = {
     sub_bytes: (a, b) => `bn_sub_bytes(${a}, ${b})`,
     add_bytes: (a, b) => `bn_add_bytes(${a}, ${b})`,
     and_bytes: (a, b) => `${a} & ${b}`,
+    average_bytes: (a, b) => `bn_average_bytes(${a}, ${b})`,
     xor_bytes: (a, b) => `${a} ^ ${b}`,
     after: (a) => a!,
     mix4: (a, b, c, d, q) => {

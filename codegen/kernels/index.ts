@@ -7,7 +7,7 @@ import { gemm, gemv } from './dot-products.ts';
 import { narrow, relu2, residual, rows, scale, silu } from './elementwise.ts';
 import { head } from './head.ts';
 import type { KernelFamily } from './kernel.ts';
-import { tabulate } from './look-up-tables.ts';
+import { roundedTables, tabulate } from './look-up-tables.ts';
 import { lookup } from './look-ups.ts';
 import { mmla } from './matrix-products.ts';
 import { norm } from './norm.ts';
@@ -15,6 +15,7 @@ import { panel } from './panels.ts';
 import { qattention } from './qattention.ts';
 import { quantise } from './quantise.ts';
 import { rope } from './rope.ts';
+import { roundedLookup } from './rounded-look-ups.ts';
 import { screen } from './screen.ts';
 import { columnSums } from './sparse-columns.ts';
 import { rowDots } from './sparse-rows.ts';
@@ -29,6 +30,8 @@ export const kernels = {
   gemm,
   lookup,
   tabulate,
+  roundlookup: roundedLookup,
+  roundtables: roundedTables,
   offsets: tableOffsets,
   sums: tableSums,
   results: tableResults,

@@ -10,10 +10,15 @@ import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
 import type { Packing } from '../packings/packing.ts';
 
-/** What a family for decoding tells the plan: all compute the same function of the same bytes, called as `bn_gemv` in templates/internal.h. */
+/**
+ * What a family for decoding tells the plan: all compute the same function of the same bytes, unless it is said not to be exact; called as
+ * `bn_gemv` in templates/internal.h.
+ */
 export interface Product {
   /** Specs for a matrix [n, k] in this packing, the preferred one first. */
   readonly candidates: (cpu: CpuProfile, packing: Packing, n: number, k: number) => readonly KernelSpec[];
+  /** false: results are not those of the definition, so it is only taken where it is asked for. */
+  readonly exact?: false;
   /** Where its kernels take tables in place of activations: the kernel that makes them, `bn_tabulate`. */
   readonly tabulate?: (spec: KernelSpec) => KernelSpec;
 }

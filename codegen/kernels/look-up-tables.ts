@@ -9,10 +9,12 @@
  * 248. A plane has as many bytes as there are entries, 9 to 16, though 16 are loaded from it: for pairs and k = 2560 the tables
  * then take 25 KB, which stay in a first-level cache, and not 41 KB.
  *
+ * Look-ups that round (rounded-look-ups.ts) have one plane, of entries rounded to a byte.
+ *
  * An entry is itself a byte dot product, of the digits and four activations; digit 1 for those that do not belong to the index,
  * and the sum of all of them subtracted, as in dot-products.ts. Tile: 1 x entries of a table x k of a step.
  */
-import type { Affine, AffineLike, Value } from '../ir/record.ts';
+import type { Affine, AffineLike, Recorder, Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
 import { isaOf } from '../isa/index.ts';
 import type { Isa } from '../isa/isa.ts';
@@ -26,26 +28,78 @@ import { range, roundUp } from './kernel.ts';
 /** Entries that a look-up of bytes can tell apart, and that a table is written and read with. */
 export const ENTRIES = 16;
 
-/** Bytes from the tables of one line to the next: behind its last plane is room for what is loaded and stored too much. */
-const stride = ({ lookUp }: Packing): number =>
-  roundUp((2 * lookUp!.groups.length - 1) * lookUp!.entries.length + ENTRIES, ENTRIES);
-/** Bytes of all tables for k activations. */
-export const tablesBytes = (p: Packing, k: number): number => linesOf(p, k) * stride(p);
-/** Where plane `part` (0: low, 1: high) of the table of group `g` of a line begins. */
-export const planeAt = (p: Packing, line: AffineLike, g: number, part: number): Affine =>
-  plus(times(line, stride(p)), (2 * g + part) * p.lookUp!.entries.length);
-/** The tables as a banner describes them. */
-export const tablesDoc = (p: Packing, k: number): string => {
-  const { groups, entries, radix, bias } = p.lookUp!;
-  return `tables [${linesOf(p, k)} lines][${groups.length} groups][low, high][${entries.length} entries], lines ${stride(p)} bytes apart; entry = low + ${radix} high - ${bias}`;
+/** How an entry is stored: in so many planes of bytes, made of the entry + bias. */
+interface Form {
+  readonly planes: number;
+  readonly bias: number;
+  /** The planes and the entry as a banner describes them. */
+  readonly names: string;
+  readonly doc: string;
+  readonly split: (b: Recorder, id: string, sum: Value) => Value[];
+  readonly bytes: (sum: number) => number[];
+}
+
+/** Exact: low and high parts. */
+const parts = (p: Packing): Form => {
+  const { radix, bias } = p.lookUp!;
+  return {
+    planes: 2,
+    names: 'low, high',
+    bias,
+    doc: `low + ${radix} high - ${bias}`,
+    split: (b, id, sum) => {
+      // Division by multiplication: below 1024 the quotient is too large by less than 1024 / 2^16 = 1 / 64.
+      const scaled = b.let(`scaled${id}`, 'mul_ints', sum, Math.ceil(65536 / radix));
+      const high = b.let(`high${id}`, 'shift_ints', scaled, 16);
+      return [b.let(`low${id}`, 'sub_ints', sum, b.let(`rest${id}`, 'mul_ints', high, radix)), high];
+    },
+    bytes: (sum) => [sum % radix, Math.floor(sum / radix)],
+  };
 };
+
+/** To the nearest multiple of four: |entry| <= 508 gives 0 to 254. */
+export const ROUNDED = { step: 4, zero: 127 } as const;
+const rounded: Form = {
+  planes: 1,
+  names: 'rounded',
+  bias: ROUNDED.step * ROUNDED.zero + ROUNDED.step / 2,
+  doc: `${ROUNDED.step} (byte - ${ROUNDED.zero}), to the nearest`,
+  // The byte's bits as an int8, which is what can be stored.
+  split: (b, id, sum) => {
+    const raised = b.let(`raised${id}`, 'mul_ints', b.let(`quarter${id}`, 'shift_ints', sum, 2), 1 << 24);
+    return [b.let(`byte${id}`, 'shift_ints', raised, 24)];
+  },
+  bytes: (sum) => [((sum >> 2) << 24) >> 24],
+};
+
+const formOf = (op: string, p: Packing): Form => (op === 'roundtables' ? rounded : parts(p));
+
+/** Bytes from the tables of one line to the next: behind its last plane is room for what is loaded and stored too much. */
+const stride = ({ lookUp }: Packing, planes: number): number =>
+  roundUp((planes * lookUp!.groups.length - 1) * lookUp!.entries.length + ENTRIES, ENTRIES);
+/** Bytes of all tables for k activations. */
+export const tablesBytes = (p: Packing, k: number, planes = 2): number => linesOf(p, k) * stride(p, planes);
+/** Where plane `part` (0: low, 1: high) of the table of group `g` of a line begins. */
+export const planeAt = (p: Packing, line: AffineLike, g: number, part: number, planes = 2): Affine =>
+  plus(times(line, stride(p, planes)), (planes * g + part) * p.lookUp!.entries.length);
+
+/** The second parameter of kernels that look up in tables which kernels `op` make. */
+export function tablesParameter(op: string, p: Packing, k: number) {
+  const { planes, names, doc } = formOf(op, p);
+  const { groups, entries } = p.lookUp!;
+  return {
+    name: 'tables',
+    extent: tablesBytes(p, k, planes),
+    doc: `tables [${linesOf(p, k)} lines][${groups.length} groups][${names}][${entries.length} entries], lines ${stride(p, planes)} bytes apart; entry = ${doc}`,
+  };
+}
 
 /** Packings whose indices have tables. */
 export const lookUpPackings = (isa: Isa): Packing[] => packingsFor(isa).filter((p) => p.lookUp);
 
 /** The kernel that makes the tables for matrices with k columns. */
-export const tabulateSpec = (p: Packing, isa: string, k: number): KernelSpec => ({
-  op: 'tabulate',
+export const tabulateSpec = (p: Packing, isa: string, k: number, op = 'tabulate'): KernelSpec => ({
+  op,
   act: 'i8',
   weight: p.token,
   out: 'i8',
@@ -81,7 +135,8 @@ export const tabulate: KernelFamily = {
     const p = packingOf(spec.weight);
     const k = spec.shape.k!;
     const lines = linesOf(p, k);
-    const { groups, entries, radix, bias } = p.lookUp!;
+    const { groups, entries } = p.lookUp!;
+    const { planes, bias, split } = formOf(spec.op, p);
     const digits = groups[0]!.length;
     const x = b.pointer('x', {
       element: 'i8',
@@ -89,12 +144,8 @@ export const tabulate: KernelFamily = {
       extent: lines * p.lineK,
       doc: `activations [${k}], int8, zero up to ${lines * p.lineK}`,
     });
-    const tables = b.pointer('tables', {
-      element: 'i8',
-      access: 'out',
-      extent: tablesBytes(p, k),
-      doc: tablesDoc(p, k),
-    });
+    const { name, ...about } = tablesParameter(spec.op, p, k);
+    const tables = b.pointer(name, { element: 'i8', access: 'out', ...about });
     const l0 = b.long('l0', 0, lines, 'first line');
     const l1 = b.long('l1', 0, lines, 'line to stop before');
     // For digit i of an index and place j among four activations, the digits of all entries, the other three being 1.
@@ -126,7 +177,7 @@ export const tabulate: KernelFamily = {
       };
       groups.forEach((ks, g) => {
         const total = totalOf(ks.map((j) => j >> 2));
-        const parts: [Value[], Value[]] = [[], []];
+        const stored: Value[][] = range(planes).map(() => []);
         for (let e = 0; e < entries.length; e += isa.lanes) {
           const id = `_g${g}_e${e}`;
           let dots = b.let(`no_dots${id}`, 'dot_zero');
@@ -135,17 +186,14 @@ export const tabulate: KernelFamily = {
             dots = b.let(`dots${id}_${i}`, 'dot_next', dots, own, words[j >> 2]!);
           });
           const sum = b.let(`sum${id}`, 'sub_ints', b.let(`all${id}`, 'dot_flush', none, dots), total);
-          // Division by multiplication: below 1024 the quotient is too large by less than 1024 / 2^16 = 1 / 64.
-          const scaled = b.let(`scaled${id}`, 'mul_ints', sum, Math.ceil(65536 / radix));
-          const high = b.let(`high${id}`, 'shift_ints', scaled, 16);
-          const low = b.let(`low${id}`, 'sub_ints', sum, b.let(`rest${id}`, 'mul_ints', high, radix));
-          parts[0].push(low);
-          parts[1].push(high);
+          split(b, id, sum).forEach((part, h) => {
+            stored[h]!.push(part);
+          });
         }
         // In this order each plane ends up with its own entries.
-        parts.forEach((vectors, part) => {
+        stored.forEach((vectors, part) => {
           vectors.forEach((vector, v) => {
-            b.do('store_int8', at(tables, planeAt(p, line, g, part), v * isa.lanes), vector);
+            b.do('store_int8', at(tables, planeAt(p, line, g, part, planes), v * isa.lanes), vector);
           });
         });
       });
@@ -156,15 +204,16 @@ export const tabulate: KernelFamily = {
     const p = packingOf(spec.weight);
     const x = args.x as Int8Array;
     const tables = args.tables as Int8Array;
-    const { groups, entries, radix, bias } = p.lookUp!;
+    const { groups, entries } = p.lookUp!;
+    const { planes, bias, bytes } = formOf(spec.op, p);
     // Whole vectors are stored; the next plane lies over the surplus.
     const stored = roundUp(entries.length, isaOf(spec.isa).lanes);
     for (let line = args.l0 as number; line < (args.l1 as number); line++)
       groups.forEach((ks, g) => {
-        for (const part of [0, 1])
+        for (let part = 0; part < planes; part++)
           for (let e = 0; e < stored; e++) {
             const sum = ks.reduce((s, j, i) => s + (digit(p, e, i) - 1) * x[line * p.lineK + j]!, bias);
-            tables[planeAt(p, line, g, part).constant + e] = part ? Math.floor(sum / radix) : sum % radix;
+            tables[planeAt(p, line, g, part, planes).constant + e] = bytes(sum)[part]!;
           }
       });
   },
@@ -179,6 +228,22 @@ export const tabulate: KernelFamily = {
     const lines = linesOf(p, k);
     const x = new Int8Array(lines * p.lineK);
     for (let j = 0; j < k; j++) x[j] = extreme ? 254 * random.integer(0, 1) - 127 : random.integer(-127, 127);
-    return { x, tables: new Int8Array(tablesBytes(p, k)), l0: extreme ? 0 : lines >> 1, l1: lines };
+    return {
+      x,
+      tables: new Int8Array(tablesBytes(p, k, formOf(spec.op, p).planes)),
+      l0: extreme ? 0 : lines >> 1,
+      l1: lines,
+    };
   },
+};
+
+/** The packings whose look-ups may be rounded: two planes of bits, indices without signs (rounded-look-ups.ts). */
+export const roundedPackings = (isa: Isa): Packing[] => lookUpPackings(isa).filter((p) => p.lookUp!.planes === 2);
+
+/** The same, with entries rounded to a byte. */
+export const roundedTables: KernelFamily = {
+  ...tabulate,
+  formula: 'tables[group of a line][entry] = sum of activations by digits, rounded',
+  samples: (isa) =>
+    roundedPackings(isa).flatMap((p) => [1, 5 * p.lineK + 1].map((k) => tabulateSpec(p, isa.name, k, 'roundtables'))),
 };

@@ -22,7 +22,7 @@ import { packingOf } from '../packings/index.ts';
 import { linesOf, pack, tileBytes, tilesOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
-import { lookUpPackings, planeAt, tablesBytes, tablesDoc, tabulate, tabulateSpec } from './look-up-tables.ts';
+import { lookUpPackings, planeAt, tablesBytes, tablesParameter, tabulate, tabulateSpec } from './look-up-tables.ts';
 import { activationStride, dotExample, dotReference, parameters, productSpec } from './ternary.ts';
 
 export const lookup: KernelFamily = {
@@ -74,11 +74,7 @@ export const lookup: KernelFamily = {
       t0,
       t1,
       prefetch,
-    } = parameters(b, spec, {
-      name: 'tables',
-      extent: tablesBytes(own, spec.shape.k!),
-      doc: tablesDoc(own, spec.shape.k!),
-    });
+    } = parameters(b, spec, tablesParameter('tabulate', own, spec.shape.k!));
     const { groups, planes, radix, bias, signs } = p.lookUp!;
     const indices = planes * groups.length;
     const unroll = spec.tile[2]! / p.lineK;
