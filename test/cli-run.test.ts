@@ -239,6 +239,16 @@ describe('bitnet-run', () => {
       for (const result of results) assert.deepEqual(result.tokens, results[0].tokens);
     });
 
+    it('neither do packing and kernel; one rounds, and says so', async () => {
+      const args = ['-n', '12', '--greedy'];
+      const usual = await cli.json('run', args);
+      const asked = ['--packing', 'tmac', '--kernel'];
+      assert.deepEqual((await cli.json('run', [...args, ...asked, 'lookup'])).tokens, usual.tokens);
+      assert.equal((await cli.json('run', [...args, ...asked, 'roundlookup'])).tokens.length, 12);
+      const { matrices } = await cli.json('run', ['--info', ...asked, 'roundlookup']);
+      assert.match(matrices.attn_q.why, /rounds, so single tokens are not exact$/);
+    });
+
     it('--stop, across tokens: the text ends before it', async () => {
       const args = ['-n', '30', '--greedy', '--stop', 'nowhere', '--stop', 'e park wi'];
       const [text, object] = await Promise.all([cli.ok('run', [...args, '--quiet']), cli.json('run', args)]);
