@@ -46,7 +46,7 @@ export interface LoadOptions extends EngineOptions {
   readonly cc?: string;
   /** Progress of generating, compiling and packing. */
   readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
-  /** What the user should know: measurements of the tuner that do not count. */
+  /** What the user should know: measurements of the tuner that do not count, a kernel that is not exact. */
   readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
 }

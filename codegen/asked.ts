@@ -1,4 +1,4 @@
-/** Kernels that are asked for by name or by operation (`bitnet-gen --kernel`), and what is said when there is no such. */
+/** Kernels that are asked for by name or by operation (`--kernel`), and what is said when there is no such. */
 import { PlanError } from '../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { problems } from './graph.ts';

@@ -9,6 +9,7 @@ import type { Build } from './compile.ts';
 import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
+import { familyOf } from './generate.ts';
 import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
 import { type PlanOptions, planOf } from './plan.ts';
@@ -24,7 +25,7 @@ export interface BuildOptions extends Omit<PlanOptions, 'advice'> {
   readonly threads?: number | undefined;
   /** Called as files are compiled. */
   readonly onProgress?: (done: number, total: number) => void;
-  /** Called with what the user should know: measurements that do not count. */
+  /** Called with what the user should know: measurements that do not count, a kernel that is not exact. */
   readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
   /** Additional compiler flags (sanitizers). */
@@ -59,6 +60,8 @@ export async function ensureBuilt(
   const ignored = advice.ignored(problems(shape));
   if (ignored) options.onNote?.(ignored);
   const plan = planOf(shape, cpu, { ...options, advice });
+  const rounding = Object.values(plan.matrices).find(({ gemv }) => familyOf(gemv).product?.exact === false);
+  if (rounding) options.onNote?.(`kernel '${rounding.gemv.op}' rounds: tokens evaluated one at a time are not exact`);
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

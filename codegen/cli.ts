@@ -5,7 +5,7 @@ import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
+import { collect, createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import type { CpuProfile } from '../schemas/types.ts';
@@ -39,7 +39,7 @@ const program = createProgram('bitnet-gen', 'Generates and compiles the C librar
   .option(
     '--kernel <name>',
     'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
-    (name: string, before: readonly string[] = []) => [...before, name],
+    collect,
   )
   .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
   .option('--no-sparse', 'read all weights, for a model with few zeros')

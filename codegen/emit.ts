@@ -18,7 +18,7 @@ import { tablesBytes } from './kernels/look-up-tables.ts';
 import { panelBytes } from './kernels/panels.ts';
 import { screenSize } from './kernels/screen-rows.ts';
 import { COLUMNS, scalesOf } from './kernels/sparse-columns.ts';
-import { LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
+import { APART, LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
 import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, divisorOf, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
@@ -94,7 +94,7 @@ export function manifestOf(plan: Plan): Manifest {
 }
 
 /**
- * Percent of rows, or columns, from which on all of them are read, one after the other: that takes as long then.
+ * Percent of rows, or columns, from which on all of them are read, one after the other: by a list it would take as long.
  * Measured in docs/measurements.md.
  */
 const MOST_LIVE = 75;
@@ -270,6 +270,7 @@ ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 #define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
 #define BN_SPARSE_UP ${findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0}
 #define BN_SPARSE_DOWN ${findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0}
+#define BN_APART ${APART.join(', ')}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
 #define BN_PAUSE() ${isaOf(plan.cpu.isa).pause}

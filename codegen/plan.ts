@@ -288,6 +288,10 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     const wanted = asked ? asked === o?.token : (options.sparse ?? n * k >= SPARSE_WEIGHTS);
     if (o && wanted && shape.activation === 'relu2' && !kernelFor(n, k))
       matrices[slot] = ordered(cpu, o, tiles) ?? tiles;
+    if (options.sparse && !asked && matrices[slot] === tiles)
+      throw new PlanError(
+        `zeros cannot be skipped in ${slot} with kernel '${tiles.gemv.op}' over ${tiles.packing}; leave out --sparse, or --kernel and --packing`,
+      );
   }
   for (const all of inputs(shape))
     for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);

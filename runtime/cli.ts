@@ -4,7 +4,7 @@ import { existsSync, fstatSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describeModel, type Loaded, load, targets } from '../index.ts';
-import { createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
+import { collect, createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { clearCache, listCache } from './cache.ts';
@@ -47,12 +47,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
     oneOf(...(Object.keys(pages) as Pages[])),
     'auto' as Pages,
   )
-  .option(
-    '--stop <text>',
-    'end at this text (may be given several times)',
-    (text, all: string[]) => [...all, text],
-    [] as string[],
-  )
+  .option('--stop <text>', 'end at this text (may be given several times)', collect, [] as string[])
   .option(
     '--kv <type>',
     'type of the key-value cache: i8 (8-bit codes with scales), f16 or f32',
@@ -62,10 +57,7 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--target <name>', `instruction set: ${targets.join(', ')}`, 'native')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--packing <name>', 'packing of all ternary matrices (as of bitnet-gen)')
-  .option('--kernel <name>', 'decode kernel (as of bitnet-gen; repeatable)', (name, all: string[] = []) => [
-    ...all,
-    name,
-  ])
+  .option('--kernel <name>', 'decode kernel (as of bitnet-gen; repeatable)', collect)
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
   .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')

@@ -18,11 +18,12 @@ export interface ModelInfo {
   readonly fastBytes: number;
   readonly cacheBytesPerPosition: number;
   readonly target: string;
-  /** Names of the kernels of each ternary matrix, and the reason for the choice. */
+  /** Of each ternary matrix the packing, the names of its kernels, and the reason for the choice. */
   readonly matrices: Readonly<
     Record<
       string,
       {
+        readonly packing: string;
         readonly gemv: string;
         readonly panel?: string;
         readonly tabulate?: string;

@@ -57,6 +57,9 @@ export const oneOf =
     return text as T;
   };
 
+/** Parser of an option that may be given several times. */
+export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
 /** Parser of a list with commas, each part parsed on its own, and counted once. */
 export const listOf =
   <T>(parse: (text: string) => T) =>

@@ -9,8 +9,9 @@
  *
  * Several tokens read row tiles. Of a matrix in an order of its own, some k at a time are made into such: a panel.
  *
- * All compute the same integers. Kernels take whole vectors of tokens: they also read the rows of the batch buffers
- * that follow its last token, as an earlier batch left them, and write products there that nobody reads.
+ * All compute the same integers, unless look-ups are asked to round. Kernels take whole vectors of tokens: they also
+ * read the rows of the batch buffers that follow its last token, as an earlier batch left them, and write products
+ * there that nobody reads.
  */
 #include <string.h>
 #include "state.h"

@@ -6,7 +6,7 @@
  *   down   only columns whose quantised input is not zero
  *
  * Both matrices lie so that a row, or a column, is one run of bytes (codegen/packings/orders.ts). Threads share what is
- * live evenly. For one token, where little is zero everything is read, in one sweep: that takes as long then.
+ * live evenly. For one token, where little is zero everything is read, in one sweep: by its list it would take as long.
  *
  * The tokens of a batch follow each other, each by its own lists. A thread's shares of them are about the same rows, or
  * columns, so most come from its cache. Where little is zero, row tiles are made and multiply all tokens (products.c).
@@ -18,7 +18,7 @@ enum { GROUPED = GROUPS(BN_INTERMEDIATE) * LANES };
 
 /* What one thread reads: entries of its list, from neurons of groups [first, end) of LANES. */
 typedef struct {
-  uint16_t *list; /* [count], then room for what kernels look at beyond its end: repetitions of the last */
+  uint16_t *list; /* [count], eight by eight not ascending, then room for what kernels look at: the last one again */
   int8_t *x;      /* activations, behind the list */
   long count, first, end;
 } share;
@@ -45,8 +45,8 @@ BN_SHARED long marked_in_all(uint8_t *marks) {
 /* Eight by eight in an order in which hardware prefetchers see no stream, as kernels take the lines of a run
  * (codegen/kernels/sparse-rows.ts). */
 BN_SHARED void spread(uint16_t *list, long count) {
-  enum { EIGHT = 8 };
-  static const uint8_t order[EIGHT] = {5, 2, 7, 0, 3, 6, 1, 4};
+  static const uint8_t order[] = {BN_APART};
+  enum { EIGHT = sizeof order };
   for (; count >= EIGHT; count -= EIGHT, list += EIGHT) {
     uint16_t ascending[EIGHT];
     memcpy(ascending, list, sizeof ascending);

@@ -140,14 +140,23 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
               a->inverse[row] * scale_of(s, layer, matrix), s->x + (size_t)row * PADDED(BN_HIDDEN));
 }
 
+/* Would most tokens of the batch be multiplied by tables, if row tiles of the matrix were made (products.c)? */
+BN_SHARED int has_tables(const bn_state *s, int matrix, long rows) {
+  return bn_matrices[matrix].sums && 2 * s->n > BN_TABLE_TOKENS && rows / bn_pool_threads(s->pool) >= BN_LEAST_ROWS;
+}
 /* Are so few rows of `up`, or columns of `down`, live that only those are read? The live ones of all tokens together. A
  * scale of the gate that is not positive turns signs round: then all rows are. */
-BN_SHARED int few_columns(const bn_state *s, long live) {
-  const long most = s->n == 1 ? BN_MOST_LIVE : s->n < BN_TABLE_TOKENS ? BN_MOST_LIVE_OF_BATCH : BN_MOST_LIVE_OF_PROMPT;
+BN_SHARED int are_few(const bn_state *s, long live, int matrix, long rows) {
+  const long most = s->n == 1                     ? BN_MOST_LIVE
+                    : has_tables(s, matrix, rows) ? BN_MOST_LIVE_OF_PROMPT
+                                                  : BN_MOST_LIVE_OF_BATCH;
   return live * 100 <= most * BN_INTERMEDIATE * s->n;
 }
+BN_SHARED int few_columns(const bn_state *s, long live) {
+  return are_few(s, live, BN_FFN_DOWN, BN_HIDDEN);
+}
 BN_SHARED int few_rows(const bn_state *s, int layer, long open) {
-  return few_columns(s, open) && scale_of(s, layer, BN_FFN_GATE) > 0;
+  return are_few(s, open, BN_FFN_UP, BN_INTERMEDIATE) && scale_of(s, layer, BN_FFN_GATE) > 0;
 }
 /* How many are read for one token. */
 BN_SHARED long columns_read(const bn_state *s, long live) {

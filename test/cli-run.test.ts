@@ -112,7 +112,7 @@ describe('bitnet-run', () => {
       assert.match(help, /^Examples:$/m);
       const options =
         '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
-        '--head --lookup --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --version --help';
+        '--head --lookup --packing --kernel --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
 
@@ -247,6 +247,17 @@ describe('bitnet-run', () => {
       assert.equal((await cli.json('run', [...args, ...asked, 'roundlookup'])).tokens.length, 12);
       const { matrices } = await cli.json('run', ['--info', ...asked, 'roundlookup']);
       assert.match(matrices.attn_q.why, /rounds, so single tokens are not exact$/);
+      const { stderr } = await cli.run('run', [...args, ...asked, 'roundlookup']);
+      assert.match(stderr, /^bitnet-run: kernel 'roundlookup' rounds: /m);
+      for (const [wrong, says] of [
+        [['--packing', 'p9'], /^bitnet-run: unknown packing 'p9'; known packings: /],
+        [['--kernel', 'gemm'], /^bitnet-run: 'gemm' is no decode kernel; there are gemv, /],
+        [['--sparse', '--kernel', 'lookup'], /^bitnet-run: zeros cannot be skipped in ffn_up with kernel 'lookup' /],
+      ] as const) {
+        const refused = await cli.run('run', [...wrong]);
+        assert.deepEqual([refused.code, refused.stdout], [1, '']);
+        assert.match(refused.stderr, says);
+      }
     });
 
     it('--stop, across tokens: the text ends before it', async () => {

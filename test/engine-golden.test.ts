@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { Engine } from '../runtime/engine.ts';
+import type { Engine } from '../runtime/engine.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { KvBits } from '../runtime/memory.ts';
 import { loadTokenizer } from '../runtime/tokenizer.ts';
@@ -19,7 +19,6 @@ import {
   largestDifference,
   nativeTargets,
   packedFor,
-  prepare,
   readFloats,
   runnerFor,
   targets,
@@ -128,14 +127,11 @@ describe('engine: loss of the demo model on held-out text', () => {
   // What rounding costs (docs/measurements.md): less than this, and not nothing, or it would not round.
   it('look-ups that round: worse by less than 0.05 nats', async function () {
     const tokens = heldoutTokens(this);
-    const losses: number[] = [];
-    for (const kernel of ['lookup', 'roundlookup']) {
-      const { source, library, model } = await prepare(demo, bestTarget, [], 'tmac', undefined, [kernel]);
-      const engine = new Engine(source, library, model, { kv: 8, context: WINDOW, threads: 2 });
-      losses.push(lossOf(engine, tokens, 1));
-      engine.dispose();
-    }
-    const [exact, rounded] = losses as [number, number];
+    const lossBy = (kernel: string) =>
+      withEngine(demo, bestTarget, { packing: 'tmac', kernel: [kernel], context: WINDOW, threads: 2 }, (engine) =>
+        lossOf(engine, tokens, 1),
+      );
+    const [exact, rounded] = [await lossBy('lookup'), await lossBy('roundlookup')];
     if (process.env.SHOW) console.log({ exact, rounded });
     assert.ok(rounded > exact && rounded - exact < 0.05, `${rounded} nats, exact ${exact}`);
   });

@@ -220,10 +220,17 @@ export const oddShape: ModelShape = smallShape({
 export async function withEngine<T>(
   modelPath: string,
   target: string,
-  options: EngineOptions & { readonly extra?: readonly string[] },
+  options: EngineOptions & { readonly extra?: readonly string[]; packing?: Packing; kernel?: readonly string[] },
   use: (engine: Engine) => T | Promise<T>,
 ): Promise<T> {
-  const { source, library, model } = await prepare(modelPath, target, options.extra);
+  const { source, library, model } = await prepare(
+    modelPath,
+    target,
+    options.extra,
+    options.packing,
+    undefined,
+    options.kernel,
+  );
   const engine = new Engine(source, library, model, options);
   try {
     return await use(engine);

@@ -163,7 +163,7 @@ describe('sparse activations', () => {
     assert.deepEqual(none, { open: 0, again: 0, inputs: 0, rows: 0, columns: 0 });
     // Of each token all or none: several at once may be mostly open, and then take row tiles.
     assert.ok(Math.abs(12 * alike!.open - Math.round(12 * alike!.open)) < 1e-4, JSON.stringify(alike));
-    // Seven of eight: all rows are read, as leaps would take longer.
+    // Seven of eight: all rows are read.
     const mostly = (12 * (most!.rows - most!.open)) / (Math.ceil(shape.intermediate / 8) / shape.intermediate);
     assert.ok(mostly > 0.9 && Math.abs(mostly - Math.round(mostly)) < 1e-3, JSON.stringify(most));
     engine.step(tokens[30]!);

@@ -57,8 +57,9 @@ const parts = (p: Packing): Form => {
   };
 };
 
-/** To the nearest multiple of four: |entry| <= 508 gives 0 to 254. */
+/** What a byte counts, and the byte of zero. */
 export const ROUNDED = { step: 4, zero: 127 } as const;
+/** To the nearest multiple of four: |entry| <= 508 gives 0 to 254. */
 const rounded: Form = {
   planes: 1,
   names: 'rounded',

@@ -1,6 +1,6 @@
 /**
  * Ternary matrix times one vector by look-ups that round: T-MAC's int8 tables and fast aggregation (arXiv 2407.00088). The only
- * products that are not exact, so nothing takes them unless asked to (`bitnet-gen --kernel roundlookup`).
+ * products that are not exact, so nothing takes them unless asked to (`--kernel roundlookup`).
  *
  * A table has one byte for each of 16 sums of four activations, rounded to a multiple of 4 (look-up-tables.ts), where exact look-ups
  * (look-ups.ts) have two. The eight bytes that a row finds for a line are not added but averaged in pairs, pairs of pairs and
@@ -11,7 +11,7 @@
  *   q = T / 4 + 127,  m = average of averages of eight q
  *   y[r] = 1/2 sum of T = sum over lines of +-1/2 * 4 * 8 (m - 127)
  *
- * Means are summed in int16, +-254 a line, for as many lines as leave the sum within int16, then in int32. Every instruction set computes the
+ * Means are summed in int16 for as many lines as would leave the sum within int16 if all had one sign (254 a line), then in int32. Every instruction set computes the
  * same integers, but not those of other kernels. Tile and variant as in look-ups.ts.
  */
 import type { Value } from '../ir/record.ts';

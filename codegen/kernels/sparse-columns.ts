@@ -110,7 +110,7 @@ export const columnSums: KernelFamily = {
           k - 1,
         ),
       );
-      b.loop('step', 0, bytes / LINE, 1, (turn) => {
+      b.loop('turn', 0, bytes / LINE, 1, (turn) => {
         const [line] = b.indices(['line'], at(order, times(turn, 2)), bytes / LINE - 1) as [Affine];
         // Whole columns, so that memory is read in runs; all of the next step's by the end of this one.
         for (const c of spec.variant === 'p0' ? [] : range(aheadInLine(bytes))) {
@@ -161,9 +161,14 @@ export const columnSums: KernelFamily = {
     }
   },
 
+  // Columns of one, two and ten lines.
   samples: (isa) =>
     distinctCodings(orderedPackings(isa, 'columns')).flatMap((o) =>
-      [1, 64 * fieldsOf(o.coding) + 1].map((n, i) => columnSumsSpec(o, isa.name, n, 150 + i)),
+      [
+        { n: 1, k: 150 },
+        { n: 64 * fieldsOf(o.coding) + 1, k: 151 },
+        { n: 576 * fieldsOf(o.coding) + 1, k: 35 },
+      ].map(({ n, k }) => columnSumsSpec(o, isa.name, n, k)),
     ),
 
   example: (spec, random, extreme) => {

@@ -30,7 +30,7 @@ import { divide, dotExample } from './ternary.ts';
 const LINE = 64;
 /** Most rows and columns: lists hold 16-bit numbers. */
 export const MOST_LISTED = 65536;
-/** Rows that are fetched ahead. */
+/** Rows that are fetched ahead: no more than LIST_ROOM. */
 const AHEAD = 16;
 
 /**

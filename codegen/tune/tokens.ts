@@ -23,7 +23,7 @@ import { median, spread } from './statistics.ts';
 
 /** Positions before a token or a few, as in a short conversation; a prompt begins at none. */
 const CONTEXT = 128;
-/** A token of a few layers takes milliseconds: many of them tell sets apart that differ by a percent. */
+/** Tokens of a few layers take milliseconds, and many of them tell sets apart that differ by a percent; prompts end by the time. */
 const ROUNDS = { least: 7, most: 300 } as const;
 /** Less time than this is not worth the compilation of a few libraries. */
 const LEAST_MS = 4000;
