@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { packageRoot, version } from '../schemas/files.ts';
-import type { RowType } from '../schemas/types.ts';
+import type { MatrixKernels, RowType } from '../schemas/types.ts';
 import { kernelSource } from './generate.ts';
 import { hasScreen, layerSlots, outerSlots } from './graph.ts';
 import { printSignature } from './ir/print.ts';
@@ -45,20 +45,7 @@ export interface Manifest {
   readonly cpu: Plan['cpu'];
   readonly batch: number;
   readonly layout: { readonly id: string; readonly fileBytes: number; readonly tensors: Layout['tensors'] };
-  readonly matrices: Readonly<
-    Record<
-      string,
-      {
-        packing: string;
-        gemv: string;
-        tabulate?: string;
-        panel?: string;
-        gemm: readonly string[];
-        tables?: readonly string[];
-        why: string;
-      }
-    >
-  >;
+  readonly matrices: Readonly<Record<string, MatrixKernels>>;
   readonly kernels: Readonly<Record<string, string>>;
 }
 

@@ -1,5 +1,5 @@
 /** What `bitnet-run --info` tells. */
-import type { ModelShape } from '../schemas/types.ts';
+import type { MatrixKernels, ModelShape } from '../schemas/types.ts';
 import { DEFAULT_KV } from './memory.ts';
 
 /** What a model is and how it would run on a target; sizes in bytes. */
@@ -18,21 +18,7 @@ export interface ModelInfo {
   readonly fastBytes: number;
   readonly cacheBytesPerPosition: number;
   readonly target: string;
-  /** Of each ternary matrix the packing, the names of its kernels, and the reason for the choice. */
-  readonly matrices: Readonly<
-    Record<
-      string,
-      {
-        readonly packing: string;
-        readonly gemv: string;
-        readonly panel?: string;
-        readonly tabulate?: string;
-        readonly gemm: readonly string[];
-        readonly tables?: readonly string[];
-        readonly why: string;
-      }
-    >
-  >;
+  readonly matrices: Readonly<Record<string, MatrixKernels>>;
   /** Names of the float kernels. */
   readonly kernels: Readonly<Record<string, string>>;
 }

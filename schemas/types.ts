@@ -48,3 +48,18 @@ export interface CpuProfile {
   /** Bytes per core (l1, l2) and per socket (l3). */
   readonly cache: { readonly l1: number; readonly l2: number; readonly l3: number };
 }
+
+/** What serves a ternary matrix, by name. */
+export interface MatrixKernels {
+  readonly packing: string;
+  /** For one token, and where it takes tables, what makes them. */
+  readonly gemv: string;
+  readonly tabulate?: string;
+  /** Makes row tiles of a matrix in an order of its own. */
+  readonly panel?: string;
+  /** For several tokens, and the steps of products by tables. */
+  readonly gemm: readonly string[];
+  readonly tables?: readonly string[];
+  /** The reason for the choice, for people. */
+  readonly why: string;
+}
