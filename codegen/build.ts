@@ -9,10 +9,9 @@ import type { Build } from './compile.ts';
 import { compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
-import { familyOf } from './generate.ts';
 import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
-import { type PlanOptions, planOf } from './plan.ts';
+import { type PlanOptions, planOf, roundingOf } from './plan.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
 /** How a library is compiled, and where to. */
@@ -60,8 +59,8 @@ export async function ensureBuilt(
   const ignored = advice.ignored(problems(shape));
   if (ignored) options.onNote?.(ignored);
   const plan = planOf(shape, cpu, { ...options, advice });
-  const rounding = Object.values(plan.matrices).find(({ gemv }) => familyOf(gemv).product?.exact === false);
-  if (rounding) options.onNote?.(`kernel '${rounding.gemv.op}' rounds: tokens evaluated one at a time are not exact`);
+  const rounding = roundingOf(plan);
+  if (rounding) options.onNote?.(rounding);
   const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
     ...(options.extra ? { extra: options.extra } : {}),
     ...(options.onProgress ? { onProgress: options.onProgress } : {}),

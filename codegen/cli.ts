@@ -17,7 +17,7 @@ import { kernelSource } from './generate.ts';
 import { problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { packings } from './packings/index.ts';
-import { kernelsOf, planOf } from './plan.ts';
+import { kernelsOf, planOf, roundingOf } from './plan.ts';
 import { shapeOf, shippedShapes } from './shape.ts';
 
 const program = createProgram('bitnet-gen', 'Generates and compiles the C library of a ternary model for a CPU.')
@@ -101,6 +101,8 @@ program.action(async (model: string | undefined, o: Options, command) => {
     kernel: o.kernel,
     sparse: o.sparse,
   });
+  const rounding = roundingOf(plan);
+  if (rounding) process.stderr.write(`bitnet-gen: ${rounding}\n`);
   if (o.dump === 'plan') {
     process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
     return;

@@ -254,6 +254,12 @@ const SPARSE_WEIGHTS = 1 << 20;
 /** The matrices that zeros of the activation function let off, and the order that they take for it. */
 const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
 
+/** What the user should know of a plan whose kernels are not all exact; undefined: they are. */
+export function roundingOf({ matrices }: Plan): string | undefined {
+  const rounding = Object.values(matrices).find(({ gemv }) => familyOf(gemv).product?.exact === false);
+  return rounding && `kernel '${rounding.gemv.op}' rounds: tokens evaluated one at a time are not exact`;
+}
+
 /** The plan of a model on a CPU. @throws PlanError when the CPU's ISA cannot run it, or not with what was asked for */
 export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions = {}): Plan {
   const known = Object.values<Packing>(packings).flatMap((p) => [p.token, ...ordersOf(p).map((o) => o.token)]);

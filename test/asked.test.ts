@@ -5,7 +5,7 @@ import { emit } from '../codegen/emit.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { format } from '../codegen/name.ts';
 import { packingsFor } from '../codegen/packings/index.ts';
-import { kernelsOf, planOf } from '../codegen/plan.ts';
+import { kernelsOf, planOf, roundingOf } from '../codegen/plan.ts';
 import { candidates } from '../codegen/space.ts';
 import { demoShape } from './shapes.ts';
 
@@ -37,7 +37,10 @@ describe('kernels that are asked for', () => {
     const offered = packingsFor(isas.avx2).flatMap((p) => candidates(cpu, p, n, k));
     assert.ok(offered.every(({ op }) => op === 'gemv' || op === 'lookup'));
     assert.equal(planOf(shape, cpu, { packing: 'tmac' }).matrices.attn_q.gemv.op, 'lookup');
-    for (const { gemv, tabulate, why } of Object.values(planOf(shape, cpu, { kernel: ['roundlookup'] }).matrices)) {
+    const rounding = planOf(shape, cpu, { kernel: ['roundlookup'] });
+    assert.match(roundingOf(rounding)!, /^kernel 'roundlookup' rounds: /);
+    assert.equal(roundingOf(planOf(shape, cpu)), undefined);
+    for (const { gemv, tabulate, why } of Object.values(rounding.matrices)) {
       assert.equal(gemv.op, 'roundlookup');
       assert.equal(tabulate!.op, 'roundtables');
       assert.match(why, /as asked for; rounds, so single tokens are not exact$/);

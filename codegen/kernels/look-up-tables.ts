@@ -57,11 +57,11 @@ const parts = (p: Packing): Form => {
   };
 };
 
-/** What a byte counts, and the byte of zero. */
-export const ROUNDED = { step: 4, zero: 127 } as const;
+/** Planes of a table, what a byte counts, and the byte of zero. */
+export const ROUNDED = { planes: 1, step: 4, zero: 127 } as const;
 /** To the nearest multiple of four: |entry| <= 508 gives 0 to 254. */
 const rounded: Form = {
-  planes: 1,
+  planes: ROUNDED.planes,
   names: 'rounded',
   bias: ROUNDED.step * ROUNDED.zero + ROUNDED.step / 2,
   doc: `${ROUNDED.step} (byte - ${ROUNDED.zero}), to the nearest`,

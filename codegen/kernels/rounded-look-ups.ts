@@ -116,7 +116,7 @@ export const roundedLookup: KernelFamily = {
                 return u % 2 ? b.let(`turned${tag}_g${g}_v${v}`, 'xor_bytes', own, turn) : own;
               });
             const id = `${tag}_g${g}`;
-            const plane = planeAt(p, line, Math.floor(g / p.lookUp!.planes), 0, 1);
+            const plane = planeAt(p, line, Math.floor(g / p.lookUp!.planes), 0, ROUNDED.planes);
             const table = b.let(`table${id}`, 'load_table16', at(tables, plane));
             vectors.forEach((v) => {
               // One index after the other, so that few values live at once.
@@ -183,7 +183,7 @@ export const roundedLookup: KernelFamily = {
         let means = range(INDICES).map((g) => {
           const bits = w[from + (g >> 1) * p.rows]! ^ (line % 2 ? 255 : 0);
           const index = (bits >> (4 * (g & 1))) & 15;
-          return tables[planeAt(p, line, g >> 1, 0, 1).constant + index]! & 255;
+          return tables[planeAt(p, line, g >> 1, 0, ROUNDED.planes).constant + index]! & 255;
         });
         while (means.length > 1) means = range(means.length / 2).map((i) => average(means[2 * i]!, means[2 * i + 1]!));
         sum += line % 2 ? -means[0]! : means[0]!;
@@ -196,7 +196,7 @@ export const roundedLookup: KernelFamily = {
     const p = packingOf(spec.weight);
     const { n, k } = spec.shape as { n: number; k: number };
     const args = lookup.example({ ...spec, op: 'lookup' }, random, extreme);
-    const tables = new Int8Array(tablesBytes(p, k, 1));
+    const tables = new Int8Array(tablesBytes(p, k, ROUNDED.planes));
     roundedTables.reference(tabulateSpec(p, spec.isa, k, 'roundtables'), {
       x: args.x!,
       tables,
