@@ -18,8 +18,9 @@ export interface TokenBytes {
   readonly other: number;
 }
 
-/** Shares of the rows of `up` and of the columns of `down` that a token reads. */
+/** Shares of the rows of the gate and of `up`, and of the columns of `down`, that a token reads. */
 interface Shares {
+  readonly gates: number;
   readonly rows: number;
   readonly columns: number;
 }
@@ -42,11 +43,17 @@ export function tokenBytes(
   kv: CacheBits,
   context: number,
   head: HeadMode,
-  shares: Shares = { rows: 1, columns: 1 },
+  shares: Shares = { gates: 1, rows: 1, columns: 1 },
 ): TokenBytes {
-  const share = (name: string) => (/ffn_up$/.test(name) ? shares.rows : /ffn_down$/.test(name) ? shares.columns : 1);
+  const shareOf: Readonly<Record<string, number>> = {
+    ffn_gate: shares.gates,
+    ffn_up: shares.rows,
+    ffn_down: shares.columns,
+  };
   const sum = (kind: string) =>
-    tensors.filter((t) => t.kind === kind).reduce((all, t) => all + Math.round(t.bytes * share(t.name)), 0);
+    tensors
+      .filter((t) => t.kind === kind)
+      .reduce((all, t) => all + Math.round(t.bytes * (shareOf[t.name.split('.').at(-1)!] ?? 1)), 0);
   const named = (name: string) => tensors.find((t) => t.name === name);
   const embedding = named('token_embd')!;
   const screen = head === 'full' ? undefined : named('output_screen');

@@ -32,7 +32,7 @@ import { columnBytes, fieldsOf, paddedK, panelK, rowBytes } from './packings/ord
 import type { Packing } from './packings/packing.ts';
 import { linesOf, tileBytes, tilesOf } from './packings/packing.ts';
 import type { MatrixPlan, Plan } from './plan.ts';
-import { kernelsOf } from './plan.ts';
+import { isSparse, kernelsOf } from './plan.ts';
 import { inverseFrequencies } from './rotary.ts';
 import { isBlocks, rowConstant } from './rows.ts';
 import type { TableSteps } from './space.ts';
@@ -237,6 +237,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_MOST_TOP', Math.min(MOST_TOP, shape.vocabulary)],
     ...(hasScreen(shape) ? screenNumbers(shape) : []),
     ['BN_TENSORS', layout.tensors.length],
+    ...(isSparse(plan) ? [['BN_DEAD_NEURONS', layout.tensors.length - 1] as [string, number]] : []),
     ...outer.map((s, i): [string, number] => [constant(s.name), i]),
     ...(shape.tiedEmbedding ? [['BN_OUTPUT', 'BN_TOKEN_EMBD'] as [string, string]] : []),
     ['BN_FIRST_LAYER', outer.length],
@@ -255,8 +256,7 @@ ${numbers.map(([name, value]) => `  ${name} = ${value},`).join('\n')}
 #define BN_EMBEDDING_BLOCKS ${isBlocks(shape.embeddingType) ? 1 : 0}
 #define BN_HEAD_BLOCKS ${isBlocks(shape.headType) ? 1 : 0}
 #define BN_SCREENED ${hasScreen(shape) ? 1 : 0}
-#define BN_SPARSE_UP ${findOrdered(plan.matrices.ffn_up.packing) ? 1 : 0}
-#define BN_SPARSE_DOWN ${findOrdered(plan.matrices.ffn_down.packing) ? 1 : 0}
+#define BN_SPARSE ${isSparse(plan) ? 1 : 0}
 #define BN_APART ${APART.join(', ')}
 #define BN_NORM_EPS ${decimal(shape.normEps)}
 #define BN_LAYOUT "${layout.id}"
@@ -288,9 +288,9 @@ function cString(text: string): string {
 
 function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
   const tokens = [...new Set(Object.values(plan.matrices).map((m) => m.packing))];
-  const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8' };
+  const kinds = { ternary: 'BN_TERNARY', rows: 'BN_ROWS', vector: 'BN_VECTOR', int8: 'BN_INT8', int32: 'BN_INT32' };
   const typeOf = (t: Layout['tensors'][number]) =>
-    t.kind === 'ternary' ? tokens.indexOf(t.type) : t.kind === 'int8' ? 0 : rowConstant(t.type as RowType);
+    t.kind === 'ternary' ? tokens.indexOf(t.type) : /^int/.test(t.kind) ? 0 : rowConstant(t.type as RowType);
   const matrices = Object.entries(plan.matrices).map(([slot, m]) => {
     const { n, k } = m.gemv.shape as { n: number; k: number };
     const isa = isaOf(plan.cpu.isa);

@@ -10,6 +10,7 @@ import { roundUp } from './kernels/kernel.ts';
 import { screenSize } from './kernels/screen-rows.ts';
 import { matrixBytes } from './packings/index.ts';
 import type { Plan } from './plan.ts';
+import { isSparse } from './plan.ts';
 import { rowBytes } from './rows.ts';
 
 /** Bytes before the first tensor; BN_HEADER_BYTES in templates/internal.h. */
@@ -20,14 +21,14 @@ const LINE = 64;
 export interface LayoutTensor {
   /** GGUF name without `.weight`. */
   readonly name: string;
-  readonly kind: 'ternary' | 'rows' | 'vector' | 'int8';
+  readonly kind: 'ternary' | 'rows' | 'vector' | 'int8' | 'int32';
   readonly rows: number;
   readonly cols: number;
   /** Byte offset in the file, a multiple of 64. */
   readonly offset: number;
   /** Bytes of the data; a ternary matrix is followed by its scale in a 64-byte line of its own. */
   readonly bytes: number;
-  /** Packing token, type of the rows, or f32; i8 for the head's screen. */
+  /** Packing token, type of the rows, or f32; i8 for the head's screen; i32 for what packing finds out of dead neurons. */
   readonly type: string;
   /** The model's tensor that it is made of, where that is another one. */
   readonly from?: string;
@@ -40,6 +41,9 @@ export interface Layout {
   /** SHA-256 of the tensors: a file packed for another layout is refused. */
   readonly id: string;
 }
+
+/** int32 of a layer's bn_neurons (templates/internal.h). */
+export const neuronNumbers = (shape: ModelShape): number => 7 + 2 * shape.intermediate;
 
 /** Where everything lies in the packed weights file of a plan's library. */
 export function layoutOf(plan: Plan): Layout {
@@ -75,6 +79,17 @@ export function layoutOf(plan: Plan): Layout {
         bytes: matrixBytes(type, slot.rows, slot.cols),
       });
     }
+  if (isSparse(plan)) {
+    const cols = neuronNumbers(shape);
+    place({
+      name: 'dead_neurons',
+      kind: 'int32',
+      rows: shape.layers,
+      cols,
+      type: 'i32',
+      bytes: 4 * shape.layers * cols,
+    });
+  }
   const fileBytes = roundUp(end, 4096);
   const id = createHash('sha256').update(JSON.stringify({ tensors, fileBytes })).digest('hex');
   return { tensors, fileBytes, id };

@@ -254,6 +254,9 @@ const SPARSE_WEIGHTS = 1 << 20;
 /** The matrices that zeros of the activation function let off, and the order that they take for it. */
 const sparseSlots = { ffn_up: 'rows', ffn_down: 'columns' } as const;
 
+/** Are zeros skipped? */
+export const isSparse = ({ matrices }: Plan): boolean => matrices.ffn_up.panel !== undefined;
+
 /** What the user should know of a plan whose kernels are not all exact; undefined: they are. */
 export function roundingOf({ matrices }: Plan): string | undefined {
   const rounding = Object.values(matrices).find(({ gemv }) => familyOf(gemv).product?.exact === false);
@@ -286,6 +289,7 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     );
     for (const slot of slots) matrices[slot] = plan;
   }
+  const tiled = { ...matrices };
   for (const [slot, order] of Object.entries(sparseSlots) as [keyof typeof sparseSlots, Ordered['order']][]) {
     const tiles = matrices[slot]!;
     const o = ordersOf(packingOf(tiles.packing)).find((other) => other.order === order);
@@ -299,6 +303,8 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
         `zeros cannot be skipped in ${slot} with kernel '${tiles.gemv.op}' over ${tiles.packing}; leave out --sparse, or --kernel and --packing`,
       );
   }
+  // In both, or in none.
+  if (!matrices.ffn_up!.panel || !matrices.ffn_down!.panel) Object.assign(matrices, tiled);
   for (const all of inputs(shape))
     for (const slot of all.slots) matrices[slot] = withPrompts(matrices[slot]!, cpu, all, options.advice);
   return Object.freeze({

@@ -33,8 +33,11 @@ const liveParts = ['open', 'again', 'inputs', 'rows', 'columns'] as const;
 export type LiveShares = Readonly<Record<(typeof liveParts)[number], number>>;
 
 /** What weights of zero alone leave out, in the order of `bn_dead`. */
-const deadParts = ['gate', 'up', 'norm', 'down'] as const;
-/** Neurons of a layer whose row of the gate, row of `up`, weight of the norm before `down`, or column of `down` is zero. */
+const deadParts = ['gate', 'up', 'norm', 'down', 'dropped'] as const;
+/**
+ * Neurons of a layer whose row of the gate, row of `up`, weight of the norm before `down`, or column of `down` is zero; and rows of
+ * the gate that are not there, as one of the first two is.
+ */
 export type DeadNeurons = Readonly<Record<(typeof deadParts)[number], number>>;
 
 /** Named numbers of each layer, from [layers][names]. */

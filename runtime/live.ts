@@ -36,5 +36,5 @@ export function formatDead(layers: readonly DeadNeurons[]): string {
   if (!layers.length) return '';
   const sum = (part: keyof DeadNeurons) => layers.reduce((all, layer) => all + layer[part], 0);
   const parts = `rows of gate ${sum('gate')}, rows of up ${sum('up')}, weights of the norm ${sum('norm')}, columns of down ${sum('down')}`;
-  return `all zero in the model, all layers together: ${parts}\n`;
+  return `all zero in the model, all layers together: ${parts}; rows of gate dropped ${sum('dropped')}\n`;
 }

@@ -15,7 +15,7 @@ import type { Library } from './library.ts';
 export interface PackedLayout {
   readonly id: string;
   readonly fileBytes: number;
-  readonly tensors: readonly { readonly name: string; readonly from?: string }[];
+  readonly tensors: readonly { readonly name: string; readonly kind: string; readonly from?: string }[];
 }
 
 /** Packed weights are kept here. */
@@ -48,7 +48,8 @@ async function packTo(
   options.signal?.throwIfAborted();
   library.packBegin(file, threads);
   try {
-    for (const [i, { name, from = name }] of layout.tensors.entries()) {
+    for (const [i, { name, kind, from = name }] of layout.tensors.entries()) {
+      if (kind === 'int32') continue; // made by the library, of the others
       const t = source.tensors.get(from);
       if (!t) throw new ModelError(`${source.path}: tensor '${from}' is missing`);
       library.packTensor(

@@ -81,7 +81,7 @@ static size_t copy_part(const bn_model *model, const bn_arena *a, uint8_t *to, i
       const int tensor = BN_FIRST_LAYER + layer * BN_SLOTS + slot;
       const uint8_t **at = weights + layer * BN_SLOTS + slot;
       long t0, t1;
-      bn_tiles(m, thread, a->threads, &t0, &t1);
+      bn_tiles(m, bn_tiles_of(model, layer, slot), thread, a->threads, &t0, &t1);
       if (a->copied)
         used += copy_tiles(model, tensor, (size_t)bn_tensors[tensor].bytes / (size_t)m->tiles, t0, t1,
                            to ? to + used : NULL, at);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 5 };
+enum { BN_ABI = 6 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
  * is not in huge pages itself. */
@@ -33,8 +33,8 @@ enum { BN_LIVE_OPEN, BN_LIVE_AGAIN, BN_LIVE_INPUTS, BN_LIVE_ROWS, BN_LIVE_COLUMN
 
 /* What bn_dead tells of each layer: rows of the gate, rows of `up`, weights of the norm before `down` and columns of
  * `down` that are zero. Whatever the input, such a neuron adds nothing, except that with one of the last two it still
- * takes part in the norm. */
-enum { BN_DEAD_GATE, BN_DEAD_UP, BN_DEAD_NORM, BN_DEAD_DOWN, BN_DEAD };
+ * takes part in the norm. Then the rows of the gate that are not there: of the first two kinds, but for whole tiles. */
+enum { BN_DEAD_GATE, BN_DEAD_UP, BN_DEAD_NORM, BN_DEAD_DOWN, BN_DEAD_DROPPED, BN_DEAD };
 
 /* BN_ABI of the library. */
 BN_API int32_t bn_abi(void);
@@ -89,8 +89,8 @@ BN_API int32_t bn_profile(int32_t context, int32_t on, float *seconds);
  */
 BN_API int32_t bn_live(int32_t context, int32_t on, float *shares);
 /*
- * Neurons by layer that weights of zero alone make zero; reads all weights of the MLP. counts: float32
- * [layers][BN_DEAD]. -> 1, or 0 unless the library skips zeros in `up` and `down`: nothing is told
+ * Neurons by layer that weights of zero alone make zero. counts: float32 [layers][BN_DEAD]. -> 1, or 0 unless the
+ * library skips zeros in `up` and `down`: nothing is told
  */
 BN_API int32_t bn_dead(int32_t context, float *counts);
 

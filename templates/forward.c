@@ -90,6 +90,9 @@ static void quantise_inner(bn_state *s, int layer, long row, const float *gated,
 #endif
                 scratch, s->inner.q + (size_t)row * (size_t)s->inner.stride, &s->inner.inverse[row],
                 &s->inner.sum[row]);
+#if BN_SPARSE
+  bn_skip_zeros(s, layer, row);
+#endif
 }
 
 /* gate, up and the activation function -> input of down. One token: each thread goes on with the rows of its own tiles,
@@ -101,15 +104,16 @@ static void expand(bn_state *s, int thread, int layer) {
   float *scratch = scratch_of(s, thread);
   long t0, t1;
   if (s->n == 1) {
-#if BN_SPARSE_UP
+#if BN_SPARSE
     bn_products(s, thread, layer, BN_FFN_GATE, 1, &s->hidden);
+    bn_return_gates(s, thread, layer);
     bn_pool_barrier(s->pool);
     /* Where the gate is closed, zero times whatever an earlier token left. */
     bn_open_rows(s, thread, layer, &t0, &t1);
 #else
     bn_products(s, thread, layer, BN_FFN_GATE, 2, &s->hidden); /* and up, which follows */
     const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
-    bn_tiles(m, thread, bn_pool_threads(s->pool), &t0, &t1);
+    bn_tiles(m, m->tiles, thread, bn_pool_threads(s->pool), &t0, &t1);
     /* The last tile may reach beyond the rows. */
     t0 = t0 * m->tile_rows / LANES, t1 = MIN(GROUPS(t1 * m->tile_rows), GROUPS(BN_INTERMEDIATE));
 #endif
@@ -120,8 +124,9 @@ static void expand(bn_state *s, int thread, int layer) {
     if (s->watched && thread == 0) bn_watch(s, layer, s->inner.q);
     return;
   }
-#if BN_SPARSE_UP
+#if BN_SPARSE
   bn_products(s, thread, layer, BN_FFN_GATE, 1, &s->hidden);
+  bn_return_gates(s, thread, layer);
   bn_pool_barrier(s->pool);
   if (!bn_open_rows(s, thread, layer, &t0, &t1)) bn_products(s, thread, layer, BN_FFN_UP, 1, &s->hidden);
 #else
@@ -139,7 +144,7 @@ static void expand(bn_state *s, int thread, int layer) {
 
 /* down */
 static void contract(bn_state *s, int thread, int layer) {
-#if BN_SPARSE_DOWN
+#if BN_SPARSE
   if (bn_live_columns(s, thread, layer)) return;
 #endif
   bn_products(s, thread, layer, BN_FFN_DOWN, 1, &s->inner);

@@ -22,14 +22,14 @@ typedef struct {
 uint64_t bn_checksum(const void *data, size_t bytes);
 
 /* --- tables of the plan */
-enum { BN_TERNARY, BN_ROWS, BN_VECTOR, BN_INT8 };
+enum { BN_TERNARY, BN_ROWS, BN_VECTOR, BN_INT8, BN_INT32 };
 typedef struct {
   const char *name;
   int64_t rows, cols;
   int64_t offset; /* from the start of the file, a multiple of 64 */
   int64_t bytes;  /* ternary: packed bytes, followed by the float scale in a 64-byte line of its own */
   int kind;
-  int type; /* ternary: index in bn_packings; rows: their encoding (decode.h); vector: float32; int8: none */
+  int type; /* ternary: index in bn_packings; rows: their encoding (decode.h); vector: float32; int8, int32: none */
 } bn_tensor;
 extern const bn_tensor bn_tensors[BN_TENSORS];
 extern const int64_t bn_file_bytes;
@@ -103,8 +103,9 @@ typedef struct {
   int shifts[BN_FIELDS], inverses[BN_FIELDS]; /* divide the sums of a field by its scale */
 } bn_matrix;
 extern const bn_matrix bn_matrices[BN_SLOTS]; /* tiles = 0 where the slot is a vector */
-/* Row tiles that a thread computes, [*t0, *t1): whole groups of 16 rows, with which element-wise steps can go on. */
-void bn_tiles(const bn_matrix *, int thread, int threads, long *t0, long *t1);
+/* Of so many row tiles those that a thread computes, [*t0, *t1): whole groups of 16 rows, with which element-wise steps
+ * can go on. */
+void bn_tiles(const bn_matrix *, long tiles, int thread, int threads, long *t0, long *t1);
 extern const float bn_inverse_frequencies[BN_HEAD_SIZE / 2];
 
 /* --- profile: for which operation a thread's time counts */
@@ -147,6 +148,20 @@ void bn_tensor_read(const bn_model *, int tensor, size_t first, size_t bytes, ui
 /* What of the mapped screen and layers is in huge pages: how many bytes, and is it nearly all? */
 size_t bn_model_huge_bytes(const bn_model *);
 int bn_model_is_huge(const bn_model *);
+
+/* --- neurons of the MLP that weights of zero alone make zero (dead.c), where zeros are skipped */
+typedef struct {
+  int32_t counts[BN_DEAD];       /* as bn_dead tells */
+  int32_t tiles;                 /* row tiles of the gate that are there */
+  int32_t zeros;                 /* columns of `down` that are not read, */
+  int32_t zero[BN_INTERMEDIATE]; /* [zeros] which */
+  int32_t from[BN_INTERMEDIATE]; /* of a neuron behind those tiles: the row that its gate has, or -1 for none */
+} bn_neurons;
+const bn_neurons *bn_neurons_of(const bn_model *, int layer);
+/* Row tiles that a matrix has in a layer. */
+long bn_tiles_of(const bn_model *, int layer, int slot);
+/* A job on packed tensors, the mapped file: finds what is dead, and drops it. */
+void bn_drop_dead(void *file, int thread, int threads);
 
 /* --- memory in huge pages, where the system grants them */
 void *bn_map_huge(size_t bytes); /* zeroed; NULL when there is not so much */

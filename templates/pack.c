@@ -249,6 +249,7 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
   if (!packing.out) return bn_fail("no packing in progress");
   if (tensor < 0 || tensor >= BN_TENSORS) return bn_fail("there is no tensor %d", tensor);
   const bn_tensor *t = &bn_tensors[tensor];
+  if (t->kind == BN_INT32) return bn_fail("tensor '%s' is made of others, when packing ends", t->name);
   if (rows != t->rows || cols != t->cols)
     return bn_fail("tensor '%s' is %d x %d, but the library was generated for %lld x %lld", t->name, rows, cols,
                    (long long)t->rows, (long long)t->cols);
@@ -256,6 +257,9 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
     return bn_fail("tensor '%s' has encoding %d, but the library was generated for %d", t->name, encoding, t->type);
   if (heads < 0 || (heads && rows % (2 * (int64_t)heads)))
     return bn_fail("tensor '%s' has %d rows: they are not the interleaved halves of %d heads", t->name, rows, heads);
+  /* The signs of products are those of integers (sparse.c). */
+  if (!(scale >= 0) || !(factor > 0))
+    return bn_fail("tensor '%s' has scale %g and factor %g: must be positive", t->name, scale, factor);
   struct stat s;
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
@@ -287,6 +291,9 @@ int32_t bn_pack_end(int32_t keep) {
   if (!packing.out) return bn_fail("no packing in progress");
   int32_t result = 0;
   if (keep) {
+#if BN_SPARSE
+    bn_pool_run(packing.pool, bn_drop_dead, packing.out);
+#endif
     bn_header h = {.magic = "BNPACK1", .size = (uint64_t)bn_file_bytes};
     memcpy(h.layout, BN_LAYOUT, sizeof h.layout);
     h.data = bn_checksum(packing.out + BN_HEADER_BYTES, (size_t)(bn_file_bytes - BN_HEADER_BYTES));

@@ -24,11 +24,11 @@ enum {
 /* So that no vector of tokens reaches beyond the buffers. */
 _Static_assert(BN_BATCH % BN_TABLE_TOKENS == 0 && BN_BATCH % 8 == 0, "a batch is no whole number of vectors");
 
-void bn_tiles(const bn_matrix *m, int thread, int threads, long *t0, long *t1) {
+void bn_tiles(const bn_matrix *m, long tiles, int thread, int threads, long *t0, long *t1) {
   const long group = m->tile_rows < LANES ? LANES / m->tile_rows : 1;
-  bn_span((m->tiles + group - 1) / group, thread, threads, t0, t1);
+  bn_span((tiles + group - 1) / group, thread, threads, t0, t1);
   *t0 *= group;
-  *t1 = *t1 * group < m->tiles ? *t1 * group : m->tiles;
+  *t1 = MIN(*t1 * group, tiles);
 }
 
 /* Tiles of a matrix that a thread computes, contiguous. */
@@ -56,7 +56,7 @@ static int parts_of(const bn_state *s, int thread, int layer, int matrix, part *
   const part whole = {matrix, weights_at(s, thread, layer, matrix), 0, 0};
   *parts = whole;
   if (m->order != BN_BY_COLUMNS) {
-    bn_tiles(m, thread, bn_pool_threads(s->pool), &parts->first, &parts->end);
+    bn_tiles(m, bn_tiles_of(s->model, layer, matrix), thread, bn_pool_threads(s->pool), &parts->first, &parts->end);
     return 1;
   }
   long first, end;

@@ -89,7 +89,7 @@ BN_SHARED long row_for(const bn_state *s, int thread, long t) {
   return s->n > 1 ? t : thread;
 }
 
-#if BN_SPARSE_UP
+#if BN_SPARSE
 /* x in the order of a row's bytes: [lines of 64 bytes][fields][64]. */
 static void arrange(const bn_matrix *m, const int8_t *x, int8_t *out) {
   enum { LINE = 64, BYTES = 4 };
@@ -125,19 +125,17 @@ int bn_open_rows(bn_state *s, int thread, int layer, long *first, long *end) {
   if (s->n > 1) {
     long open = 0;
     for (long t = 0; t < s->n; t++) open += mark_open(s, t, marks);
-    if (!few_rows(s, layer, open)) return 0;
+    if (!few_rows(s, open)) return 0;
   }
   for (long t = 0; t < s->n; t++) {
-    const long open = mark_open(s, t, marks), read = s->n > 1 ? open : rows_read(s, layer, open);
+    const long open = mark_open(s, t, marks), read = s->n > 1 ? open : rows_read(s, open);
     if (read > open) memset(marks, 1, BN_INTERMEDIATE);
     const share part = some_rows(s, thread, layer, t, marks, read);
     *first = part.first, *end = part.end;
   }
   return 1;
 }
-#endif
 
-#if BN_SPARSE_DOWN
 /* Sums of a thread's share of the columns, of the i-th of some tokens. */
 static int32_t *sums_of(const bn_state *s, int thread, long i) {
   return s->down_sums + ((long)thread * BN_DOWN_TOKENS + i) * BN_DOWN_SUMS;

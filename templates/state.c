@@ -56,7 +56,7 @@ static void lay_out(bn_state *s, arena *a, int threads) {
   s->gated = take(a, PADDED(BN_INTERMEDIATE) * sizeof(float));
   s->rows = take(a, (size_t)threads * SCRATCH * sizeof(float));
   s->tables = take(a, (size_t)threads * BN_SCRATCH_BYTES);
-#if BN_SPARSE_DOWN
+#if BN_SPARSE
   s->down_sums = take(a, (size_t)threads * BN_DOWN_TOKENS * BN_DOWN_SUMS * sizeof(int32_t));
 #endif
   s->was_open = take(a, (size_t)BN_LAYERS * BN_INTERMEDIATE);

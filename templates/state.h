@@ -89,7 +89,7 @@ struct bn_state {
   /* buffers of one thread each */
   float *rows;     /* [threads][SCRATCH] */
   uint8_t *tables; /* [threads][BN_SCRATCH_BYTES] */
-#if BN_SPARSE_DOWN
+#if BN_SPARSE
   int32_t *down_sums; /* [threads][BN_DOWN_TOKENS][BN_DOWN_SUMS] */
 #endif
   /* What is told of single tokens (live.c). */
@@ -144,26 +144,26 @@ BN_SHARED void bn_add_residual(bn_state *s, long t, long row, int layer, int mat
 BN_SHARED int has_tables(const bn_state *s, int matrix, long rows) {
   return bn_matrices[matrix].sums && 2 * s->n > BN_TABLE_TOKENS && rows / bn_pool_threads(s->pool) >= BN_LEAST_ROWS;
 }
-/* Are so few rows of `up`, or columns of `down`, live that only those are read? The live ones of all tokens together. A
- * scale of the gate that is not positive turns signs round: then all rows are. */
+/* Are so few rows of `up`, or columns of `down`, live that only those are read? The live ones of all tokens together.
+ */
 BN_SHARED int are_few(const bn_state *s, long live, int matrix, long rows) {
   const long most = s->n == 1                     ? BN_MOST_LIVE
                     : has_tables(s, matrix, rows) ? BN_MOST_LIVE_OF_PROMPT
                                                   : BN_MOST_LIVE_OF_BATCH;
-  return live * 100 <= most * BN_INTERMEDIATE * s->n;
+  return BN_SPARSE && live * 100 <= most * BN_INTERMEDIATE * s->n;
+}
+BN_SHARED int few_rows(const bn_state *s, long open) {
+  return are_few(s, open, BN_FFN_UP, BN_INTERMEDIATE);
 }
 BN_SHARED int few_columns(const bn_state *s, long live) {
   return are_few(s, live, BN_FFN_DOWN, BN_HIDDEN);
 }
-BN_SHARED int few_rows(const bn_state *s, int layer, long open) {
-  return are_few(s, open, BN_FFN_UP, BN_INTERMEDIATE) && scale_of(s, layer, BN_FFN_GATE) > 0;
-}
 /* How many are read for one token. */
-BN_SHARED long columns_read(const bn_state *s, long live) {
-  return BN_SPARSE_DOWN && few_columns(s, live) ? live : BN_INTERMEDIATE;
+BN_SHARED long rows_read(const bn_state *s, long open) {
+  return few_rows(s, open) ? open : BN_INTERMEDIATE;
 }
-BN_SHARED long rows_read(const bn_state *s, int layer, long open) {
-  return BN_SPARSE_UP && few_rows(s, layer, open) ? open : BN_INTERMEDIATE;
+BN_SHARED long columns_read(const bn_state *s, long live) {
+  return few_columns(s, live) ? live : BN_INTERMEDIATE;
 }
 
 /* Where a matrix's tile 0 would lie for a thread; the first byte of one in an order of its own. */
@@ -182,6 +182,10 @@ const void *bn_head_rows(const bn_state *, int thread, long r0, long r1);
 /* The products of `count` matrices, from `matrix` on, with the same input. All threads meet before the next call: they
  * share tables. */
 void bn_products(bn_state *, int thread, int layer, int matrix, int count, const quantised *);
+/* After the products of the gate, before threads meet: those of rows that packing has moved go where they belong. */
+void bn_return_gates(bn_state *, int thread, int layer);
+/* After quantisation: inputs of columns of `down` that are zero are as good as zero, and are not read then. */
+void bn_skip_zeros(bn_state *, int layer, long row);
 /* Rows of `up` whose gate is open: the products of all tokens, and of the last one groups [*first, *end) of LANES rows,
  * this thread's share. 0: nothing was done, since too many are open. */
 int bn_open_rows(bn_state *, int thread, int layer, long *first, long *end);

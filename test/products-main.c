@@ -214,7 +214,7 @@ static long compare(const bn_state *s, int layer, int kind, int threads) {
     const long rows = rows_of(m), whole = MAX(BN_TABLE_TOKENS, 8);
     for (int thread = 0; thread < threads; thread++) {
       long t0, t1;
-      bn_tiles(matrix, thread, threads, &t0, &t1);
+      bn_tiles(matrix, matrix->tiles, thread, threads, &t0, &t1);
       for (long r = t0 * matrix->tile_rows; r < t1 * matrix->tile_rows && r < rows; r++)
         for (long t = 0; t < s->n; t++) {
           const long token = token_of(s, s->n > 1 ? t : thread);

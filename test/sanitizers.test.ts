@@ -3,7 +3,7 @@
  * and the same logits as the ordinary build. Node cannot load such a library, so the driver program runs it.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
 import { openModel } from '../runtime/formats/open.ts';
@@ -23,7 +23,7 @@ import {
 import { generator } from './oracle.ts';
 import { compilerWith, env, sanitizers } from './sanitizer.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
-import { randomModel, smallShape } from './write-model.ts';
+import { mapMatrices, randomModel, smallShape } from './write-model.ts';
 
 for (const { name, flags } of sanitizers) {
   describe(`sanitizers: ${name}`, () => {
@@ -31,6 +31,8 @@ for (const { name, flags } of sanitizers) {
     let found: Awaited<ReturnType<typeof compilerWith>>;
     let source: ModelSource;
     let model = '';
+    /** Has dead neurons. */
+    let small = '';
     let weights = '';
     let plain: Built;
     let tokens: number[] = [];
@@ -40,6 +42,17 @@ for (const { name, flags } of sanitizers) {
       model = path.join(cache(), 'model');
       writeHuggingFace(model, randomModel(oddShape, 5), { weights: 'packed-divide' });
       source = openModel(model);
+      small = path.join(cache(), 'small');
+      const ordinary = randomModel(smallShape({ hidden: 68, headSize: 20, intermediate: 148 }), 6);
+      const isDead = { gate: (row: number) => row % 5 === 2, up: (row: number) => row % 3 === 1 };
+      const layers = ordinary.layers.map((layer) =>
+        mapMatrices(layer, (matrix, kind) => {
+          if (kind !== 'gate' && kind !== 'up') return matrix;
+          const trits = matrix.trits.map((trit, i) => (isDead[kind](Math.floor(i / matrix.cols)) ? 0 : trit));
+          return { ...matrix, trits };
+        }),
+      );
+      writeHuggingFace(small, { ...ordinary, layers }, { weights: 'packed-divide' });
       const ready = await prepare(model);
       ready.library.close(ready.model);
       ({ weights, built: plain } = ready);
@@ -49,6 +62,9 @@ for (const { name, flags } of sanitizers) {
 
     const sanitized = (context: Mocha.Context, target: string): Promise<Built> =>
       'reason' in found ? skip(context, found.reason) : buildFor(source.shape, target, { cc: found.cc, extra: flags });
+
+    const buildSparse = (cc: string): Promise<Built> =>
+      buildFor(openModel(small).shape, nativeTargets[0]!, { cc, extra: flags, sparse: true });
 
     for (const target of nativeTargets) {
       it(`${target}: driver`, async function () {
@@ -70,13 +86,8 @@ for (const { name, flags } of sanitizers) {
 
     it(`${nativeTargets[0]}: zeros are skipped`, async function () {
       if ('reason' in found) return skip(this, found.reason);
-      const small = path.join(cache(), 'small');
-      writeHuggingFace(small, randomModel(smallShape({ hidden: 68, headSize: 20, intermediate: 148 }), 6), {
-        weights: 'packed-divide',
-      });
       const { built: dense, weights: whole } = await prepare(small, nativeTargets[0], [], undefined, false);
-      const options = { cc: found.cc, extra: flags, sparse: true };
-      const built = await buildFor(openModel(small).shape, nativeTargets[0]!, options);
+      const built = await buildSparse(found.cc);
       assert.ok(built.manifest.matrices.ffn_up!.panel && built.manifest.matrices.ffn_down!.panel);
       const own = await packedFor(small, built);
       const few = tokens.slice(0, 20);
@@ -91,23 +102,35 @@ for (const { name, flags } of sanitizers) {
     });
 
     it('packing', async function () {
-      const built = await sanitized(this, nativeTargets[0]!);
+      await pack(await sanitized(this, nativeTargets[0]!), source, weights);
+    });
+
+    it('packing where dead neurons are dropped', async function () {
+      if ('reason' in found) return skip(this, found.reason);
+      const built = await buildSparse(found.cc);
+      await pack(built, openModel(small), await packedFor(small, built));
+    });
+
+    /** Packs by a program, and compares with what was packed by the runtime. */
+    async function pack(built: Built, from: ModelSource, expected: string) {
       const [cc, ...args] = (found as { cc: string }).cc.split(' ');
       const program = path.join(cache(), 'pack-main');
       const main = path.join(import.meta.dirname, 'pack-main.c');
       const linked = [`-I${built.folder}/src`, main, built.library, `-Wl,-rpath,${built.folder}`];
       await execa(cc!, [...args, '-Wall', '-Wextra', ...flags, '-o', program, ...linked]);
-      const lines = built.manifest.layout.tensors.map(({ name: tensor }, i) => {
-        const t = source.tensors.get(tensor)!;
+      const lines = built.manifest.layout.tensors.flatMap(({ name: tensor, kind }, i) => {
+        if (kind === 'int32') return [];
+        const t = from.tensors.get(tensor)!;
         const numbers = [i, t.offset, t.bytes, encodings[t.encoding], t.rows, t.cols, t.scale ?? 0, t.factor ?? 1];
         return [...numbers, t.permutedHeads ?? 0, t.file].join(' ');
       });
       const file = path.join(cache(), 'packed.bnw');
       const ran = await execa(program, [file, '3'], { input: lines.join('\n'), reject: false, env });
       assert.equal(ran.exitCode, 0, ran.stderr);
-      assert.ok(readFileSync(file).equals(readFileSync(weights)), 'other bytes');
+      assert.ok(readFileSync(file).equals(readFileSync(expected)), 'other bytes');
       assert.ok(!existsSync(`${file}.second`));
-    });
+      rmSync(file);
+    }
 
     it('the sanitizer finds what it is meant to find', async function () {
       if ('reason' in found) return skip(this, found.reason);

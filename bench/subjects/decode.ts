@@ -64,6 +64,13 @@ function sparsityOf({ live, bytes, ideal }: Combination) {
   };
 }
 
+/** Share of the rows of the gate that are not dropped. */
+function gatesOf({ engine, prepared }: Ready): number {
+  const dead = engine.dead();
+  const rows = dead.length * prepared.source.shape.intermediate;
+  return rows ? 1 - dead.reduce((sum, { dropped }) => sum + dropped, 0) / rows : 1;
+}
+
 /** What a turn's tokens leave of the MLP. */
 async function liveOf({ prepared, engine }: Ready): Promise<LiveShares | undefined> {
   if (prepared.sparsity === undefined) return undefined;
@@ -117,8 +124,9 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
     for (const ready of engines) {
       const { prepared, engine, context } = ready;
       const { tensors } = prepared.manifest.layout;
-      const bytesFor = (shares?: { rows: number; columns: number }) =>
-        tokenBytes(tensors, request.shape, engine.kv, context, engine.head, shares);
+      const gates = gatesOf(ready);
+      const bytesFor = (shares = { rows: 1, columns: 1 }) =>
+        tokenBytes(tensors, request.shape, engine.kv, context, engine.head, { gates, ...shares });
       const live = await liveOf(ready);
       const ideal = live && bytesFor({ rows: live.open, columns: live.inputs }).ternary;
       combinations.push({

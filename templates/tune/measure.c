@@ -85,7 +85,7 @@ const uint8_t *bn_arena_weights(const bn_arena *arena, int thread, int layer, in
   long t0, t1;
   (void)arena;
   if (weights.all) return weights.all;
-  bn_tiles(m, thread, bn_pool_threads(state.pool), &t0, &t1);
+  bn_tiles(m, m->tiles, thread, bn_pool_threads(state.pool), &t0, &t1);
   const long before = weights.copies * t0 + (weights.first + layer) % weights.copies * (t1 - t0);
   /* Where tile 0 would lie: as an integer, since it may lie before the arena. */
   return (const uint8_t *)((uintptr_t)weights.arena + (uintptr_t)((before - t0) * m->tile_bytes));
@@ -94,6 +94,11 @@ const uint8_t *bn_arena_weights(const bn_arena *arena, int thread, int layer, in
 const uint8_t *bn_tensor_data(const bn_model *model, int tensor) {
   (void)model, (void)tensor;
   return NULL; /* there is always an arena */
+}
+
+long bn_tiles_of(const bn_model *model, int layer, int slot) {
+  (void)model, (void)layer;
+  return bn_matrices[slot].tiles;
 }
 
 void use(const kernel *k) {

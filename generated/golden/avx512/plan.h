@@ -58,8 +58,7 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
-#define BN_SPARSE_UP 0
-#define BN_SPARSE_DOWN 0
+#define BN_SPARSE 0
 #define BN_APART 5, 2, 7, 0, 3, 6, 1, 4
 #define BN_NORM_EPS 0.00001f
 #define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"

@@ -58,8 +58,7 @@ enum {
 #define BN_EMBEDDING_BLOCKS 0
 #define BN_HEAD_BLOCKS 0
 #define BN_SCREENED 0
-#define BN_SPARSE_UP 0
-#define BN_SPARSE_DOWN 0
+#define BN_SPARSE 0
 #define BN_APART 5, 2, 7, 0, 3, 6, 1, 4
 #define BN_NORM_EPS 0.00001f
 #define BN_LAYOUT "88adbc97fdd9ad8cbc9065c5bf288899533ca745f84764116114ce2f171d989f"
