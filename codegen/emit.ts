@@ -80,15 +80,6 @@ export function manifestOf(plan: Plan): Manifest {
   };
 }
 
-/**
- * Percent of rows, or columns, from which on all of them are read, one after the other: by a list it would take as long.
- * Measured in docs/measurements.md.
- */
-const MOST_LIVE = 75;
-/** The same for all tokens of a batch together, since most of what their lists name is in the cache. Beyond, row tiles are made. */
-const MOST_LIVE_OF_BATCH = 70;
-/** And where tables multiply row tiles, which is faster. */
-const MOST_LIVE_OF_PROMPT = 45;
 /** Tokens of a batch whose sums over columns a thread keeps before they are added. */
 const DOWN_TOKENS = 8;
 /** Most weights of a byte. */
@@ -217,9 +208,9 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_DOWN_SUMS', sumsOfDown(plan)],
     ['BN_FIELDS', MOST_FIELDS],
     ['BN_DOWN_TOKENS', DOWN_TOKENS],
-    ['BN_MOST_LIVE', MOST_LIVE],
-    ['BN_MOST_LIVE_OF_BATCH', MOST_LIVE_OF_BATCH],
-    ['BN_MOST_LIVE_OF_PROMPT', MOST_LIVE_OF_PROMPT],
+    ['BN_MOST_LIVE', plan.mostLive.decode],
+    ['BN_MOST_LIVE_OF_BATCH', plan.mostLive.batch],
+    ['BN_MOST_LIVE_OF_PROMPT', plan.mostLive.prefill],
     ['BN_LIST_BYTES', listBytes(Math.max(shape.hidden, shape.intermediate))],
     ['BN_LIST_ROOM', LIST_ROOM],
     ['BN_MARKS_AT', marksAt(plan)],

@@ -44,7 +44,7 @@ import {
   tableCandidates,
   tableSteps,
 } from './space.ts';
-import type { Advice } from './wisdom.ts';
+import type { Advice, Phase } from './wisdom.ts';
 
 /** How one ternary matrix is stored and computed. */
 export interface MatrixPlan {
@@ -68,9 +68,20 @@ export interface Plan {
   /** Tokens of a prompt that pass through the layers at once. */
   readonly batch: number;
   readonly matrices: Readonly<Record<MatrixSlot, MatrixPlan>>;
+  /** Percent of the neurons that may be live where zeros are skipped; from there on everything is read. */
+  readonly mostLive: MostLive;
   /** The float kernels by the name under which templates/forward.c calls them (without `bn_`). */
   readonly kernels: Readonly<Record<string, KernelSpec>>;
 }
+
+/**
+ * For one token, beyond which its list takes as long as everything, one after the other; for all tokens of a batch together, since most
+ * of what their lists name is in the cache; and for prompts, where tables multiply row tiles, which is faster.
+ */
+export type MostLive = Readonly<Record<Phase, number>>;
+
+/** Unless they were measured (tune/thresholds.ts): as here (docs/measurements.md). */
+const MOST_LIVE: MostLive = { decode: 90, batch: 70, prefill: 40 };
 
 /** Tokens that the head multiplies at once for a batch. */
 const HEAD_TOKENS = 4;
@@ -312,6 +323,7 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     cpu,
     batch: BATCH,
     matrices: matrices as Record<MatrixSlot, MatrixPlan>,
+    mostLive: { ...MOST_LIVE, ...options.advice?.mostLive() },
     kernels: floatKernels(shape, cpu.isa),
   });
 }

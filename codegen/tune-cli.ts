@@ -13,10 +13,10 @@ import { inputs, problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { shapeOf } from './shape.ts';
 import { type Contest, contestsOf, inTiles, isAbout } from './tune/contests.ts';
-import { explain, explainTokens, line, tokenLine } from './tune/explain.ts';
+import { explain, explainThreshold, explainTokens, line, tokenLine } from './tune/explain.ts';
 import { reportOf } from './tune/report.ts';
 import { type Progress, sweep } from './tune/sweep.ts';
-import type { Phase, TokenEntry, TuningEntry, Wisdom } from './wisdom.ts';
+import type { Phase, ThresholdEntry, TokenEntry, TuningEntry, Wisdom } from './wisdom.ts';
 import {
   addWisdom,
   adviceFor,
@@ -107,13 +107,16 @@ program.action(async (model: string | undefined, o: Options) => {
     counts.find(({ key }) => isAbout(key, contest) && key.threads === count);
   const entries: TuningEntry[] = [];
   const tokens: TokenEntry[] = [];
+  const thresholds: ThresholdEntry[] = [];
   const tell = (found: Partial<Wisdom>) => {
     entries.push(...(found.entries ?? []));
     tokens.push(...(found.tokens ?? []));
+    thresholds.push(...(found.thresholds ?? []));
     progress.end();
     if (o.json || interrupted.aborted) return;
     for (const entry of found.entries ?? []) process.stdout.write(line(entry));
     for (const entry of found.tokens ?? []) process.stdout.write(tokenLine(entry));
+    for (const entry of found.thresholds ?? []) process.stdout.write(explainThreshold(entry));
   };
   if (o.resume)
     for (const contest of contestsOf(inTiles(shape, cpu), o.phase))
@@ -142,9 +145,10 @@ program.action(async (model: string | undefined, o: Options) => {
     progress.end();
   }
   const replaced = o.report !== undefined && existsSync(o.report);
-  if (o.report !== undefined) writeFileSync(o.report, reportOf(shape.name, entries, tokens));
+  if (o.report !== undefined) writeFileSync(o.report, reportOf(shape.name, { entries, tokens, thresholds }));
   if (o.json) {
-    const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, entries, tokens };
+    const found = { entries, tokens, thresholds };
+    const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, ...found };
     process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
     return;
   }
@@ -168,13 +172,15 @@ program
     const entries = counting(known.entries, cpu, compiler).filter(({ key }) =>
       (key.phase === 'prefill' ? inputs(shape) : sizes).some(({ n, k }) => n === key.n && k === key.k),
     );
-    const tokens = counting(known.tokens, cpu, compiler).filter(({ key }) => key.matrices === matricesOf(shape));
+    const isIts = ({ key }: TokenEntry | ThresholdEntry) => key.matrices === matricesOf(shape);
+    const tokens = counting(known.tokens, cpu, compiler).filter(isIts);
+    const thresholds = counting(known.thresholds, cpu, compiler).filter(isIts);
     const ignored = adviceFor(cpu, compiler).ignored(sizes);
     if (!entries.length)
       throw new PlanError(ignored ?? `nothing was measured for ${shape.name} on this machine; run bitnet-tune`);
     if (ignored) process.stderr.write(`bitnet-tune: ${ignored}\n`);
-    const texts = [...entries.map(explain), ...tokens.map(explainTokens)];
-    process.stdout.write(o.json ? `${JSON.stringify({ entries, tokens }, null, 2)}\n` : texts.join('\n'));
+    const texts = [...entries.map(explain), ...tokens.map(explainTokens), ...thresholds.map(explainThreshold)];
+    process.stdout.write(o.json ? `${JSON.stringify({ entries, tokens, thresholds }, null, 2)}\n` : texts.join('\n'));
   });
 
 program
@@ -189,7 +195,8 @@ program
         throw new UsageError(`there is no wisdom file '${file}'; give files that bitnet-tune wrote`);
     const merged = brief(files.map((file) => readWisdom(file)).reduce(merge), best);
     writeWisdom(merged, output);
-    process.stdout.write(`${merged.entries.length + merged.tokens.length} entries in ${output}\n`);
+    const count = merged.entries.length + merged.tokens.length + merged.thresholds.length;
+    process.stdout.write(`${count} entries in ${output}\n`);
   });
 
 await run(program);

@@ -13,6 +13,7 @@ import { validate } from '../schemas/validate.ts';
 import type { Compiler } from './compile.ts';
 import { fingerprint } from './fingerprint.ts';
 import { layerSlots } from './graph.ts';
+import type { MostLive } from './plan.ts';
 
 /** The phases of inference that are tuned: one token; a few at once; many, of a prompt. */
 export const phases = ['decode', 'batch', 'prefill'] as const;
@@ -94,15 +95,30 @@ export interface TokenEntry {
   readonly sets: readonly TokenSample[];
 }
 
+/** Whole tokens by lists of what is live, and with everything read: from which share of live neurons on the lists do not pay. */
+export interface ThresholdEntry {
+  readonly key: TokenEntry['key'];
+  /** Percent. */
+  readonly most_live: number;
+  /** By rising share: of neurons, mean of the rows of `up` and the columns of `down`. Median seconds. */
+  readonly shares: readonly {
+    readonly live: number;
+    readonly listed: number;
+    readonly whole: number;
+    readonly rounds: number;
+  }[];
+}
+
 /** The document (schemas/tuning.schema.json). */
 export interface Wisdom {
   readonly version: 3;
   readonly entries: readonly TuningEntry[];
   readonly tokens: readonly TokenEntry[];
+  readonly thresholds: readonly ThresholdEntry[];
 }
 
 /** Wisdom about nothing. */
-export const nothing: Wisdom = { version: 3, entries: [], tokens: [] };
+export const nothing: Wisdom = { version: 3, entries: [], tokens: [], thresholds: [] };
 
 /** Where the user's wisdom is kept. */
 export const wisdomFile = (): string => path.join(cacheRoot(), 'wisdom.json');
@@ -134,7 +150,7 @@ export function readWisdom(file = wisdomFile()): Wisdom {
     );
   const problem = validate('tuning', document);
   if (problem) throw new PlanError(`wisdom '${file}': ${problem}; delete it or restore it`);
-  return document as Wisdom;
+  return { ...nothing, ...(document as Partial<Wisdom>) };
 }
 
 /** The wisdom that ships with the package. */
@@ -180,18 +196,18 @@ export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
     b.tokens,
     () => false,
   ),
+  thresholds: joined(a.thresholds, b.thresholds, () => false),
 });
 
 /** What is worth passing on: of each entry the kernel that was chosen, the plan's own and the fastest few. */
-export const brief = ({ version, entries, tokens }: Wisdom, few: number): Wisdom => ({
-  version,
+export const brief = ({ entries, ...others }: Wisdom, few: number): Wisdom => ({
+  ...others,
   entries: entries.map((entry) => ({
     ...entry,
     candidates: entry.candidates.filter(
       ({ kernel }, i) => i < few || kernel === entry.kernel || kernel === entry.default_kernel,
     ),
   })),
-  tokens,
 });
 
 /** Writes a document at once or not at all. */
@@ -234,6 +250,8 @@ export const matricesOf = (shape: ModelShape): string =>
 export interface Advice {
   /** Name of the kernel chosen for so many tokens and a matrix; undefined when nothing counts. */
   kernel(phase: Phase, tokens: number, n: number, k: number): string | undefined;
+  /** Percent of the neurons that may be live, of the phases for which it was measured. */
+  mostLive(): Partial<MostLive>;
   /** What the user's wisdom has about these matrices that does not count, in one line; undefined when there is no such thing. */
   ignored(matrices: readonly { readonly n: number; readonly k: number }[]): string | undefined;
 }
@@ -269,6 +287,14 @@ export function adviceFor(cpu: CpuProfile, compiler: Compiler, options: AdviceOp
   };
   return {
     kernel: (...what) => wisdom.map((document) => kernelIn(document, ...what)).find((kernel) => kernel !== undefined),
+    mostLive: () => {
+      const found = phases.flatMap((phase) => {
+        const isIt = ({ key }: ThresholdEntry) => key.phase === phase && shape && key.matrices === matricesOf(shape);
+        const entry = wisdom.map((document) => nearest(document.thresholds.filter(isIt))).find((known) => known);
+        return entry ? [[phase, entry.most_live] as const] : [];
+      });
+      return Object.fromEntries(found);
+    },
     ignored: (matrices) => {
       const useless = matrices
         .map(({ n, k }) => wisdom[0]!.entries.filter(({ key }) => key.n === n && key.k === k))

@@ -37,18 +37,18 @@ const shape = smallShape({
   intermediate: 1300,
   vocabulary: 283,
 });
-/** Weights of the gates by layer: few can be open; all can; none; all are open, or none is, as they are alike; seven of eight, or one. */
+/** Weights of the gates by layer: few can be open; all can; none; all are open, or none is, as they are alike; 39 of 40, or one. */
 type Gates = (trits: ArrayLike<number>, row: number, col: number, cols: number) => number;
 const gates: readonly Gates[] = [
   (trits, row, col, cols) => (row % 7 === 0 ? trits[row * cols + col]! : 0),
   (trits, row, col, cols) => trits[row * cols + col]!,
   () => 0,
   (trits, _, col) => trits[col]!,
-  (trits, row, col) => (row % 8 ? trits[col]! : -trits[col]!),
+  (trits, row, col) => (row % 40 ? trits[col]! : -trits[col]!),
 ];
 
 /** Dead rows of `up` and columns of `down`, of all layers. */
-const isDead = { up: (row: number) => row % 13 === 5, down: (col: number) => col % 50 === 3 } as const;
+const isDead = { up: (row: number) => row % 29 === 5, down: (col: number) => col % 50 === 3 } as const;
 const neurons = range(shape.intermediate);
 const shareOf = (isIt: (neuron: number) => boolean) => neurons.filter(isIt).length / neurons.length;
 
@@ -167,8 +167,8 @@ describe('sparse activations', () => {
     // Of each token all or none: several at once may be mostly open, and then take row tiles.
     const all = (12 * alike!.open) / shareOf((i) => !isDead.up(i));
     assert.ok(Math.abs(all - Math.round(all)) < 1e-3, JSON.stringify(alike));
-    // Seven of eight: all rows are read.
-    const mostly = (12 * (most!.rows - most!.open)) / shareOf((i) => i % 8 === 0 || isDead.up(i));
+    // 39 of 40: all rows are read.
+    const mostly = (12 * (most!.rows - most!.open)) / shareOf((i) => i % 40 === 0 || isDead.up(i));
     assert.ok(mostly > 0.9 && Math.abs(mostly - Math.round(mostly)) < 1e-3, JSON.stringify(most));
     engine.step(tokens[30]!);
     assert.deepEqual(engine.live(false), []);

@@ -18,7 +18,7 @@ import { newStanding, race, winnerOf } from '../codegen/tune/halving.ts';
 import { reportOf } from '../codegen/tune/report.ts';
 import { isFaster, spread } from '../codegen/tune/statistics.ts';
 import { finals } from '../codegen/tune/tokens.ts';
-import type { TokenEntry, TuningEntry, Wisdom } from '../codegen/wisdom.ts';
+import type { ThresholdEntry, TokenEntry, TuningEntry, Wisdom } from '../codegen/wisdom.ts';
 import { adviceFor, here, matricesOf, merge, nothing } from '../codegen/wisdom.ts';
 import { skip } from './fixtures.ts';
 import { entryOf, othersWin } from './wisdom.ts';
@@ -127,14 +127,22 @@ describe('the tuner', () => {
       key: { ...here(cpu, compiler, 'prefill', 2), matrices: '640x160', tokens: 128 },
       ...{ chosen: 'winners', why: 'the fastest', sets },
     };
-    const page = reportOf('tiny', [entry, prompts], [choice]);
+    const threshold: ThresholdEntry = {
+      key: { ...here(cpu, compiler, 'decode', 2), matrices: '640x160', tokens: 1 },
+      most_live: 71,
+      shares: [0.2, 0.6, 0.9].map((live) => ({ live, listed: 0.3 + live, whole: 1, rounds: 9 })),
+    };
+    const page = reportOf('tiny', { entries: [entry, prompts], tokens: [choice], thresholds: [threshold] });
 
     it('is one file: no address but the namespaces of w3.org, and all data inside', () => {
       const addresses = [...page.matchAll(/\b(?:https?:)?\/\/[^\s"'<>]+/g)].map(([address]) => address);
       assert.deepEqual([...new Set(addresses)], ['http://www.w3.org/2000/svg']);
       assert.doesNotMatch(page, /\b(?:src|href)=|@import|url\(/);
       const data = /<script type="application\/json" id="data">([\s\S]*?)<\/script>/.exec(page)![1]!;
-      assert.deepEqual(JSON.parse(data), { model: 'tiny', entries: [entry, prompts], tokens: [choice] });
+      assert.deepEqual(JSON.parse(data), {
+        ...{ model: 'tiny', entries: [entry, prompts] },
+        ...{ tokens: [choice], thresholds: [threshold] },
+      });
       assert.doesNotMatch(page, /NaN|undefined|Infinity|<fast>/);
     });
 
@@ -164,8 +172,8 @@ describe('the tuner', () => {
         assert.ok(statSync(picture).size > 10_000, shot.stderr);
         const { stdout } = await execa(browser, [...flags, '--dump-dom', `file://${file}`]);
         const kinds = new Set(entry.candidates.map((c) => `${parse(c.kernel).op} ${parse(c.kernel).weight}`));
-        // Roofline, bars and maps of both contests, and the bars of the choice.
-        const drawings = 2 + kinds.size + 2 + 2 + 1;
+        // Roofline, bars and maps of both contests, and the bars of choice and threshold.
+        const drawings = 2 + kinds.size + 2 + 2 + 2;
         const title = /<title>(.*?)<\/title>/.exec(stdout)![1]!;
         assert.equal(title, Array.from({ length: drawings }, () => 'drawn').join(' '));
       } finally {

@@ -1,5 +1,5 @@
 /** What was measured, in words: a line for each problem while a sweep goes on, and the whole story for `bitnet-tune show`. */
-import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
+import type { ThresholdEntry, TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
 
 const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 const us = (seconds: number) => (seconds * 1e6).toFixed(1);
@@ -88,6 +88,17 @@ export function explainTokens({ key, chosen, why, sets }: TokenEntry): string {
       `  '${name}': ${ms(seconds)} ms (${ms(low)}-${ms(high)}, ${rounds} rounds), with`,
       ...Object.entries(kernels).map(([size, kernel]) => `    ${size.padEnd(12)} ${kernel}`),
     ]),
+    '',
+  ].join('\n');
+}
+
+/** From which share of live neurons on everything is read, and what lists take for each share, of the time of everything. */
+export function explainThreshold({ key, most_live, shares }: ThresholdEntry): string {
+  const ratios = shares.map(({ live, listed, whole }) => `${percent(live)} ${(listed / whole).toFixed(2)}`);
+  const rounds = shares[0]!.rounds;
+  return [
+    `${aToken(key)}, ${threadsOf(key.threads)}: zeros are skipped up to ${most_live} % live neurons`,
+    `  live, and time of lists over that of everything (${rounds} rounds): ${ratios.join(', ')}`,
     '',
   ].join('\n');
 }

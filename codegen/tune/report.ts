@@ -3,14 +3,15 @@
  *
  *     page -> one section a contest -> roofline of all candidates, bars of the best of each kind, a heat map for each kind
  *          -> one section a final choice -> bars of the sets of kernels
+ *          -> one section a threshold -> bars of the shares of live neurons
  */
 import { familyOf } from '../generate.ts';
 import { parse } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { bytesOf } from '../packings/packing.ts';
-import type { TokenEntry, TuningEntry, TuningSample } from '../wisdom.ts';
+import type { ThresholdEntry, TokenEntry, TuningEntry, TuningSample, Wisdom } from '../wisdom.ts';
 import { bars, type Cell, escaped, heatMap, roofline } from './charts.ts';
-import { aToken, explain, explainTokens, rateOf, roofOf, threadsOf, titleOf } from './explain.ts';
+import { aToken, explain, explainThreshold, explainTokens, rateOf, roofOf, threadsOf, titleOf } from './explain.ts';
 
 const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -125,8 +126,33 @@ ${figure(
 </section>`;
 }
 
-/** The page. @param name of the model @param entries at least one */
-export function reportOf(name: string, entries: readonly TuningEntry[], tokens: readonly TokenEntry[] = []): string {
+/** Lists of what is live against everything, and up to which share they are taken. */
+function thresholdSection(entry: ThresholdEntry): string {
+  const { key, most_live, shares } = entry;
+  return `<section>
+<h2>${escaped(aToken(key))}, ${threadsOf(key.threads)}: where zeros are skipped</h2>
+<p>Up to ${most_live} % live neurons only those are read.</p>
+${figure(
+  'Time by lists of what is live, over the time with everything read, by share of live neurons',
+  bars(
+    'threshold',
+    shares.map(({ live, listed, whole }) => ({
+      name: `${(100 * live).toFixed(0)} %`,
+      value: listed / whole,
+      label: `${(listed / whole).toFixed(2)}, ${(1e3 * listed).toFixed(2)} ms`,
+      chosen: 100 * live <= most_live,
+    })),
+  ),
+)}
+<details><summary>All numbers</summary><pre>${escaped(explainThreshold(entry))}</pre></details>
+</section>`;
+}
+
+/** The page. @param name of the model @param found at least one entry */
+export function reportOf(
+  name: string,
+  { entries, tokens, thresholds }: Pick<Wisdom, 'entries' | 'tokens' | 'thresholds'>,
+): string {
   const { cpu, features, caches, compiler } = entries[0]!.key;
   const facts: Readonly<Record<string, string>> = {
     CPU: cpu,
@@ -154,9 +180,9 @@ ${Object.entries(facts)
   .map(([term, value]) => `<dt>${term}</dt><dd>${escaped(value)}</dd>`)
   .join('\n')}
 </dl>
-${[...entries.map(section), ...tokens.map(choiceSection)].join('\n')}
+${[...entries.map(section), ...tokens.map(choiceSection), ...thresholds.map(thresholdSection)].join('\n')}
 <script type="application/json" id="data">
-${JSON.stringify({ model: name, entries, tokens }, null, 1).replaceAll('<', '\\u003c')}
+${JSON.stringify({ model: name, entries, tokens, thresholds }, null, 1).replaceAll('<', '\\u003c')}
 </script>
 </body>
 </html>

@@ -3,6 +3,7 @@
  * raced against what memory and arithmetic allow, cold from memory, for each number of threads; all within a budget of time.
  *
  *     contests.ts -> candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> tokens.ts -> wisdom
+ *                                                                                             thresholds.ts, where zeros are skipped
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,6 +21,7 @@ import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
 import type { Plan } from '../plan.ts';
+import { isSparse, planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
 import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
@@ -31,6 +33,7 @@ import type { Meter } from './meter.ts';
 import { PEAK_PART, startMeter } from './meter.ts';
 import { compileObjects } from './objects.ts';
 import { median, spread } from './statistics.ts';
+import { thresholds } from './thresholds.ts';
 import { finals } from './tokens.ts';
 
 /** Compiling and checking may take this part of a contest's time. */
@@ -59,7 +62,7 @@ export interface Request {
 
 /** Where a sweep is. */
 export interface Progress {
-  readonly what: 'compiling' | 'checking' | 'timing' | 'building' | 'whole tokens';
+  readonly what: 'compiling' | 'checking' | 'timing' | 'building' | 'whole tokens' | 'thresholds';
   /** Of the contest, or the phase. */
   readonly title: string;
   /** Candidates that are through. */
@@ -86,7 +89,7 @@ interface Workshop {
   readonly until: number;
 }
 
-/** Part of the time that the final choices get, where the contests that lead to them get one. */
+/** Part of the time that the final choices get, where the contests that lead to them get one; and the thresholds. */
 const FINAL = 1 / 3;
 
 /**
@@ -114,7 +117,8 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   const counts = new Set(open.flatMap(({ threads }) => threads));
   const contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
   const final = (FINAL * contests) / (counts.size * phases.length);
-  let left = (1 + FINAL) * contests;
+  const isSkipping = isSparse(planOf(shape, cpu));
+  let left = (1 + (isSkipping ? 2 : 1) * FINAL) * contests;
   const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
   let meter: Meter | undefined;
   try {
@@ -147,14 +151,23 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
     for (const threads of counts) {
       const found = counting(wisdom.entries, cpu, compiler).filter(({ key }) => key.threads === threads);
       const entries = all.flatMap((contest) => found.find(({ key }) => isAbout(key, contest)) ?? []);
-      for await (const entry of finals({
-        ...{ shape, cpu, compiler, threads, entries, cold, folder, signal },
+      const last = {
+        ...{ shape, cpu, compiler, threads, cold, folder, signal },
         until: () => share(final),
-        onProgress: (what, phase, done, total) =>
-          request.onProgress({ what, title: phase, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
-      }))
+        onProgress: (what: Progress['what'], title: Phase, done: number, total: number) =>
+          request.onProgress({ what, title, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
+      };
+      for await (const entry of finals({ ...last, entries })) {
         yield { tokens: [entry] };
+        wisdom = merge(wisdom, { ...nothing, tokens: [entry] });
+      }
       left -= final * phases.length;
+      if (!isSkipping) continue;
+      const advice = adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] });
+      for await (const entry of thresholds({ ...last, phases, advice })) {
+        yield { thresholds: [entry] };
+        left -= final;
+      }
     }
   } finally {
     await meter?.close();

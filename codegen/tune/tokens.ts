@@ -21,6 +21,8 @@ import { newStanding, winnerOf } from './halving.ts';
 import { type Process, startProcess } from './process.ts';
 import { median, spread } from './statistics.ts';
 
+/** Levels of open gates that tokens.c knows; the first is that of random gates: half of them. */
+export const LEVELS = 9;
 /** Positions before a token or a few, as in a short conversation; a prompt begins at none. */
 const CONTEXT = 128;
 /** Tokens of a few layers take milliseconds, and many of them tell sets apart that differ by a percent; prompts end by the time. */
@@ -35,6 +37,7 @@ type Choice = ReadonlyMap<string, string>;
 const placeOf = (phase: Phase, tokens: number, n: number, k: number) => `${phase} ${tokens} ${n}x${k}`;
 const adviceOf = (choice: Choice): Advice => ({
   kernel: (...place) => choice.get(placeOf(...place)),
+  mostLive: () => ({}),
   ignored: () => undefined,
 });
 const choiceOf = (entries: readonly TuningEntry[], kernel: (entry: TuningEntry) => string | undefined): Choice =>
@@ -64,15 +67,37 @@ export interface Finals {
   readonly signal: AbortSignal;
 }
 
+/** Tokens of the embedding: of each level some (templates/tune/tokens.c). */
+const VOCABULARY = 64 * LEVELS;
+
 /** The same layers, no more than are needed, and a head that takes no memory. */
-function fewLayers(shape: ModelShape, cpu: CpuProfile, cold: number): ModelShape {
+export function fewLayers(shape: ModelShape, cpu: CpuProfile, cold: number): ModelShape {
   const bytes = problems(shape).reduce((sum, { n, k, slots }) => {
     const { packing } = inTiles(shape, cpu).matrices[slots[0]!];
     return sum + slots.length * bytesOf(packingOf(packing), n, k);
   }, 0);
   const layers = Math.min(shape.layers, Math.ceil(cold / bytes));
-  return { ...shape, layers, vocabulary: 64, embeddingType: 'f32', headType: 'f32', tiedEmbedding: true };
+  return { ...shape, layers, vocabulary: VOCABULARY, embeddingType: 'f32', headType: 'f32', tiedEmbedding: true };
 }
+
+/** A library of the plan, with weights in its layout. */
+export async function startTokens(
+  plan: Plan,
+  { cpu, compiler, threads, folder, signal }: Pick<Finals, 'cpu' | 'compiler' | 'threads' | 'folder' | 'signal'>,
+): Promise<Process> {
+  const weights = path.join(folder, `${layoutOf(plan).id.slice(0, 16)}.bnw`);
+  const program = await startProcess('tokens.c', emit(plan), [weights], cpu, compiler, signal);
+  // The first one packs the weights.
+  await program.rows(1, ...timeOf(0, threads, 'decode', 1));
+  if (!existsSync(weights)) throw new Error(`there are no weights in ${weights}`);
+  return program;
+}
+
+/** A request for the time of some tokens at once, with so many gates open as the level says. */
+export const timeOf = (level: number, threads: number, phase: Phase, tokens: number): readonly (string | number)[] => [
+  ...['time', level, threads, tokens],
+  ...[phase === 'prefill' ? 0 : CONTEXT, 1],
+];
 
 /** A set of kernels, and the process that has them. */
 interface Rival {
@@ -104,7 +129,7 @@ function setsOf(phase: Phase, entries: readonly TuningEntry[]): Map<string, Choi
 
 /** Makes the final choice of each phase for which the winners differ from the plan's own kernels. @throws CompileError, LibraryError, AbortError */
 export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
-  const { shape, cpu, compiler, threads, entries, folder, signal } = asked;
+  const { shape, cpu, compiler, threads, entries } = asked;
   const reduced = fewLayers(shape, cpu, asked.cold);
   let chosen = choiceOf(entries, (entry) => entry.default_kernel);
   for (const phase of new Set(entries.map(({ key }) => key.phase))) {
@@ -117,7 +142,7 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
       for (const [name, choice] of sets) {
         asked.onProgress('building', phase, rivals.length, sets.size);
         const plan = inTiles(reduced, cpu, { advice: adviceOf(new Map([...chosen, ...choice])) });
-        rivals.push({ name, choice, program: await start(plan) });
+        rivals.push({ name, choice, program: await startTokens(plan, asked) });
       }
       for (const tokens of new Set(own.map(({ key }) => key.tokens))) {
         const entry = await choose(phase, tokens, rivals);
@@ -130,16 +155,6 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
     }
   }
 
-  /** A library of the plan, with weights in its layout. */
-  async function start(plan: Plan): Promise<Process> {
-    const weights = path.join(folder, `${layoutOf(plan).id.slice(0, 16)}.bnw`);
-    const program = await startProcess('tokens.c', emit(plan), [weights], cpu, compiler, signal);
-    // The first one packs the weights.
-    await program.rows(1, 'time', threads, 1, 0, 1);
-    if (!existsSync(weights)) throw new Error(`there are no weights in ${weights}`);
-    return program;
-  }
-
   async function choose(phase: Phase, tokens: number, rivals: readonly Rival[]): Promise<TokenEntry> {
     const standing = newStanding(rivals.length);
     standing.finalists = rivals.map((_, i) => i);
@@ -147,7 +162,7 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
     for (let round = 0; round < ROUNDS.most && (round < ROUNDS.least || performance.now() < until); round++) {
       for (const step of rivals.keys()) {
         const who = (step + round) % rivals.length;
-        const rows = await rivals[who]!.program.rows(1, 'time', threads, tokens, phase === 'prefill' ? 0 : CONTEXT, 1);
+        const rows = await rivals[who]!.program.rows(1, ...timeOf(0, threads, phase, tokens));
         standing.samples[who]!.push(rows[0]![0]!);
       }
       asked.onProgress('whole tokens', phase, round + 1, ROUNDS.most);

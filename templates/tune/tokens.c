@@ -1,11 +1,16 @@
 /*
- * Times whole tokens through the layers of a library, for the final choice between kernels (codegen/tune/tokens.ts).
+ * Times whole tokens through the layers of a library, for the final choice between kernels (codegen/tune/tokens.ts) and
+ * for the share of live neurons from which on all are read (thresholds.ts).
  *
- *     tokens WEIGHTS                    random weights; they are packed first, if there is no such file
- *     time THREADS N POSITION ROUNDS    seconds of N tokens at once after POSITION others, a line a round
+ *     tokens WEIGHTS                          random weights; they are packed first, if there is no such file
+ *     time LEVEL THREADS N POSITION ROUNDS    seconds of N tokens at once after POSITION others, a line a round
+ *     live LEVEL                              share of neurons that tokens leave live: of `up` and of `down`, mean
  *
- * Without logits, so that the head takes no part.
+ * Without logits, so that the head takes no part. The level, 0 to LEVELS - 1, says how many gates are open: some
+ * elements of all embeddings of a level are the same constant, no product adds to them as those of attention and MLP
+ * are tiny, and all gates weigh them with 1.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +19,17 @@
 #include "decode.h"
 #include "internal.h"
 
-enum { MOST_THREADS = 1024, POSITIONS = 512, REPEATED = 3, AWAKE = 8 };
+enum {
+  MOST_THREADS = 1024,
+  POSITIONS = 512,
+  REPEATED = 3,
+  AWAKE = 8,
+  CONSTANTS = BN_HIDDEN < 256 ? BN_HIDDEN / 4 : 64
+};
+
+/* How far gates are shifted, in standard deviations: 24 to 98 % are open. */
+static const double levels[] = {0, -0.7, -0.35, 0.25, 0.5, 0.75, 1, 1.4, 2};
+enum { LEVELS = sizeof levels / sizeof *levels, TOKENS = BN_VOCABULARY / LEVELS };
 
 static int32_t tokens[POSITIONS];
 
@@ -30,46 +45,78 @@ static int32_t checked(int32_t result) {
   exit(1);
 }
 
-/* Half floats -1, 0 and 1 for the largest tensor, then the ones of norms. -> where those begin, in elements */
-static size_t write_source(const char *path) {
-  static const uint16_t values[3] = {0xbc00, 0, 0x3c00}, one = 0x3c00;
+/* What tensors are packed from, as half floats: -1, 0 and 1 by chance; ones, for norms; the same as the first, but for
+ * the constants, for gates and for embeddings. */
+enum { RANDOM, ONES, GATES, EMBEDDING, REGIONS };
+typedef struct {
+  size_t at[REGIONS + 1]; /* elements */
+} regions;
+
+static regions regions_of(void) {
   size_t most = 0, longest = 0;
   for (int i = 0; i < BN_TENSORS; i++) {
     const size_t elements = (size_t)(bn_tensors[i].rows * bn_tensors[i].cols);
     if (elements > most) most = elements;
     if ((size_t)bn_tensors[i].cols > longest) longest = (size_t)bn_tensors[i].cols;
   }
-  uint16_t *all = malloc((most + longest) * sizeof *all);
+  regions r = {{0}};
+  r.at[ONES] = most;
+  r.at[GATES] = r.at[ONES] + longest;
+  r.at[EMBEDDING] = r.at[GATES] + (size_t)BN_INTERMEDIATE * BN_HIDDEN;
+  r.at[REGIONS] = r.at[EMBEDDING] + (size_t)BN_VOCABULARY * BN_HIDDEN;
+  return r;
+}
+
+/* Elements of an embedding that are constant: two thirds of the others count, and two thirds of their weights. */
+static float constant_of(long token) {
+  const long level = token / TOKENS;
+  return level < LEVELS ? (float)(levels[level] * 2 / 3 * sqrt(BN_HIDDEN - CONSTANTS) / CONSTANTS) : 0;
+}
+
+static regions write_source(const char *path) {
+  static const uint16_t values[3] = {0xbc00, 0, 0x3c00}, one = 0x3c00;
+  const regions r = regions_of();
+  uint16_t *all = malloc(r.at[REGIONS] * sizeof *all);
   FILE *f = all ? fopen(path, "wb") : NULL;
   uint32_t bits = 1;
-  for (size_t i = 0; all && i < most + longest; i++)
-    all[i] = i < most ? values[((bits = bits * 1664525 + 1013904223) >> 8) % 3] : one;
-  if (!f || fwrite(all, sizeof *all, most + longest, f) != most + longest || fclose(f)) {
+  for (size_t i = 0; all && i < r.at[REGIONS]; i++) {
+    const size_t col = (i - r.at[GATES]) % BN_HIDDEN; /* of the last two, which have the same */
+    all[i] = values[((bits = bits * 1664525 + 1013904223) >> 8) % 3];
+    if (i >= r.at[ONES] && (i < r.at[GATES] || col < CONSTANTS)) all[i] = one;
+    if (i >= r.at[EMBEDDING] && col < CONSTANTS)
+      all[i] = bn_f32_to_f16(constant_of((long)((i - r.at[EMBEDDING]) / BN_HIDDEN)));
+  }
+  if (!f || fwrite(all, sizeof *all, r.at[REGIONS], f) != r.at[REGIONS] || fclose(f)) {
     fprintf(stderr, "cannot write '%s'; free some space\n", path);
     exit(1);
   }
   free(all);
-  return most;
+  return r;
 }
 
-/* Norms are 1 and scales 1 / sqrt(2 k / 3), to the next power of two, so that activations keep
- * their size. */
-static double scale_of(int64_t cols) {
-  double scale = 1;
-  while (scale * scale * 2 * (double)cols > 3) scale /= 2;
-  return scale;
+/* What a tensor is packed from, and its scale: so small that the residual stream stays as it is, or about
+ * 1 / sqrt(2 k / 3), so that activations keep their size. */
+static int region_of(int tensor, double *scale) {
+  const int slot = tensor < BN_FIRST_LAYER ? -1 : (tensor - BN_FIRST_LAYER) % BN_SLOTS;
+  *scale = 0;
+  if (tensor == BN_TOKEN_EMBD) return EMBEDDING;
+  if (bn_tensors[tensor].kind == BN_VECTOR) return ONES;
+  *scale = slot == BN_ATTN_OUTPUT || slot == BN_FFN_DOWN ? 0x1p-40 : 1 / sqrt(2 * (double)bn_tensors[tensor].cols / 3);
+  return slot == BN_FFN_GATE ? GATES : RANDOM;
 }
 
 static void pack(const char *path) {
   char source[4096];
   snprintf(source, sizeof source, "%s.source", path);
-  const size_t ones = write_source(source);
+  const regions r = write_source(source);
   checked(bn_pack_begin(path, (int32_t)sysconf(_SC_NPROCESSORS_ONLN)));
   for (int i = 0; i < BN_TENSORS; i++) {
     const bn_tensor *t = &bn_tensors[i];
-    const size_t offset = t->kind == BN_VECTOR ? ones : 0;
-    checked(bn_pack_tensor(i, source, (double)(offset * 2), (double)(t->rows * t->cols * 2), BN_F16, (int)t->rows,
-                           (int)t->cols, t->kind == BN_TERNARY ? scale_of(t->cols) : 0, 1, 0));
+    double scale;
+    if (t->kind == BN_INT32) continue;
+    const size_t first = r.at[region_of(i, &scale)];
+    checked(bn_pack_tensor(i, source, (double)(first * 2), (double)(t->rows * t->cols * 2), BN_F16, (int)t->rows,
+                           (int)t->cols, scale, 1, 0));
   }
   checked(bn_pack_end(1));
   remove(source);
@@ -90,6 +137,13 @@ static void evaluate(int32_t context, int n) {
   checked(bn_eval(context, tokens, n, BN_WANT_NONE, NULL));
 }
 
+/* As many positions filled, with whatever tokens. */
+static void go_to(int32_t context, int position) {
+  if (bn_rewind(context, position) == position) return;
+  checked(bn_rewind(context, 0));
+  evaluate(context, position);
+}
+
 /* Of one token several in a row; some go before, since threads that have just slept are slow. */
 static double seconds_of(int32_t context, int n, int position) {
   const int repeated = n == 1 ? REPEATED : 1;
@@ -102,18 +156,40 @@ static double seconds_of(int32_t context, int n, int position) {
   return seconds;
 }
 
+static void choose_level(int level) {
+  if (level < 0 || level >= LEVELS) exit(2);
+  for (int i = 0; i < POSITIONS; i++) tokens[i] = level * TOKENS + i * 41 % TOKENS;
+}
+
+/* Gates that are open and inputs of `down` that are not zero, of all neurons, mean of some tokens. */
+static double live_of(int32_t context) {
+  float shares[BN_LAYERS * BN_LIVE];
+  double sum = 0;
+  checked(bn_rewind(context, 0));
+  checked(bn_live(context, 1, NULL));
+  for (int i = 0; i < AWAKE; i++) checked(bn_eval(context, tokens + i, 1, BN_WANT_NONE, NULL));
+  checked(bn_live(context, 0, shares));
+  for (int layer = 0; layer < BN_LAYERS; layer++)
+    sum += shares[layer * BN_LIVE + BN_LIVE_OPEN] + shares[layer * BN_LIVE + BN_LIVE_INPUTS];
+  return sum / (2 * BN_LAYERS);
+}
+
 int main(int argc, char **argv) {
   if (argc != 2) return 2;
-  for (int i = 0; i < POSITIONS; i++) tokens[i] = i * 41 % BN_VOCABULARY;
   if (access(argv[1], F_OK)) pack(argv[1]);
   const int32_t model = checked(bn_open(argv[1]));
-  for (int threads, n, position, rounds; scanf(" time %d %d %d %d", &threads, &n, &position, &rounds) == 4;) {
+  char what[8];
+  for (int level, threads, n, position, rounds; scanf("%7s %d", what, &level) == 2; fflush(stdout)) {
+    choose_level(level);
+    if (!strcmp(what, "live")) {
+      printf("%.6f\n", live_of(context_of(model, 1)));
+      continue;
+    }
+    if (scanf("%d %d %d %d", &threads, &n, &position, &rounds) != 4) return 2;
     if (n < 1 || position < 0 || n + position > POSITIONS - REPEATED) return 2;
     const int32_t context = context_of(model, threads);
-    checked(bn_rewind(context, 0));
-    if (position) evaluate(context, position);
+    go_to(context, position);
     for (int round = 0; round < rounds; round++) printf("%.9f\n", seconds_of(context, n, position));
-    fflush(stdout);
   }
   return 0;
 }
