@@ -124,6 +124,16 @@ program.action(async (model: string | undefined, o: Options) => {
         const entry = known(contest, count);
         if (entry?.finished) tell({ entries: [entry] });
       }
+  const knownThreshold = (phase: Phase, count: number) =>
+    counting(before.thresholds, cpu, compiler).find(
+      ({ key }) => key.phase === phase && key.threads === count && key.matrices === matricesOf(shape),
+    );
+  if (o.resume)
+    for (const count of threads)
+      for (const phase of o.phase) {
+        const entry = knownThreshold(phase, count);
+        if (entry) tell({ thresholds: [entry] });
+      }
   const asked = {
     shape,
     cpu,
@@ -133,6 +143,7 @@ program.action(async (model: string | undefined, o: Options) => {
     seconds: o.budget,
     wisdom: before,
     isKnown: (contest: Contest, count: number) => Boolean(o.resume && known(contest, count)?.finished),
+    isThresholdKnown: (phase: Phase, count: number) => Boolean(o.resume && knownThreshold(phase, count)),
     onProgress: (at: Progress) => progress.update(describe(at), at.done, at.total),
     signal: interrupted,
   };

@@ -54,6 +54,7 @@ export interface Request {
   readonly wisdom?: Wisdom;
   /** Has this been measured before? It is left out then. */
   readonly isKnown?: (contest: Contest, threads: number) => boolean;
+  readonly isThresholdKnown?: (phase: Phase, threads: number) => boolean;
   /** The C text of a kernel; tests plant bugs here. */
   readonly textOf?: (spec: KernelSpec) => string;
   readonly onProgress: (progress: Progress) => void;
@@ -89,14 +90,61 @@ interface Workshop {
   readonly until: number;
 }
 
-/** Part of the time that the final choices get, where the contests that lead to them get one; and the thresholds. */
+/** Part of the time that the final choices get, where the contests that lead to them get one. */
 const FINAL = 1 / 3;
+/** Part of all the time that thresholds get. */
+const THRESHOLDS = 1 / 5;
+
+const newFolder = () => mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
+const coldBytes = (cpu: CpuProfile) => Math.max(ARENA.caches * cpu.cache.l3, ARENA.least);
+
+/** Progress of what is measured in whole tokens. */
+const inTokens =
+  ({ onProgress }: Request, until: number) =>
+  (what: Progress['what'], title: Phase, done: number, total: number) =>
+    onProgress({ what, title, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) });
 
 /**
- * Measures the kernels of every distinct matrix, then whole tokens. What is found out comes as it is known.
+ * Measures the kernels of every distinct matrix, then whole tokens; and where zeros are skipped, up to which share of live neurons. What
+ * is found out comes as it is known.
  * @throws CompileError, LibraryError; AbortError after the last entry
  */
 export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
+  const { shape, cpu, compiler, phases, signal } = request;
+  const until = performance.now() + 1000 * request.seconds;
+  const open = isSparse(planOf(shape, cpu))
+    ? request.threads.flatMap((threads) => {
+        const own = phases.filter((phase) => !request.isThresholdKnown?.(phase, threads));
+        return own.length ? [{ threads, own }] : [];
+      })
+    : [];
+  let wisdom = request.wisdom ?? nothing;
+  for await (const found of sweepKernels({
+    ...request,
+    seconds: request.seconds * (open.length ? 1 - THRESHOLDS : 1),
+  })) {
+    yield found;
+    wisdom = merge(wisdom, { ...nothing, ...found });
+  }
+  for (const [i, { threads, own }] of open.entries()) {
+    const folder = await newFolder();
+    const start = performance.now();
+    try {
+      yield {
+        thresholds: await thresholds({
+          ...{ shape, cpu, compiler, threads, folder, signal, phases: own, cold: coldBytes(cpu) },
+          advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }),
+          until: start + (until - start) / (open.length - i),
+          onProgress: inTokens(request, until),
+        }),
+      };
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+}
+
+async function* sweepKernels(request: Request): AsyncGenerator<Partial<Wisdom>> {
   const { shape, cpu, compiler, signal, phases } = request;
   const until = performance.now() + 1000 * request.seconds;
   const unmeasured = inTiles(shape, cpu);
@@ -111,14 +159,13 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
   const largest = Math.max(
     ...open.flatMap(({ contest: { n, k } }) => packingsFor(isaOf(cpu.isa)).map((p) => bytesOf(p, n, k))),
   );
-  const cold = Math.max(ARENA.caches * cpu.cache.l3, ARENA.least);
-  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
+  const cold = coldBytes(cpu);
+  const folder = await newFolder();
   let wisdom = request.wisdom ?? nothing;
   const counts = new Set(open.flatMap(({ threads }) => threads));
   const contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
   const final = (FINAL * contests) / (counts.size * phases.length);
-  const isSkipping = isSparse(planOf(shape, cpu));
-  let left = (1 + (isSkipping ? 2 : 1) * FINAL) * contests;
+  let left = (1 + FINAL) * contests;
   const share = (count: number) => performance.now() + (Math.max(0, until - performance.now()) * count) / left;
   let meter: Meter | undefined;
   try {
@@ -154,20 +201,10 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
       const last = {
         ...{ shape, cpu, compiler, threads, cold, folder, signal },
         until: () => share(final),
-        onProgress: (what: Progress['what'], title: Phase, done: number, total: number) =>
-          request.onProgress({ what, title, done, total, ofRoof: 0, secondsLeft: secondsLeft(until) }),
+        onProgress: inTokens(request, until),
       };
-      for await (const entry of finals({ ...last, entries })) {
-        yield { tokens: [entry] };
-        wisdom = merge(wisdom, { ...nothing, tokens: [entry] });
-      }
+      for await (const entry of finals({ ...last, entries })) yield { tokens: [entry] };
       left -= final * phases.length;
-      if (!isSkipping) continue;
-      const advice = adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] });
-      for await (const entry of thresholds({ ...last, phases, advice })) {
-        yield { thresholds: [entry] };
-        left -= final;
-      }
     }
   } finally {
     await meter?.close();

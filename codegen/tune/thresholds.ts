@@ -1,10 +1,9 @@
 /**
  * Where zeros are skipped: from which share of live neurons on lists of what is live do not pay, and everything is read. Whole tokens by
- * lists and with everything read, in turn, through libraries that differ in nothing else, with few to nearly all gates open
- * (templates/tune/tokens.c).
+ * lists and with everything read, in turn, with few to nearly all gates open (templates/tune/tokens.c); through two copies of the same
+ * library, since each process has its luck with where its buffers lie.
  */
 import { BATCH } from '../kernels/tables.ts';
-import type { MostLive } from '../plan.ts';
 import { isSparse, planOf } from '../plan.ts';
 import type { Advice, Phase, ThresholdEntry } from '../wisdom.ts';
 import { here, matricesOf } from '../wisdom.ts';
@@ -14,61 +13,83 @@ import { type Finals, fewLayers, LEVELS, startTokens, timeOf } from './tokens.ts
 
 /** Rounds for the least, and for a result that more would not change by a percent of the neurons. */
 const ROUNDS = { least: 3, most: 60 } as const;
-/** Less time than this is not worth the compilation of two libraries. */
+/** Less time than this is not worth the compilation of a library. */
 const LEAST_MS = 4000;
+const COPIES = 2;
+/** Percent of the neurons that may be live. */
+const mostLive = { listed: 100, whole: 0 } as const;
 /** Tokens at once that stand for a phase. */
 const tokensOf: Readonly<Record<Phase, number>> = { decode: 1, batch: 8, prefill: BATCH };
 
 /** What thresholds are measured for, and from. */
-export interface Thresholds extends Omit<Finals, 'entries' | 'onProgress'> {
+export interface Thresholds extends Omit<Finals, 'entries' | 'until' | 'onProgress'> {
   readonly phases: readonly Phase[];
   readonly advice: Advice;
+  /** `performance.now()` at which they should be there. */
+  readonly until: number;
   readonly onProgress: (what: 'building' | 'thresholds', phase: Phase, done: number, total: number) => void;
 }
 
-/** The same for all phases. */
-const always = (percent: number): MostLive => ({ decode: percent, batch: percent, prefill: percent });
+/** What one phase took: seconds [level][round], and of all. */
+interface Account {
+  readonly phase: Phase;
+  readonly levels: readonly { readonly listed: number[]; readonly whole: number[] }[];
+  rounds: number;
+  spent: number;
+}
 
-/** Measures the threshold of each phase; of none where nothing is skipped. @throws CompileError, LibraryError, AbortError */
-export async function* thresholds(asked: Thresholds): AsyncGenerator<ThresholdEntry> {
-  const { shape, cpu, compiler, threads, phases } = asked;
+/**
+ * Measures the threshold of each phase; of none where nothing is skipped. The phases take turns, so that a bad minute of the machine is
+ * none of them's alone.
+ * @throws CompileError, LibraryError, AbortError
+ */
+export async function thresholds(asked: Thresholds): Promise<ThresholdEntry[]> {
+  const { shape, cpu, compiler, threads, phases, until } = asked;
   const plan = planOf(fewLayers(shape, cpu, asked.cold), cpu, { advice: asked.advice });
-  if (!isSparse(plan) || asked.until(phases[0]!) - performance.now() < LEAST_MS) return;
+  if (!isSparse(plan) || until - performance.now() < LEAST_MS) return [];
   const programs: Process[] = [];
   try {
-    for (const percent of [100, 0]) {
-      asked.onProgress('building', phases[0]!, programs.length, 2);
-      programs.push(await startTokens({ ...plan, mostLive: always(percent) }, asked));
+    while (programs.length < COPIES) {
+      asked.onProgress('building', phases[0]!, programs.length, COPIES);
+      programs.push(await startTokens(plan, asked));
     }
-    const [listed, whole] = programs as [Process, Process];
     const live: number[] = [];
-    for (let level = 0; level < LEVELS; level++) live.push((await listed.rows(1, 'live', level))[0]![0]!);
-    for (const phase of phases) {
-      const until = asked.until(phase);
-      const samples = live.map(() => ({ listed: [] as number[], whole: [] as number[] }));
-      for (let round = 0; round < ROUNDS.most && (round < ROUNDS.least || performance.now() < until); round++) {
-        for (const level of live.keys())
-          for (const which of round % 2 ? (['whole', 'listed'] as const) : (['listed', 'whole'] as const)) {
-            const program = which === 'listed' ? listed : whole;
-            const rows = await program.rows(1, ...timeOf(level, threads, phase, tokensOf[phase]));
-            samples[level]![which].push(rows[0]![0]!);
-          }
-        asked.onProgress('thresholds', phase, round + 1, ROUNDS.most);
-      }
-      const shares = samples
-        .map((sample, level) => ({
-          live: live[level]!,
-          listed: median(sample.listed),
-          whole: median(sample.whole),
-          rounds: sample.listed.length,
-        }))
+    for (let level = 0; level < LEVELS; level++) live.push((await programs[0]!.rows(1, 'live', level))[0]![0]!);
+    const accounts = phases.map(
+      (phase): Account => ({ phase, levels: live.map(() => ({ listed: [], whole: [] })), rounds: 0, spent: 0 }),
+    );
+    for (;;) {
+      const isOver = performance.now() >= until;
+      const [next] = accounts
+        .filter(({ rounds }) => rounds < (isOver ? ROUNDS.least : ROUNDS.most))
+        .sort((a, b) => a.spent - b.spent);
+      if (!next) break;
+      await measureRound(next, programs[next.rounds % COPIES]!, threads);
+      asked.onProgress('thresholds', next.phase, next.rounds, ROUNDS.most);
+    }
+    return accounts.map(({ phase, levels, rounds }) => {
+      const shares = levels
+        .map((sample, i) => ({ live: live[i]!, listed: median(sample.listed), whole: median(sample.whole), rounds }))
         .sort((a, b) => a.live - b.live);
       const key = { ...here(cpu, compiler, phase, threads), matrices: matricesOf(shape), tokens: tokensOf[phase] };
-      yield { key, most_live: crossing(shares), shares };
-    }
+      return { key, most_live: crossing(shares), shares };
+    });
   } finally {
     await Promise.all(programs.map((program) => program.close()));
   }
+}
+
+/** A round of a phase: all levels, by lists and with everything read. */
+async function measureRound(account: Account, program: Process, threads: number): Promise<void> {
+  const { phase, levels } = account;
+  const start = performance.now();
+  for (const [level, samples] of levels.entries())
+    for (const which of ['listed', 'whole'] as const) {
+      const rows = await program.rows(1, ...timeOf(level, mostLive[which], threads, phase, tokensOf[phase]));
+      samples[which].push(rows[0]![0]!);
+    }
+  account.rounds++;
+  account.spent += performance.now() - start;
 }
 
 /** Shares that the threshold is made of. */

@@ -80,24 +80,32 @@ export function fewLayers(shape: ModelShape, cpu: CpuProfile, cold: number): Mod
   return { ...shape, layers, vocabulary: VOCABULARY, embeddingType: 'f32', headType: 'f32', tiedEmbedding: true };
 }
 
+/** Percent of the neurons that may be live: a number that changes takes the place of the plan's. */
+const REPLACED = `
+extern int bn_most_live;
+#define BN_MOST_LIVE bn_most_live
+#define BN_MOST_LIVE_OF_BATCH bn_most_live
+#define BN_MOST_LIVE_OF_PROMPT bn_most_live
+`;
+
 /** A library of the plan, with weights in its layout. */
 export async function startTokens(
   plan: Plan,
   { cpu, compiler, threads, folder, signal }: Pick<Finals, 'cpu' | 'compiler' | 'threads' | 'folder' | 'signal'>,
 ): Promise<Process> {
   const weights = path.join(folder, `${layoutOf(plan).id.slice(0, 16)}.bnw`);
-  const program = await startProcess('tokens.c', emit(plan), [weights], cpu, compiler, signal);
+  const files = emit(plan);
+  files.set('plan.h', `${files.get('plan.h')!.replaceAll(/ *BN_MOST_LIVE\w* = \d+,\n/g, '')}${REPLACED}`);
+  const program = await startProcess('tokens.c', files, [weights], cpu, compiler, signal);
   // The first one packs the weights.
-  await program.rows(1, ...timeOf(0, threads, 'decode', 1));
+  await program.rows(1, ...timeOf(0, 0, threads, 'decode', 1));
   if (!existsSync(weights)) throw new Error(`there are no weights in ${weights}`);
   return program;
 }
 
-/** A request for the time of some tokens at once, with so many gates open as the level says. */
-export const timeOf = (level: number, threads: number, phase: Phase, tokens: number): readonly (string | number)[] => [
-  ...['time', level, threads, tokens],
-  ...[phase === 'prefill' ? 0 : CONTEXT, 1],
-];
+/** A request for the time of some tokens at once, with so many gates open as the level says, and up to so many percent live. */
+export const timeOf = (level: number, mostLive: number, threads: number, phase: Phase, tokens: number) =>
+  ['time', level, mostLive, threads, tokens, phase === 'prefill' ? 0 : CONTEXT, 1] as const;
 
 /** A set of kernels, and the process that has them. */
 interface Rival {
@@ -162,7 +170,7 @@ export async function* finals(asked: Finals): AsyncGenerator<TokenEntry> {
     for (let round = 0; round < ROUNDS.most && (round < ROUNDS.least || performance.now() < until); round++) {
       for (const step of rivals.keys()) {
         const who = (step + round) % rivals.length;
-        const rows = await rivals[who]!.program.rows(1, ...timeOf(0, threads, phase, tokens));
+        const rows = await rivals[who]!.program.rows(1, ...timeOf(0, 0, threads, phase, tokens));
         standing.samples[who]!.push(rows[0]![0]!);
       }
       asked.onProgress('whole tokens', phase, round + 1, ROUNDS.most);

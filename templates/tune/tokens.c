@@ -2,9 +2,11 @@
  * Times whole tokens through the layers of a library, for the final choice between kernels (codegen/tune/tokens.ts) and
  * for the share of live neurons from which on all are read (thresholds.ts).
  *
- *     tokens WEIGHTS                          random weights; they are packed first, if there is no such file
- *     time LEVEL THREADS N POSITION ROUNDS    seconds of N tokens at once after POSITION others, a line a round
- *     live LEVEL                              share of neurons that tokens leave live: of `up` and of `down`, mean
+ *     tokens WEIGHTS               random weights; they are packed first, if there is no such file
+ *     time LEVEL MOST THREADS N POSITION ROUNDS
+ *                                  seconds of N tokens at once after POSITION others, a line a round; MOST percent of
+ *                                  the neurons may be live where zeros are skipped
+ *     live LEVEL                   share of neurons that tokens leave live: of `up` and of `down`, mean
  *
  * Without logits, so that the head takes no part. The level, 0 to LEVELS - 1, says how many gates are open: some
  * elements of all embeddings of a level are the same constant, no product adds to them as those of attention and MLP
@@ -32,6 +34,7 @@ static const double levels[] = {0, -0.7, -0.35, 0.25, 0.5, 0.75, 1, 1.4, 2};
 enum { LEVELS = sizeof levels / sizeof *levels, TOKENS = BN_VOCABULARY / LEVELS };
 
 static int32_t tokens[POSITIONS];
+int bn_most_live; /* in place of the plan's numbers */
 
 static double now(void) {
   struct timespec t;
@@ -179,16 +182,17 @@ int main(int argc, char **argv) {
   if (access(argv[1], F_OK)) pack(argv[1]);
   const int32_t model = checked(bn_open(argv[1]));
   char what[8];
-  for (int level, threads, n, position, rounds; scanf("%7s %d", what, &level) == 2; fflush(stdout)) {
+  for (int level, most, threads, n, position, rounds; scanf("%7s %d", what, &level) == 2; fflush(stdout)) {
     choose_level(level);
     if (!strcmp(what, "live")) {
       printf("%.6f\n", live_of(context_of(model, 1)));
       continue;
     }
-    if (scanf("%d %d %d %d", &threads, &n, &position, &rounds) != 4) return 2;
+    if (scanf("%d %d %d %d %d", &most, &threads, &n, &position, &rounds) != 5) return 2;
     if (n < 1 || position < 0 || n + position > POSITIONS - REPEATED) return 2;
     const int32_t context = context_of(model, threads);
     go_to(context, position);
+    bn_most_live = most;
     for (int round = 0; round < rounds; round++) printf("%.9f\n", seconds_of(context, n, position));
   }
   return 0;
