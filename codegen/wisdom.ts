@@ -200,9 +200,9 @@ export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
 });
 
 /** What is worth passing on: of each entry the kernel that was chosen, the plan's own and the fastest few. */
-export const brief = ({ entries, ...others }: Wisdom, few: number): Wisdom => ({
-  ...others,
-  entries: entries.map((entry) => ({
+export const brief = (wisdom: Wisdom, few: number): Wisdom => ({
+  ...wisdom,
+  entries: wisdom.entries.map((entry) => ({
     ...entry,
     candidates: entry.candidates.filter(
       ({ kernel }, i) => i < few || kernel === entry.kernel || kernel === entry.default_kernel,
