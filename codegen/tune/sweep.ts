@@ -23,7 +23,7 @@ import { bytesOf, tilesOf } from '../packings/packing.ts';
 import type { Plan } from '../plan.ts';
 import { isSparse, planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
-import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
+import { adviceFor, counting, here, merge, nothing, shippedWisdom } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
 import { type Contest, contestsOf, inTiles, isAbout, kernelOf, sharesTables } from './contests.ts';
 import { type Example, writeExamples, writeLines } from './examples.ts';
@@ -133,7 +133,8 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
       yield {
         thresholds: await thresholds({
           ...{ shape, cpu, compiler, threads, folder, signal, phases: own, cold: coldBytes(cpu) },
-          advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom] }),
+          // As builds will take it.
+          advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom, shippedWisdom()] }),
           until: start + (until - start) / (open.length - i),
           onProgress: inTokens(request, until),
         }),
