@@ -22,7 +22,7 @@ import { APART, LIST_ROOM, listBytes } from './kernels/sparse-rows.ts';
 import { BATCH, entryBytes, LEAST_ROWS, MOST_SUM, roomOf, tableScratch, tableTokens } from './kernels/tables.ts';
 import { activationStride, divisorOf, productStride } from './kernels/ternary.ts';
 import type { Layout } from './layout.ts';
-import { layoutOf } from './layout.ts';
+import { layoutOf, neuronNumbers } from './layout.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
 import { packingEntry, packingTables } from './packing-tables.ts';
@@ -103,6 +103,12 @@ function screenNumbers(shape: Plan['shape']): [string, number][] {
     ['BN_FAST_TILE', fast.weights / tiles],
   ];
 }
+
+/** What packing finds out of dead neurons: its tensor, and numbers of a layer. */
+const deadNumbers = (shape: Plan['shape'], { tensors }: Layout): [string, number][] => [
+  ['BN_DEAD_NEURONS', tensors.findIndex(({ kind }) => kind === 'int32')],
+  ['BN_NEURON_NUMBERS', neuronNumbers(shape)],
+];
 
 /** Bytes of the tables that the kernel for one token looks up in; it may take activations instead. */
 const lookUpBytes = (m: MatrixPlan) => (m.tabulate ? tablesBytes(packingOf(m.packing), m.gemv.shape.k!) : 0);
@@ -228,7 +234,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_MOST_TOP', Math.min(MOST_TOP, shape.vocabulary)],
     ...(hasScreen(shape) ? screenNumbers(shape) : []),
     ['BN_TENSORS', layout.tensors.length],
-    ...(isSparse(plan) ? [['BN_DEAD_NEURONS', layout.tensors.length - 1] as [string, number]] : []),
+    ...(isSparse(plan) ? deadNumbers(shape, layout) : []),
     ...outer.map((s, i): [string, number] => [constant(s.name), i]),
     ...(shape.tiedEmbedding ? [['BN_OUTPUT', 'BN_TOKEN_EMBD'] as [string, string]] : []),
     ['BN_FIRST_LAYER', outer.length],

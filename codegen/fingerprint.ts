@@ -8,9 +8,13 @@ import { createHash } from 'node:crypto';
 import type { CpuProfile } from '../schemas/types.ts';
 import { familyOf, kernelSource } from './generate.ts';
 import { isaOf } from './isa/index.ts';
+import { panelSpec } from './kernels/panels.ts';
+import { columnSumsSpec } from './kernels/sparse-columns.ts';
+import { rowDotsSpec } from './kernels/sparse-rows.ts';
 import type { KernelSpec } from './name.ts';
 import { format } from './name.ts';
-import { packingsFor } from './packings/index.ts';
+import { orderedPackings, packingsFor } from './packings/index.ts';
+import { panelK } from './packings/orders.ts';
 import type { Packing } from './packings/packing.ts';
 import {
   batchCandidates,
@@ -43,19 +47,37 @@ function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: num
   return { offered, texts };
 }
 
+/** The hash of some texts, made once for a CPU and a purpose. */
+function hashOf(cpu: CpuProfile, purpose: string, texts: () => readonly string[]): string {
+  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache, purpose]);
+  const hash = known.get(key) ?? createHash('sha256').update(JSON.stringify(texts())).digest('hex').slice(0, 16);
+  known.set(key, hash);
+  return hash;
+}
+
 /** The hash, for this CPU's instructions and caches. */
-export function fingerprint(cpu: CpuProfile, phase: Phase): string {
-  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache, phase]);
-  let hash = known.get(key);
-  if (!hash) {
+export const fingerprint = (cpu: CpuProfile, phase: Phase): string =>
+  hashOf(cpu, phase, () => {
     const all = packingsFor(isaOf(cpu.isa)).flatMap((p) => {
       const { offered, texts } = offeredFor(phase, cpu, p, 3 * p.rows - 1, 5 * p.lineK + 1);
       return [...offered.map(format), ...texts.map((spec) => kernelSource(spec).text)];
     });
     // Prompts may also be multiplied as batches are.
-    if (phase === 'prefill') all.push(fingerprint(cpu, 'batch'));
-    hash = createHash('sha256').update(JSON.stringify(all)).digest('hex').slice(0, 16);
-    known.set(key, hash);
-  }
-  return hash;
-}
+    return phase === 'prefill' ? [...all, fingerprint(cpu, 'batch')] : all;
+  });
+
+/** The same with the kernels that skip zeros, and the panels that others read then: for thresholds (tune/thresholds.ts). */
+export const skippingFingerprint = (cpu: CpuProfile, phase: Phase): string =>
+  hashOf(cpu, `${phase}, skipping zeros`, () => {
+    const isa = isaOf(cpu.isa);
+    const specs = (['rows', 'columns'] as const).flatMap((order) =>
+      orderedPackings(isa, order).flatMap((o) => {
+        const [n, k] = [3 * o.tiles.rows - 1, panelK(o) + 1];
+        return [
+          o.order === 'rows' ? rowDotsSpec(o, isa.name, n, k) : columnSumsSpec(o, isa.name, n, k),
+          panelSpec(o, isa.name, n, k),
+        ];
+      }),
+    );
+    return [fingerprint(cpu, phase), ...specs.filter((s) => !refusal(s)).map((s) => kernelSource(s).text)];
+  });

@@ -323,7 +323,7 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     cpu,
     batch: BATCH,
     matrices: matrices as Record<MatrixSlot, MatrixPlan>,
-    mostLive: { ...MOST_LIVE, ...options.advice?.mostLive() },
+    mostLive: { ...MOST_LIVE, ...options.advice?.mostLive(matrices.ffn_up!.packing) },
     kernels: floatKernels(shape, cpu.isa),
   });
 }

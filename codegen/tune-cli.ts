@@ -22,6 +22,7 @@ import {
   adviceFor,
   brief,
   counting,
+  countingThresholds,
   matricesOf,
   merge,
   phases,
@@ -65,6 +66,7 @@ Examples:
   bitnet-tune show bitnet-2b-4t             explain what was chosen
   bitnet-tune merge a.json b.json -o c.json
 
+Where zeros of squared ReLU are skipped, the last fifth of the time goes into the share of live neurons up to which that pays.
 What was measured is kept in $XDG_CACHE_HOME/bitnet-gen/wisdom.json (default ~/.cache/bitnet-gen), and after Ctrl-C what is
 known until then.
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
@@ -125,7 +127,7 @@ program.action(async (model: string | undefined, o: Options) => {
         if (entry?.finished) tell({ entries: [entry] });
       }
   const knownThreshold = (phase: Phase, count: number) =>
-    counting(before.thresholds, cpu, compiler).find(
+    countingThresholds(before.thresholds, cpu, compiler).find(
       ({ key }) => key.phase === phase && key.threads === count && key.matrices === matricesOf(shape),
     );
   if (o.resume)
@@ -145,6 +147,10 @@ program.action(async (model: string | undefined, o: Options) => {
     isKnown: (contest: Contest, count: number) => Boolean(o.resume && known(contest, count)?.finished),
     isThresholdKnown: (phase: Phase, count: number) => Boolean(o.resume && knownThreshold(phase, count)),
     onProgress: (at: Progress) => progress.update(describe(at), at.done, at.total),
+    onNote: (note: string) => {
+      progress.end();
+      process.stderr.write(`bitnet-tune: ${note}\n`);
+    },
     signal: interrupted,
   };
   try {
@@ -185,7 +191,7 @@ program
     );
     const isIts = ({ key }: TokenEntry | ThresholdEntry) => key.matrices === matricesOf(shape);
     const tokens = counting(known.tokens, cpu, compiler).filter(isIts);
-    const thresholds = counting(known.thresholds, cpu, compiler).filter(isIts);
+    const thresholds = countingThresholds(known.thresholds, cpu, compiler).filter(isIts);
     const ignored = adviceFor(cpu, compiler).ignored(sizes);
     if (!entries.length)
       throw new PlanError(ignored ?? `nothing was measured for ${shape.name} on this machine; run bitnet-tune`);

@@ -11,7 +11,7 @@ import { hostCpu } from '../schemas/host.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import type { Compiler } from './compile.ts';
-import { fingerprint } from './fingerprint.ts';
+import { fingerprint, skippingFingerprint } from './fingerprint.ts';
 import { layerSlots } from './graph.ts';
 import type { MostLive } from './plan.ts';
 
@@ -97,7 +97,8 @@ export interface TokenEntry {
 
 /** Whole tokens by lists of what is live, and with everything read: from which share of live neurons on the lists do not pay. */
 export interface ThresholdEntry {
-  readonly key: TokenEntry['key'];
+  /** `generator`: also of the kernels that skip zeros; `packing`: of `up`, whose rows are skipped. */
+  readonly key: TokenEntry['key'] & { readonly packing: string };
   /** Percent. */
   readonly most_live: number;
   /** By rising share: of neurons, mean of the rows of `up` and the columns of `down`. Median seconds. */
@@ -148,9 +149,11 @@ export function readWisdom(file = wisdomFile()): Wisdom {
     throw new PlanError(
       `wisdom '${file}' is of version ${version}, and this program knows version ${nothing.version}; delete it or restore it`,
     );
-  const problem = validate('tuning', document);
+  // Older files know nothing of thresholds.
+  const whole = typeof document === 'object' ? { thresholds: [], ...document } : document;
+  const problem = validate('tuning', whole);
   if (problem) throw new PlanError(`wisdom '${file}': ${problem}; delete it or restore it`);
-  return { ...nothing, ...(document as Partial<Wisdom>) };
+  return whole as Wisdom;
 }
 
 /** The wisdom that ships with the package. */
@@ -223,12 +226,17 @@ export const addWisdom = (more: Partial<Wisdom>, file = wisdomFile()): void =>
   writeWisdom(merge(readWisdom(file), { ...nothing, ...more }), file);
 
 /** Why something measured does not count for builds by this compiler for this CPU: the first circumstance that differs. */
-export function foreign(key: Circumstances, cpu: CpuProfile, compiler: Compiler): string | undefined {
+export function foreign(
+  key: Circumstances,
+  cpu: CpuProfile,
+  compiler: Compiler,
+  generator = fingerprint(cpu, key.phase),
+): string | undefined {
   if (key.cpu !== hostCpu()) return `measured on '${key.cpu}', this is '${hostCpu()}'`;
   if (`${key.features}` !== `${cpu.features}`) return 'measured with other CPU features';
   if (!same(key.caches, cpu.cache)) return 'measured with other caches';
   if (key.compiler !== compiler.version) return `measured with '${key.compiler}', this is '${compiler.version}'`;
-  if (key.generator !== fingerprint(cpu, key.phase)) return 'measured with other kernels than this version generates';
+  if (key.generator !== generator) return 'measured with other kernels than this version generates';
   return undefined;
 }
 
@@ -238,6 +246,14 @@ export const counting = <T extends { readonly key: Circumstances }>(
   cpu: CpuProfile,
   compiler: Compiler,
 ): T[] => entries.filter(({ key }) => !foreign(key, cpu, compiler));
+
+/** The same of thresholds. */
+export const countingThresholds = (
+  thresholds: readonly ThresholdEntry[],
+  cpu: CpuProfile,
+  compiler: Compiler,
+): ThresholdEntry[] =>
+  thresholds.filter(({ key }) => !foreign(key, cpu, compiler, skippingFingerprint(cpu, key.phase)));
 
 /** The matrices of a layer, for a key. */
 export const matricesOf = (shape: ModelShape): string =>
@@ -250,8 +266,8 @@ export const matricesOf = (shape: ModelShape): string =>
 export interface Advice {
   /** Name of the kernel chosen for so many tokens and a matrix; undefined when nothing counts. */
   kernel(phase: Phase, tokens: number, n: number, k: number): string | undefined;
-  /** Percent of the neurons that may be live, of the phases for which it was measured. */
-  mostLive(): Partial<MostLive>;
+  /** Percent of the neurons that may be live, of the phases for which it was measured with this packing of `up`. */
+  mostLive(packing: string): Partial<MostLive>;
   /** What the user's wisdom has about these matrices that does not count, in one line; undefined when there is no such thing. */
   ignored(matrices: readonly { readonly n: number; readonly k: number }[]): string | undefined;
 }
@@ -269,10 +285,12 @@ export interface AdviceOptions {
  */
 export function adviceFor(cpu: CpuProfile, compiler: Compiler, options: AdviceOptions = {}): Advice {
   const { shape, threads, wisdom = [readWisdom(), shippedWisdom()] } = options;
-  const nearest = <T extends { readonly key: Circumstances }>(entries: readonly T[]): T | undefined =>
-    counting(entries, cpu, compiler).sort(
+  const nearestOf = <T extends { readonly key: Circumstances }>(entries: readonly T[]): T | undefined =>
+    [...entries].sort(
       (a, b) => Number(b.key.threads === threads) - Number(a.key.threads === threads) || b.key.threads - a.key.threads,
     )[0];
+  const nearest = <T extends { readonly key: Circumstances }>(entries: readonly T[]): T | undefined =>
+    nearestOf(counting(entries, cpu, compiler));
   const kernelIn = ({ entries, tokens }: Wisdom, phase: Phase, count: number, n: number, k: number) => {
     const entry = nearest(
       entries.filter(({ key }) => key.phase === phase && key.tokens === count && key.n === n && key.k === k),
@@ -287,10 +305,13 @@ export function adviceFor(cpu: CpuProfile, compiler: Compiler, options: AdviceOp
   };
   return {
     kernel: (...what) => wisdom.map((document) => kernelIn(document, ...what)).find((kernel) => kernel !== undefined),
-    mostLive: () => {
+    mostLive: (packing) => {
       const found = phases.flatMap((phase) => {
-        const isIt = ({ key }: ThresholdEntry) => key.phase === phase && shape && key.matrices === matricesOf(shape);
-        const entry = wisdom.map((document) => nearest(document.thresholds.filter(isIt))).find((known) => known);
+        const isIt = ({ key }: ThresholdEntry) =>
+          key.phase === phase && key.packing === packing && shape && key.matrices === matricesOf(shape);
+        const entry = wisdom
+          .map(({ thresholds }) => nearestOf(countingThresholds(thresholds.filter(isIt), cpu, compiler)))
+          .find((known) => known);
         return entry ? [[phase, entry.most_live] as const] : [];
       });
       return Object.fromEntries(found);

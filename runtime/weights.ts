@@ -46,24 +46,27 @@ async function packTo(
   options: PackOptions,
 ): Promise<void> {
   options.signal?.throwIfAborted();
+  const packTensor = (i: number, from: string): void => {
+    const t = source.tensors.get(from);
+    if (!t) throw new ModelError(`${source.path}: tensor '${from}' is missing`);
+    library.packTensor(
+      i,
+      t.file,
+      t.offset,
+      t.bytes,
+      encodings[t.encoding],
+      t.rows,
+      t.cols,
+      t.scale ?? 0,
+      t.factor ?? 1,
+      t.permutedHeads ?? 0,
+    );
+  };
   library.packBegin(file, threads);
   try {
     for (const [i, { name, kind, from = name }] of layout.tensors.entries()) {
-      if (kind === 'int32') continue; // made by the library, of the others
-      const t = source.tensors.get(from);
-      if (!t) throw new ModelError(`${source.path}: tensor '${from}' is missing`);
-      library.packTensor(
-        i,
-        t.file,
-        t.offset,
-        t.bytes,
-        encodings[t.encoding],
-        t.rows,
-        t.cols,
-        t.scale ?? 0,
-        t.factor ?? 1,
-        t.permutedHeads ?? 0,
-      );
+      // The library itself makes what it finds out of the others.
+      if (kind !== 'int32') packTensor(i, from);
       options.onProgress?.(i + 1, layout.tensors.length);
       // Lets Ctrl-C and the progress line through.
       if (i % 16 === 0) await new Promise((resolve) => setImmediate(resolve));

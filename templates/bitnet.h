@@ -27,13 +27,14 @@ enum { BN_WANT_NONE = 0, BN_WANT_LAST = 1, BN_WANT_ALL = 2 };
 enum { BN_TIME_TERNARY, BN_TIME_TABLES, BN_TIME_HEAD, BN_TIME_ATTENTION, BN_TIME_REST, BN_TIME_WAIT, BN_TIMES };
 
 /* What bn_live tells of each layer: neurons whose gate is open, those of them that were open for the token before, and
- * inputs of `down` that are not zero; shares of all neurons. Then the rows of `up` and the columns of `down` that were
- * read. */
+ * inputs of `down` that are not zero; shares of all neurons. Where zeros are skipped, dead neurons (bn_dead) count as
+ * closed, and inputs of zero columns as zero. Then the rows of `up` and the columns of `down` that were read. */
 enum { BN_LIVE_OPEN, BN_LIVE_AGAIN, BN_LIVE_INPUTS, BN_LIVE_ROWS, BN_LIVE_COLUMNS, BN_LIVE };
 
 /* What bn_dead tells of each layer: rows of the gate, rows of `up`, weights of the norm before `down` and columns of
  * `down` that are zero. Whatever the input, such a neuron adds nothing, except that with one of the last two it still
- * takes part in the norm. Then the rows of the gate that are not there: of the first two kinds, but for whole tiles. */
+ * takes part in the norm. Then how many rows of the gate are not there: those of the first two kinds, rounded down to
+ * whole tiles. */
 enum { BN_DEAD_GATE, BN_DEAD_UP, BN_DEAD_NORM, BN_DEAD_DOWN, BN_DEAD_DROPPED, BN_DEAD };
 
 /* BN_ABI of the library. */
@@ -99,7 +100,7 @@ BN_API int32_t bn_pack_begin(const char *path, int32_t threads);
 /*
  * Packs tensor number `tensor` of the library's table from `bytes` bytes at `offset` of `file`, a [rows, cols] matrix
  * in one of the encodings of decode.h. scale: w = scale * t, or 0 when the data itself tells; factor: multiplies the
- * scale; heads: rows lie in the interleaved rotary order of this many heads, or 0. -> 0
+ * scale; neither may be negative; heads: rows lie in the interleaved rotary order of this many heads, or 0. -> 0
  */
 BN_API int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding,
                               int32_t rows, int32_t cols, double scale, double factor, int32_t heads);

@@ -4,7 +4,7 @@
  *
  *   row of the gate or of `up`   such a neuron never counts. Its row of the gate is dropped: the last rows that live
  *                                take the places of the dropped ones, so that tiles at the end are empty and not read.
- *                                Its row of `up` and its column of `down` are not, as its gate is never open
+ *                                Nor are its row of `up` and its column of `down`, as its gate is never open
  *   weight of the norm           its input of `down` is zero, and the column not read
  *   column of `down`             not read either; but, as the one before, it takes part in the norm
  */
@@ -12,6 +12,8 @@
 #include "state.h"
 
 #if BN_SPARSE
+_Static_assert(sizeof(bn_neurons) == 4 * BN_NEURON_NUMBERS, "the layout has other records (codegen/layout.ts)");
+
 /* The packed bytes of a layer's matrix. */
 typedef struct {
   const bn_matrix *m;
@@ -104,20 +106,21 @@ void bn_drop_dead(void *file, int thread, int threads) {
   for (long layer = first; layer < end; layer++) find(file, (int)layer);
 }
 
-/* The rows that were moved are a thread's whose tiles they lie in. */
+/* A thread puts back what lies in its own tiles. */
 void bn_return_gates(bn_state *s, int thread, int layer) {
   const bn_neurons *n = bn_neurons_of(s->model, layer);
   const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
+  int32_t *y = s->y[BN_FFN_GATE];
+  const long stride = m->y_stride;
   long first, end;
   bn_tiles(m, n->tiles, thread, bn_pool_threads(s->pool), &first, &end);
   first *= m->tile_rows, end *= m->tile_rows;
-  for (long t = 0; t < s->n; t++) {
-    int32_t *y = s->y[BN_FFN_GATE] + t * m->y_stride;
-    for (long i = (long)n->tiles * m->tile_rows; i < BN_INTERMEDIATE; i++) {
-      const long from = n->from[i];
-      if (from < 0 && thread == 0) y[i] = 0;
-      if (from >= first && from < end) y[i] = y[from], y[from] = 0;
-    }
+  for (long i = (long)n->tiles * m->tile_rows; i < BN_INTERMEDIATE; i++) {
+    const long from = n->from[i];
+    if (from < 0 && thread == 0)
+      for (long t = 0; t < s->n; t++) y[t * stride + i] = 0;
+    if (from >= first && from < end)
+      for (long t = 0; t < s->n; t++) y[t * stride + i] = y[t * stride + from], y[t * stride + from] = 0;
   }
 }
 
@@ -132,6 +135,24 @@ void bn_skip_zeros(bn_state *s, int layer, long row) {
 
 const bn_neurons *bn_neurons_of(const bn_model *model, int layer) {
   return (const bn_neurons *)(const void *)bn_tensor_data(model, BN_DEAD_NEURONS) + layer;
+}
+
+static int are_all_below(const int32_t *numbers, long count, long first, long end) {
+  int inside = 1;
+  for (long i = 0; i < count; i++) inside &= numbers[i] >= first && numbers[i] < end;
+  return inside;
+}
+
+int bn_neurons_are_sane(const uint8_t *file) {
+  const bn_matrix *m = &bn_matrices[BN_FFN_GATE];
+  const bn_neurons *n = (const bn_neurons *)(const void *)(file + bn_tensors[BN_DEAD_NEURONS].offset);
+  for (const bn_neurons *end = n + BN_LAYERS; n < end; n++) {
+    const long rows = (long)n->tiles * m->tile_rows;
+    if (n->tiles < 0 || n->tiles > m->tiles || n->zeros < 0 || n->zeros > BN_INTERMEDIATE) return 0;
+    if (!are_all_below(n->zero, n->zeros, 0, BN_INTERMEDIATE)) return 0;
+    if (rows < BN_INTERMEDIATE && !are_all_below(n->from + rows, BN_INTERMEDIATE - rows, -1, rows)) return 0;
+  }
+  return 1;
 }
 
 int bn_state_dead(const bn_state *s, float *counts) {

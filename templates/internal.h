@@ -160,6 +160,8 @@ typedef struct {
 const bn_neurons *bn_neurons_of(const bn_model *, int layer);
 /* Row tiles that a matrix has in a layer. */
 long bn_tiles_of(const bn_model *, int layer, int slot);
+/* Do the numbers of a mapped file point into it? */
+int bn_neurons_are_sane(const uint8_t *file);
 /* A job on packed tensors, the mapped file: finds what is dead, and drops it. */
 void bn_drop_dead(void *file, int thread, int threads);
 

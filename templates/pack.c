@@ -259,7 +259,7 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
     return bn_fail("tensor '%s' has %d rows: they are not the interleaved halves of %d heads", t->name, rows, heads);
   /* The signs of products are those of integers (sparse.c). */
   if (!(scale >= 0) || !(factor > 0))
-    return bn_fail("tensor '%s' has scale %g and factor %g: must be positive", t->name, scale, factor);
+    return bn_fail("tensor '%s' has scale %g and factor %g: must not be negative", t->name, scale, factor);
   struct stat s;
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));

@@ -207,6 +207,42 @@ describe('bitnet-tune', () => {
     }
   });
 
+  it('where zeros are skipped: up to which share of live neurons is measured, printed, shown, merged, and known to --resume', async () => {
+    // Matrices of 2^20 weights.
+    const file = cli.path('skips.json');
+    const skips = { ...shape, name: 'skips', hidden: 1024, heads: 16, kvHeads: 16, intermediate: 1024 };
+    writeFileSync(file, JSON.stringify(skips));
+    const home = { env: { XDG_CACHE_HOME: cli.path('skips') } };
+    const args = [file, '--threads', '1', '--budget', '25s'];
+    const told =
+      /a token, 1 thread: zeros are skipped while at most (\d+) % of the neurons are live\n {2}live, and time of lists over that of everything \(\d+ rounds\): /;
+    const printed = told.exec(await cli.ok('tune', args, home));
+    assert.ok(printed);
+    const { entries, thresholds } = await cli.json('tune', [...args, '--resume'], home);
+    assert.equal(thresholds.length, 1);
+    assert.equal(String(thresholds[0].most_live), printed[1]);
+    const kept = JSON.parse(readFileSync(path.join(home.env.XDG_CACHE_HOME, 'bitnet-gen', 'wisdom.json'), 'utf8'));
+    assert.equal(validate('tuning', kept), undefined);
+    assert.deepEqual(kept.thresholds, thresholds, '--resume measured it again');
+    assert.match(await cli.ok('tune', ['show', file], home), told);
+    assert.deepEqual((await cli.json('tune', ['show', file], home)).thresholds, thresholds);
+    const plan = JSON.parse(await cli.ok('gen', [file, '--dump', 'plan'], home));
+    assert.equal(plan.mostLive.decode, thresholds[0].most_live);
+    // Together with an older file, which knows nothing of thresholds.
+    const [own, old, both] = ['own.json', 'old.json', 'both.json'].map((name) => cli.path(name)) as [
+      string,
+      string,
+      string,
+    ];
+    writeFileSync(own, JSON.stringify({ ...nothing, thresholds }));
+    writeFileSync(old, JSON.stringify({ version: 3, entries, tokens: [] }));
+    assert.match(
+      await cli.ok('tune', ['merge', own, old, '-o', both]),
+      new RegExp(`^${entries.length + 1} entries in `),
+    );
+    assert.deepEqual(JSON.parse(readFileSync(both, 'utf8')), { ...nothing, entries, thresholds });
+  });
+
   it('a damaged wisdom file is an error that names it, and stays as it is', async () => {
     const kept = readFileSync(wisdomFile(), 'utf8');
     try {

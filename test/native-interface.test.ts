@@ -316,7 +316,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
           () => packTensor(matrix, { rows: 161 }),
           /tensor 'blk\.0\.attn_q' is 161 x 36, but the library was generated for 160 x 36/,
         );
-        refuses(() => packTensor(matrix, { scale: -1 }), /has scale -1 and factor 1: must be positive/);
+        refuses(() => packTensor(matrix, { scale: -1 }), /has scale -1 and factor 1: must not be negative/);
         refuses(() => packTensor(vector, { cols: 35 }), /tensor 'output_norm' is 1 x 35/);
         refuses(() => packTensor(rows, { encoding: 1 }), /tensor 'token_embd' has encoding 1, but .* generated for 30/);
         refuses(() => packTensor(matrix, { file: '/nowhere' }), /cannot open '\/nowhere': No such file/);

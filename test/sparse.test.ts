@@ -4,7 +4,7 @@
  * told of them.
  */
 import { strict as assert } from 'node:assert';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isaOf } from '../codegen/isa/index.ts';
 import { range } from '../codegen/kernels/kernel.ts';
@@ -20,6 +20,7 @@ import {
   nativeTargets,
   packedFor,
   prepare,
+  refuses,
   runnerFor,
   targets,
   useCache,
@@ -30,14 +31,14 @@ import { mapMatrices, randomModel, smallShape } from './write-model.ts';
 /** Nothing is a multiple of a run or a panel; rows enough for products by tables. */
 const shape = smallShape({
   hidden: 340,
-  layers: 5,
+  layers: 6,
   heads: 6,
   kvHeads: 2,
   headSize: 100,
   intermediate: 1300,
   vocabulary: 283,
 });
-/** Weights of the gates by layer: few can be open; all can; none; all are open, or none is, as they are alike; 39 of 40, or one. */
+/** Weights of the gates by layer: few can be open; all can; none; all are open, or none is, as they are alike; 39 of 40, or one; all can. */
 type Gates = (trits: ArrayLike<number>, row: number, col: number, cols: number) => number;
 const gates: readonly Gates[] = [
   (trits, row, col, cols) => (row % 7 === 0 ? trits[row * cols + col]! : 0),
@@ -45,7 +46,10 @@ const gates: readonly Gates[] = [
   () => 0,
   (trits, _, col) => trits[col]!,
   (trits, row, col) => (row % 40 ? trits[col]! : -trits[col]!),
+  (trits, row, col, cols) => trits[row * cols + col]!,
 ];
+/** The layer whose `down` is all zero. */
+const WITHOUT_DOWN = 5;
 
 /** Dead rows of `up` and columns of `down`, of all layers. */
 const isDead = { up: (row: number) => row % 29 === 5, down: (col: number) => col % 50 === 3 } as const;
@@ -65,7 +69,7 @@ const sparseModel = {
       const trit = (row: number, col: number) => trits[row * cols + col]!;
       if (kind === 'gate') return at((row, col) => gates[l]!(trits, row, col, cols));
       if (kind === 'up') return at((row, col) => (isDead.up(row) ? 0 : trit(row, col)));
-      if (kind === 'down') return at((row, col) => (isDead.down(col) ? 0 : trit(row, col)));
+      if (kind === 'down') return at((row, col) => (isDead.down(col) || l === WITHOUT_DOWN ? 0 : trit(row, col)));
       return matrix;
     }),
   ),
@@ -158,7 +162,7 @@ describe('sparse activations', () => {
     assert.deepEqual(engine.live(true), []);
     for (const token of tokens.slice(8, 20)) engine.step(token);
     engine.evaluate(tokens.slice(20, 30), false);
-    const [few, half, none, alike, most] = engine.live(false);
+    const [few, half, none, alike, most, without] = engine.live(false);
     assert.ok(few!.open > 0.02 && few!.open < 1 / 7 && few!.rows === few!.open, JSON.stringify(few));
     assert.ok(few!.inputs > 0 && few!.inputs <= few!.open && few!.columns === few!.inputs, JSON.stringify(few));
     assert.ok(few!.again > 0 && few!.again < few!.open, JSON.stringify(few));
@@ -170,6 +174,9 @@ describe('sparse activations', () => {
     // 39 of 40: all rows are read.
     const mostly = (12 * (most!.rows - most!.open)) / shareOf((i) => i % 40 === 0 || isDead.up(i));
     assert.ok(mostly > 0.9 && Math.abs(mostly - Math.round(mostly)) < 1e-3, JSON.stringify(most));
+    // Columns of zeros are not read, whatever their input.
+    assert.ok(without!.open > 0.4 && without!.rows === without!.open, JSON.stringify(without));
+    assert.deepEqual([without!.inputs, without!.columns], [0, 0]);
     engine.step(tokens[30]!);
     assert.deepEqual(engine.live(false), []);
     engine.dispose();
@@ -177,7 +184,7 @@ describe('sparse activations', () => {
 
   it('neurons that are dead by their weights are counted and dropped, in every packing; not where zeros are not skipped', async () => {
     /** By layer. */
-    const isDeadGate = [(row: number) => row % 7 > 0, () => false, () => true, () => false, () => false];
+    const isDeadGate = [(row: number) => row % 7 > 0, () => false, () => true, ...Array(3).fill(() => false)];
     for (const [target, packing, sparse] of [
       ...nativeTargets.map((name) => [name, undefined, true] as const),
       ['scalar', 't5', true],
@@ -186,18 +193,40 @@ describe('sparse activations', () => {
       const { source, built, library, model: opened } = await prepare(folder, target, [], packing, sparse);
       const engine = new Engine(source, library, opened, { threads: 1, context: 16 });
       const { rows } = packingOf(built.manifest.matrices.ffn_gate!.packing);
-      const dead = isDeadGate.map((isDeadRow) => {
+      const dead = isDeadGate.map((isDeadRow, l) => {
         const lost = neurons.filter((i) => isDeadRow(i) || isDead.up(i)).length;
         return {
           gate: neurons.filter(isDeadRow).length,
           up: neurons.filter(isDead.up).length,
           norm: 0,
-          down: neurons.filter(isDead.down).length,
+          down: neurons.filter((i) => isDead.down(i) || l === WITHOUT_DOWN).length,
           dropped: lost - ((rows - ((neurons.length - lost) % rows)) % rows),
         };
       });
       assert.deepEqual(engine.dead(), sparse ? dead : [], `${target} ${packing}`);
       engine.dispose();
+    }
+  });
+
+  it('a damaged list of dead neurons is refused', async () => {
+    const { built, weights, library, model: opened } = await prepare(folder, bestTarget, [], undefined, true);
+    library.close(opened);
+    const { offset } = built.manifest.layout.tensors.find(({ kind }) => kind === 'int32')!;
+    const bytes = readFileSync(weights);
+    const file = path.join(cache(), 'damaged.bnw');
+    // Of the first layer: row tiles, zero columns, the first one, where the last row is.
+    const last = 7 + 2 * shape.intermediate - 1;
+    for (const [number, value] of [
+      [5, 1e6],
+      [5, -1],
+      [6, -1],
+      [7, shape.intermediate],
+      [last, 1e6],
+    ] as const) {
+      const damaged = Buffer.from(bytes);
+      damaged.writeInt32LE(value, offset + 4 * number);
+      writeFileSync(file, damaged);
+      refuses(() => library.open(file), /its list of dead neurons is damaged/);
     }
   });
 });

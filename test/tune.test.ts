@@ -128,7 +128,7 @@ describe('the tuner', () => {
       ...{ chosen: 'winners', why: 'the fastest', sets },
     };
     const threshold: ThresholdEntry = {
-      key: { ...here(cpu, compiler, 'decode', 2), matrices: '640x160', tokens: 1 },
+      key: { ...here(cpu, compiler, 'decode', 2), matrices: '640x160', tokens: 1, packing: 'p2r16x16rows' },
       most_live: 71,
       shares: [0.2, 0.6, 0.9].map((live) => ({ live, listed: 0.3 + live, whole: 1, rounds: 9 })),
     };

@@ -97,7 +97,7 @@ export function explainThreshold({ key, most_live, shares }: ThresholdEntry): st
   const ratios = shares.map(({ live, listed, whole }) => `${percent(live)} ${(listed / whole).toFixed(2)}`);
   const rounds = shares[0]!.rounds;
   return [
-    `${aToken(key)}, ${threadsOf(key.threads)}: zeros are skipped up to ${most_live} % live neurons`,
+    `${aToken(key)}, ${threadsOf(key.threads)}: zeros are skipped while at most ${most_live} % of the neurons are live`,
     `  live, and time of lists over that of everything (${rounds} rounds): ${ratios.join(', ')}`,
     '',
   ].join('\n');

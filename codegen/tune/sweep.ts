@@ -21,9 +21,8 @@ import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bytesOf, tilesOf } from '../packings/packing.ts';
 import type { Plan } from '../plan.ts';
-import { isSparse, planOf } from '../plan.ts';
 import type { Phase, TuningEntry, Wisdom } from '../wisdom.ts';
-import { adviceFor, counting, here, merge, nothing, shippedWisdom } from '../wisdom.ts';
+import { adviceFor, counting, here, merge, nothing } from '../wisdom.ts';
 import { type Candidate, type Field, fieldOf } from './candidates.ts';
 import { type Contest, contestsOf, inTiles, isAbout, kernelOf, sharesTables } from './contests.ts';
 import { type Example, writeExamples, writeLines } from './examples.ts';
@@ -33,7 +32,7 @@ import type { Meter } from './meter.ts';
 import { PEAK_PART, startMeter } from './meter.ts';
 import { compileObjects } from './objects.ts';
 import { median, spread } from './statistics.ts';
-import { thresholds } from './thresholds.ts';
+import { sweepThresholds, thresholdsLeft } from './thresholds.ts';
 import { finals } from './tokens.ts';
 
 /** Compiling and checking may take this part of a contest's time. */
@@ -58,6 +57,8 @@ export interface Request {
   /** The C text of a kernel; tests plant bugs here. */
   readonly textOf?: (spec: KernelSpec) => string;
   readonly onProgress: (progress: Progress) => void;
+  /** Called with what the user should know. */
+  readonly onNote?: (note: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -110,38 +111,20 @@ const inTokens =
  * @throws CompileError, LibraryError; AbortError after the last entry
  */
 export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> {
-  const { shape, cpu, compiler, phases, signal } = request;
   const until = performance.now() + 1000 * request.seconds;
-  const open = isSparse(planOf(shape, cpu))
-    ? request.threads.flatMap((threads) => {
-        const own = phases.filter((phase) => !request.isThresholdKnown?.(phase, threads));
-        return own.length ? [{ threads, own }] : [];
-      })
-    : [];
+  const left = thresholdsLeft(request);
   let wisdom = request.wisdom ?? nothing;
-  for await (const found of sweepKernels({
-    ...request,
-    seconds: request.seconds * (open.length ? 1 - THRESHOLDS : 1),
-  })) {
+  const seconds = request.seconds * (left.length ? 1 - THRESHOLDS : 1);
+  for await (const found of sweepKernels({ ...request, seconds })) {
     yield found;
     wisdom = merge(wisdom, { ...nothing, ...found });
   }
-  for (const [i, { threads, own }] of open.entries()) {
-    const folder = await newFolder();
-    const start = performance.now();
-    try {
-      yield {
-        thresholds: await thresholds({
-          ...{ shape, cpu, compiler, threads, folder, signal, phases: own, cold: coldBytes(cpu) },
-          // As builds will take it.
-          advice: adviceFor(cpu, compiler, { shape, threads, wisdom: [wisdom, shippedWisdom()] }),
-          until: start + (until - start) / (open.length - i),
-          onProgress: inTokens(request, until),
-        }),
-      };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+  const folder = await newFolder();
+  try {
+    const paths = { folder, cold: coldBytes(request.cpu), onProgress: inTokens(request, until) };
+    yield* sweepThresholds({ ...request, ...paths, wisdom, left, until });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 

@@ -3,16 +3,20 @@
  * lists and with everything read, in turn, with few to nearly all gates open (templates/tune/tokens.c); through two copies of the same
  * library, since each process has its luck with where its buffers lie.
  */
+
+import { skippingFingerprint } from '../fingerprint.ts';
 import { BATCH } from '../kernels/tables.ts';
 import { isSparse, planOf } from '../plan.ts';
-import type { Advice, Phase, ThresholdEntry } from '../wisdom.ts';
-import { here, matricesOf } from '../wisdom.ts';
+import type { Advice, Phase, ThresholdEntry, Wisdom } from '../wisdom.ts';
+import { adviceFor, here, matricesOf, nothing, shippedWisdom } from '../wisdom.ts';
+import { threadsOf } from './explain.ts';
 import type { Process } from './process.ts';
 import { median } from './statistics.ts';
+import type { Request } from './sweep.ts';
 import { type Finals, fewLayers, LEVELS, startTokens, timeOf } from './tokens.ts';
 
-/** Rounds for the least, and for a result that more would not change by a percent of the neurons. */
-const ROUNDS = { least: 3, most: 60 } as const;
+/** Rounds for the least, and for a result that more would not change by a percent of the neurons; even, for two copies. */
+const ROUNDS = { least: 2, most: 60 } as const;
 /** Less time than this is not worth the compilation of a library. */
 const LEAST_MS = 4000;
 const COPIES = 2;
@@ -30,7 +34,7 @@ export interface Thresholds extends Omit<Finals, 'entries' | 'until' | 'onProgre
   readonly onProgress: (what: 'building' | 'thresholds', phase: Phase, done: number, total: number) => void;
 }
 
-/** What one phase took: seconds [level][round], and of all. */
+/** What one phase took: seconds [level][round], and milliseconds of all. */
 interface Account {
   readonly phase: Phase;
   readonly levels: readonly { readonly listed: number[]; readonly whole: number[] }[];
@@ -38,53 +42,105 @@ interface Account {
   spent: number;
 }
 
+/** The phase whose turn it is: that which had least time. Once time is over, what was begun is ended, and nothing is begun. */
+function nextOf(accounts: readonly Account[], isOver: boolean): Account | undefined {
+  const left = accounts.filter(({ rounds }) => (isOver ? rounds > 0 && rounds < ROUNDS.least : rounds < ROUNDS.most));
+  return left.sort((a, b) => a.spent - b.spent)[0];
+}
+
 /**
- * Measures the threshold of each phase; of none where nothing is skipped. The phases take turns, so that a bad minute of the machine is
- * none of them's alone.
+ * Measures the threshold of each phase for which there is time; of none where nothing is skipped. The phases take turns, so that a bad
+ * minute of the machine does not fall on one of them alone. An interruption ends it with what is known, if that is anything.
  * @throws CompileError, LibraryError, AbortError
  */
 export async function thresholds(asked: Thresholds): Promise<ThresholdEntry[]> {
-  const { shape, cpu, compiler, threads, phases, until } = asked;
+  const { shape, cpu, compiler, threads, until, signal } = asked;
   const plan = planOf(fewLayers(shape, cpu, asked.cold), cpu, { advice: asked.advice });
   if (!isSparse(plan) || until - performance.now() < LEAST_MS) return [];
+  const { packing, tables } = plan.matrices.ffn_up;
+  // Without tables prompts are multiplied as batches are.
+  const phases = asked.phases.filter((phase) => phase !== 'prefill' || tables);
   const programs: Process[] = [];
   try {
     while (programs.length < COPIES) {
-      asked.onProgress('building', phases[0]!, programs.length, COPIES);
+      asked.onProgress('building', asked.phases[0]!, programs.length, COPIES);
       programs.push(await startTokens(plan, asked));
     }
     const live: number[] = [];
-    for (let level = 0; level < LEVELS; level++) live.push((await programs[0]!.rows(1, 'live', level))[0]![0]!);
+    for (let level = 0; level < LEVELS; level++)
+      live.push((await programs[0]!.rows(1, 'live', level, threads))[0]![0]!);
     const accounts = phases.map(
       (phase): Account => ({ phase, levels: live.map(() => ({ listed: [], whole: [] })), rounds: 0, spent: 0 }),
     );
-    for (;;) {
-      const isOver = performance.now() >= until;
-      const [next] = accounts
-        .filter(({ rounds }) => rounds < (isOver ? ROUNDS.least : ROUNDS.most))
-        .sort((a, b) => a.spent - b.spent);
-      if (!next) break;
-      await measureRound(next, programs[next.rounds % COPIES]!, threads);
-      asked.onProgress('thresholds', next.phase, next.rounds, ROUNDS.most);
+    try {
+      for (;;) {
+        const next = nextOf(accounts, performance.now() >= until);
+        if (!next) break;
+        await measureRound(next, programs[next.rounds % COPIES]!, threads);
+        asked.onProgress('thresholds', next.phase, next.rounds, ROUNDS.most);
+      }
+    } catch (error) {
+      if (!signal.aborted || accounts.every(({ rounds }) => rounds < ROUNDS.least)) throw error;
     }
-    return accounts.map(({ phase, levels, rounds }) => {
-      const shares = levels
-        .map((sample, i) => ({ live: live[i]!, listed: median(sample.listed), whole: median(sample.whole), rounds }))
-        .sort((a, b) => a.live - b.live);
-      const key = { ...here(cpu, compiler, phase, threads), matrices: matricesOf(shape), tokens: tokensOf[phase] };
-      return { key, most_live: crossing(shares), shares };
-    });
+    return accounts
+      .filter(({ rounds }) => rounds >= ROUNDS.least)
+      .map(({ phase, levels, rounds }) => {
+        const shares = levels
+          .map(({ listed, whole }, i) => ({ live: live[i]!, listed: median(listed), whole: median(whole), rounds }))
+          .sort((a, b) => a.live - b.live);
+        const circumstances = { ...here(cpu, compiler, phase, threads), generator: skippingFingerprint(cpu, phase) };
+        const key = { ...circumstances, matrices: matricesOf(shape), tokens: tokensOf[phase], packing };
+        return { key, most_live: crossing(shares), shares };
+      });
   } finally {
-    await Promise.all(programs.map((program) => program.close()));
+    await Promise.allSettled(programs.map((program) => program.close()));
   }
 }
 
-/** A round of a phase: all levels, by lists and with everything read. */
+/** As builds will take it. */
+const adviceThere = (
+  { shape, cpu, compiler }: Pick<Thresholds, 'shape' | 'cpu' | 'compiler'>,
+  threads: number,
+  known: Wisdom,
+) => adviceFor(cpu, compiler, { shape, threads, wisdom: [known, shippedWisdom()] });
+
+/** Numbers of threads, and the phases whose thresholds are to be measured on them. */
+export type ThresholdsLeft = readonly { readonly threads: number; readonly phases: readonly Phase[] }[];
+
+/** Those that a sweep has to measure. */
+export function thresholdsLeft(request: Request): ThresholdsLeft {
+  return request.threads.flatMap((threads) => {
+    const phases = request.phases.filter((phase) => !request.isThresholdKnown?.(phase, threads));
+    const advice = adviceThere(request, threads, request.wisdom ?? nothing);
+    return phases.length && isSparse(planOf(request.shape, request.cpu, { advice })) ? [{ threads, phases }] : [];
+  });
+}
+
+/** Measures what is left, each number of threads in its share of the time. @throws as `thresholds` */
+export async function* sweepThresholds(
+  asked: Omit<Thresholds, 'threads' | 'phases' | 'advice'> &
+    Pick<Request, 'onNote'> & { readonly wisdom: Wisdom; readonly left: ThresholdsLeft },
+): AsyncGenerator<Partial<Wisdom>> {
+  const { left, wisdom } = asked;
+  for (const [i, { threads, phases }] of left.entries()) {
+    const start = performance.now();
+    const until = start + (asked.until - start) / (left.length - i);
+    const found = await thresholds({ ...asked, threads, phases, advice: adviceThere(asked, threads, wisdom), until });
+    yield { thresholds: found };
+    asked.signal.throwIfAborted();
+    if (found.length) continue;
+    const what = `thresholds of skipped zeros on ${threadsOf(threads)}`;
+    asked.onNote?.(`no time was left for ${what}: give more with --budget, or the same again with --resume`);
+  }
+}
+
+/** A round of a phase: all levels, by lists and with everything read, one first and then the other. */
 async function measureRound(account: Account, program: Process, threads: number): Promise<void> {
-  const { phase, levels } = account;
+  const { phase, levels, rounds } = account;
   const start = performance.now();
+  const both = ['listed', 'whole'] as const;
   for (const [level, samples] of levels.entries())
-    for (const which of ['listed', 'whole'] as const) {
+    for (const which of (level + Math.floor(rounds / COPIES)) % 2 ? both : both.toReversed()) {
       const rows = await program.rows(1, ...timeOf(level, mostLive[which], threads, phase, tokensOf[phase]));
       samples[which].push(rows[0]![0]!);
     }

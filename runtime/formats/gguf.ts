@@ -192,7 +192,7 @@ function readFactor(file: ModelFile, scale: PlacedTensor | undefined, fail: Fail
   if (!scale) return undefined;
   if (scale.encoding !== 'f32' || scale.rows * scale.cols !== 1) fail(`tensor '${scale.name}' is not a single F32`);
   const factor = readFloats(file, scale.offset, 1, 'f32')[0]!;
-  if (!Number.isFinite(factor) || factor === 0) fail(`tensor '${scale.name}' is ${factor}; the file is damaged`);
+  if (!Number.isFinite(factor) || factor <= 0) fail(`tensor '${scale.name}' is ${factor}; the file is damaged`);
   return factor;
 }
 

@@ -6,7 +6,7 @@
  *     time LEVEL MOST THREADS N POSITION ROUNDS
  *                                  seconds of N tokens at once after POSITION others, a line a round; MOST percent of
  *                                  the neurons may be live where zeros are skipped
- *     live LEVEL                   share of neurons that tokens leave live: of `up` and of `down`, mean
+ *     live LEVEL THREADS           share of neurons that tokens leave live: of `up` and of `down`, mean
  *
  * Without logits, so that the head takes no part. The level, 0 to LEVELS - 1, says how many gates are open: some
  * elements of all embeddings of a level are the same constant, no product adds to them as those of attention and MLP
@@ -185,7 +185,8 @@ int main(int argc, char **argv) {
   for (int level, most, threads, n, position, rounds; scanf("%7s %d", what, &level) == 2; fflush(stdout)) {
     choose_level(level);
     if (!strcmp(what, "live")) {
-      printf("%.6f\n", live_of(context_of(model, 1)));
+      if (scanf("%d", &threads) != 1) return 2;
+      printf("%.6f\n", live_of(context_of(model, threads)));
       continue;
     }
     if (scanf("%d %d %d %d %d", &most, &threads, &n, &position, &rounds) != 5) return 2;
