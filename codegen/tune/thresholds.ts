@@ -1,9 +1,7 @@
 /**
  * Where zeros are skipped: from which share of live neurons on lists of what is live do not pay, and everything is read. Whole tokens by
- * lists and with everything read, in turn, with few to nearly all gates open (templates/tune/tokens.c); through two copies of the same
- * library, since each process has its luck with where its buffers lie.
+ * lists and with everything read, in turn in the same process, with few to nearly all gates open (templates/tune/tokens.c).
  */
-
 import { skippingFingerprint } from '../fingerprint.ts';
 import { BATCH } from '../kernels/tables.ts';
 import { isSparse, planOf } from '../plan.ts';
@@ -15,11 +13,10 @@ import { median } from './statistics.ts';
 import type { Request } from './sweep.ts';
 import { type Finals, fewLayers, LEVELS, startTokens, timeOf } from './tokens.ts';
 
-/** Rounds for the least, and for a result that more would not change by a percent of the neurons; even, for two copies. */
+/** Rounds for the least, and for a result that more would not change by a percent of the neurons. */
 const ROUNDS = { least: 2, most: 60 } as const;
 /** Less time than this is not worth the compilation of a library. */
 const LEAST_MS = 4000;
-const COPIES = 2;
 /** Percent of the neurons that may be live. */
 const mostLive = { listed: 100, whole: 0 } as const;
 /** Tokens at once that stand for a phase. */
@@ -60,15 +57,11 @@ export async function thresholds(asked: Thresholds): Promise<ThresholdEntry[]> {
   const { packing, tables } = plan.matrices.ffn_up;
   // Without tables prompts are multiplied as batches are.
   const phases = asked.phases.filter((phase) => phase !== 'prefill' || tables);
-  const programs: Process[] = [];
+  asked.onProgress('building', asked.phases[0]!, 0, 1);
+  const program = await startTokens(plan, asked);
   try {
-    while (programs.length < COPIES) {
-      asked.onProgress('building', asked.phases[0]!, programs.length, COPIES);
-      programs.push(await startTokens(plan, asked));
-    }
     const live: number[] = [];
-    for (let level = 0; level < LEVELS; level++)
-      live.push((await programs[0]!.rows(1, 'live', level, threads))[0]![0]!);
+    for (let level = 0; level < LEVELS; level++) live.push((await program.rows(1, 'live', level, threads))[0]![0]!);
     const accounts = phases.map(
       (phase): Account => ({ phase, levels: live.map(() => ({ listed: [], whole: [] })), rounds: 0, spent: 0 }),
     );
@@ -76,7 +69,7 @@ export async function thresholds(asked: Thresholds): Promise<ThresholdEntry[]> {
       for (;;) {
         const next = nextOf(accounts, performance.now() >= until);
         if (!next) break;
-        await measureRound(next, programs[next.rounds % COPIES]!, threads);
+        await measureRound(next, program, threads);
         asked.onProgress('thresholds', next.phase, next.rounds, ROUNDS.most);
       }
     } catch (error) {
@@ -93,7 +86,7 @@ export async function thresholds(asked: Thresholds): Promise<ThresholdEntry[]> {
         return { key, most_live: crossing(shares), shares };
       });
   } finally {
-    await Promise.allSettled(programs.map((program) => program.close()));
+    await program.close();
   }
 }
 
@@ -140,7 +133,7 @@ async function measureRound(account: Account, program: Process, threads: number)
   const start = performance.now();
   const both = ['listed', 'whole'] as const;
   for (const [level, samples] of levels.entries())
-    for (const which of (level + Math.floor(rounds / COPIES)) % 2 ? both : both.toReversed()) {
+    for (const which of (level + rounds) % 2 ? both : both.toReversed()) {
       const rows = await program.rows(1, ...timeOf(level, mostLive[which], threads, phase, tokensOf[phase]));
       samples[which].push(rows[0]![0]!);
     }
