@@ -7,7 +7,7 @@
  */
 import { adviceHere, ensureBuilt } from './codegen/build.ts';
 import { CLANG_ADVICE, isSlower } from './codegen/compile.ts';
-import { missingFeatures, profileOf } from './codegen/cpu.ts';
+import { missingFeatures, nativeProfile, runnableProfile } from './codegen/cpu.ts';
 import { manifestOf } from './codegen/emit.ts';
 import { fastBytes } from './codegen/graph.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
@@ -70,7 +70,7 @@ export interface Loaded {
 /** Opens a model, building and packing what is missing. @throws BitnetError; AbortError when `signal` is aborted */
 export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
   const source = openModel(modelPath);
-  const cpu = profileOf(options.target ?? 'native');
+  const cpu = runnableProfile(options.target ?? 'native');
   const missing = missingFeatures(isaOf(cpu.isa));
   if (missing.length)
     throw new LibraryError(
@@ -119,7 +119,7 @@ export async function describeModel(
   options: Pick<LoadOptions, 'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse'> = {},
 ): Promise<ModelInfo> {
   const source = openModel(modelPath);
-  const cpu = profileOf(options.target ?? 'native');
+  const cpu = runnableProfile(options.target ?? 'native');
   const { cc, threads = defaultThreads(), packing, kernel, sparse } = options;
   const advice = await adviceHere(source.shape, cpu, { ...(cc ? { cc } : {}), threads });
   const manifest = manifestOf(planOf(source.shape, cpu, { advice, packing, kernel, sparse }));
@@ -146,7 +146,7 @@ export async function describeModel(
 
 /** Compiles the demo model for this machine: the install step. @returns one line for the terminal */
 export async function prepareDemo(): Promise<string> {
-  const cpu = profileOf('native');
+  const cpu = nativeProfile();
   const build = await ensureBuilt(openModel(demoModel).shape, cpu, { threads: defaultThreads() });
   return `kernels for ${cpu.isa} compiled by ${build.compiler.label}`;
 }

@@ -62,6 +62,7 @@ const program = createProgram('bench', 'Measures generated libraries on random m
     'time for measuring a subject, shared by all its rows (default: 40, with --quick 20 to 30)',
     realNumber(0, 3600),
   )
+  .option('--filter <text>', 'kernels whose name has this in it (default: all)')
   .option('--quick', 'context 128, prompts of 128 and 512, at most 2 threads: below a minute once built and packed')
   .option('--peers [folder]', 'decode also llama.cpp, where node-llama-cpp is installed (default: here)')
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
@@ -84,6 +85,7 @@ Examples:
   npm run -s bench -- decode --quick --peers          in alternation with llama.cpp
   npm run -s bench -- prefill --n 2048,8192 --threads 2
   npm run -s bench -- decode prefill batch --quick --json
+  npm run -s bench -- kernels --filter gemv           dot products for one token, data in the caches
 
 Random models are kept in $XDG_CACHE_HOME/bitnet-gen (bitnet-run --cache clear removes them).
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
@@ -100,6 +102,7 @@ interface Options {
   head?: HeadMode[];
   context?: number[];
   n?: number[];
+  filter?: string;
   seconds?: number;
   quick?: boolean;
   peers?: string | true;
@@ -137,6 +140,7 @@ program.action(async (asked: string[], o: Options) => {
           ...(o.head ? { heads: o.head } : {}),
           ...(o.context ? { contexts: o.context } : {}),
           ...(o.n ? { sizes: o.n } : {}),
+          ...(o.filter === undefined ? {} : { filter: o.filter }),
           ...(o.seconds === undefined ? {} : { seconds: o.seconds }),
           ...(o.peers ? { peers: o.peers === true ? '' : o.peers } : {}),
           ...(o.cc ? { cc: o.cc } : {}),

@@ -15,11 +15,17 @@ import { LibraryError } from '../schemas/error.ts';
 import { packageRoot } from '../schemas/files.ts';
 import type { Prepared } from './prepare.ts';
 
-/** Templates that every program gets. */
+/** Templates of the thread pool. */
 const borrowed = ['plan.h', 'internal.h', 'bitnet.h', 'pool.c', 'profile.c', 'pages.c'];
 
 /** What a program is built for, and how. */
-export type Target = Pick<Prepared, 'cpu' | 'compiler' | 'source'>;
+export type Target = Pick<Prepared, 'cpu' | 'compiler'>;
+
+/** The library's thread pool, and what it needs. */
+export function poolFiles({ cpu, source }: Pick<Prepared, 'cpu' | 'source'>): Map<string, string> {
+  const all = emit(planOf(source.shape, cpu));
+  return new Map(borrowed.map((file): [string, string] => [file, all.get(file)!]));
+}
 
 /** A running program. */
 export interface Native {
@@ -31,24 +37,26 @@ export interface Native {
 
 /**
  * Builds and starts bench/NAME.c.
- * @param generated further C files, by name
+ * @param others further C files, by name
  * @throws CompileError, LibraryError
  */
 export async function startNative(
   name: string,
-  { cpu, compiler, source }: Target,
+  { cpu, compiler }: Target,
   args: readonly string[],
+  others: ReadonlyMap<string, string>,
   signal: AbortSignal,
-  generated: ReadonlyMap<string, string> = new Map(),
+  onProgress?: (done: number, total: number) => void,
 ): Promise<Native> {
-  const templates = emit(planOf(source.shape, cpu));
   // A build links driver.c to a program.
   const files = new Map([
-    ...borrowed.map((file): [string, string] => [file, templates.get(file)!]),
-    ...generated,
+    ...others,
     ['driver.c', await readFile(path.join(packageRoot, 'bench', `${name}.c`), 'utf8')],
   ]);
-  const build = await compile(files, isaOf(cpu.isa), cpu.features, compiler, buildRoot(), { signal });
+  const build = await compile(files, isaOf(cpu.isa), cpu.features, compiler, buildRoot(), {
+    signal,
+    ...(onProgress ? { onProgress } : {}),
+  });
   const child = execa(build.driver, args, { reject: false, buffer: { stdout: false }, cancelSignal: signal });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   return {

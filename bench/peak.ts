@@ -1,7 +1,8 @@
 /** The arithmetic roof: dot steps on registers (codegen/tune/peaks.ts), as fast as so many threads can do them, by bench/peak.c. */
 import { isaOf } from '../codegen/isa/index.ts';
 import { peaksFor } from '../codegen/tune/peaks.ts';
-import { type Native, startNative, type Target } from './native.ts';
+import { type Native, poolFiles, startNative } from './native.ts';
+import type { Prepared } from './prepare.ts';
 import { type Measured, median } from './rotation.ts';
 
 /** One to warm up, two that are timed. */
@@ -37,7 +38,7 @@ export class Peaks {
   readonly #timers = new Map<string, PeakTimer>();
 
   /** The timer of a target, whose program is started when it is new. @throws CompileError, LibraryError */
-  async timer(target: Target, threads: number, signal: AbortSignal): Promise<PeakTimer> {
+  async timer(target: Prepared, threads: number, signal: AbortSignal): Promise<PeakTimer> {
     const { isa } = target.cpu;
     const key = `${isa} ${threads}`;
     const known = this.#timers.get(key);
@@ -46,7 +47,10 @@ export class Peaks {
     if (!started) {
       const { files, peaks } = peaksFor(isaOf(isa));
       const { multiplyAdds } = peaks.find(({ name }) => name === 'dots')!;
-      started = { program: await startNative('peak', target, [], signal, files), multiplyAdds };
+      started = {
+        program: await startNative('peak', target, [], new Map([...poolFiles(target), ...files]), signal),
+        multiplyAdds,
+      };
       this.#programs.set(isa, started);
     }
     const timer = new PeakTimer(started.program, threads, started.multiplyAdds);

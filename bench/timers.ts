@@ -62,8 +62,8 @@ export class ReadTimer implements Measured {
   readonly #threads: number;
   readonly #bytes: number;
   readonly #passes: ReadPass[] = [];
-  /** Bytes ahead that the reader prefetches. */
-  distance = 0;
+  /** How the reader prefetches, as in kernel names. */
+  prefetch = '';
 
   constructor(reader: Reader, threads: number, bytes: number) {
     this.#reader = reader;
@@ -81,8 +81,8 @@ export class ReadTimer implements Measured {
   }
 
   async turn(): Promise<void> {
-    const { passes, distance } = await this.#reader.read(this.#threads, this.#bytes, PASSES);
+    const { passes, prefetch } = await this.#reader.read(this.#threads, this.#bytes, PASSES);
     this.#passes.push(...passes.slice(1));
-    this.distance = distance;
+    this.prefetch = prefetch;
   }
 }

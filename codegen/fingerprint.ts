@@ -36,7 +36,7 @@ function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: num
     const steps = sums.slice(0, 1).flatMap((first) => kernelsOfTables(tableSteps(first, n)));
     return { offered: sums, texts: steps.filter((spec) => !refusal(spec)) };
   }
-  const offered = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(isaOf(cpu.isa), p, n, k);
+  const offered = phase === 'decode' ? candidates(cpu, p, n, k) : batchCandidates(cpu, p, n, k);
   const kindOf = ({ op, tile }: KernelSpec) => `${op} ${tile[0]}`;
   const texts = [...new Set(offered.map(kindOf))].flatMap((kind) => {
     const first = firstLegal(offered.filter((spec) => kindOf(spec) === kind));
@@ -49,7 +49,7 @@ function offeredFor(phase: Phase, cpu: CpuProfile, p: Packing, n: number, k: num
 
 /** The hash of some texts, made once for a CPU and a purpose. */
 function hashOf(cpu: CpuProfile, purpose: string, texts: () => readonly string[]): string {
-  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache, purpose]);
+  const key = JSON.stringify([cpu.isa, cpu.features, cpu.cache, cpu.prefetch, purpose]);
   const hash = known.get(key) ?? createHash('sha256').update(JSON.stringify(texts())).digest('hex').slice(0, 16);
   known.set(key, hash);
   return hash;

@@ -142,8 +142,8 @@ function chooseMatrix(
 
 /** The kernels for several tokens: those measured, or else the preferred ones. */
 function batchesFor(cpu: CpuProfile, p: Packing, n: number, k: number, advice: Advice | undefined): KernelSpec[] {
-  const offered = batchCandidates(isaOf(cpu.isa), p, n, k);
-  return batches(isaOf(cpu.isa), p, n, k)
+  const offered = batchCandidates(cpu, p, n, k);
+  return batches(cpu, p, n, k)
     .map((preferred) => {
       const advised = advice?.kernel('batch', preferred.tile[0]!, n, k);
       return offered.find((spec) => format(spec) === advised && !refusal(spec)) ?? preferred;
@@ -160,7 +160,7 @@ function ordered(cpu: CpuProfile, o: Ordered, { gemv }: MatrixPlan): MatrixPlan 
     packing: o.token,
     gemv: o.order === 'rows' ? rowDotsSpec(o, isa.name, n, k) : columnSumsSpec(o, isa.name, n, k),
     panel: panelSpec(o, isa.name, n, k),
-    gemm: firstOfEach(gemm.batch!(isa, o.tiles, n, k)).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
+    gemm: firstOfEach(gemm.batch!(cpu, o.tiles, n, k)).map((spec) => ofPanel(spec, panelK(o), activationStride(k))),
     why: `${o.token}: ${o.order === 'rows' ? 'rows whose gate is closed' : 'columns whose input is zero'} are not read`,
   };
   return plan.gemm.length && ![plan.gemv, plan.panel!, ...plan.gemm].some(refusal) ? plan : undefined;
@@ -186,8 +186,8 @@ function withPrompts(plan: MatrixPlan, cpu: CpuProfile, all: Problem, advice: Ad
   return tables ? { ...plan, tables } : plan;
 }
 
-function floatKernels(shape: ModelShape, isaName: string): Record<string, KernelSpec> {
-  const isa = isaOf(isaName);
+function floatKernels(shape: ModelShape, cpu: CpuProfile): Record<string, KernelSpec> {
+  const isa = isaOf(cpu.isa);
   const spec = (
     op: string,
     act: string,
@@ -202,7 +202,7 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     out,
     shape: sizes,
     tile,
-    isa: isaName,
+    isa: isa.name,
   });
   const lanes = [1, 1, LANES];
   const pair = [1, 1, elementTile(isa)];
@@ -237,8 +237,8 @@ function floatKernels(shape: ModelShape, isaName: string): Record<string, Kernel
     ...(hasScreen(shape)
       ? {
           head_row: headOf([1, 1, 2 * LANES]),
-          screen: screenSpec(shape.vocabulary, shape.hidden, isaName, 'i8'),
-          screen_fast: screenSpec(shape.vocabulary, shape.hidden, isaName, 'u4'),
+          screen: screenSpec(shape.vocabulary, shape.hidden, cpu, 'i8'),
+          screen_fast: screenSpec(shape.vocabulary, shape.hidden, cpu, 'u4'),
         }
       : {}),
   };
@@ -324,7 +324,7 @@ export function planOf(shape: ModelShape, cpu: CpuProfile, options: PlanOptions 
     batch: BATCH,
     matrices: matrices as Record<MatrixSlot, MatrixPlan>,
     mostLive: { ...MOST_LIVE, ...options.advice?.mostLive(matrices.ffn_up!.packing) },
-    kernels: floatKernels(shape, cpu.isa),
+    kernels: floatKernels(shape, cpu),
   });
 }
 

@@ -7,9 +7,8 @@ import type { CpuProfile } from '../schemas/types.ts';
 import { neededFeatures, programOf } from './generate.ts';
 import type { Program } from './ir/record.ts';
 import { isaOf } from './isa/index.ts';
-import type { Isa } from './isa/isa.ts';
 import { kernels, kernelsFor } from './kernels/index.ts';
-import type { KernelFamily } from './kernels/kernel.ts';
+import type { KernelFamily, Target } from './kernels/kernel.ts';
 import { offsetsSpec } from './kernels/table-offsets.ts';
 import { resultsSpec } from './kernels/table-results.ts';
 import { roomOf } from './kernels/tables.ts';
@@ -30,9 +29,9 @@ export function candidates(cpu: CpuProfile, p: Packing, n: number, k: number, as
 }
 
 /** All specs for several tokens at once, those for fewer first, for each number the preferred one first. */
-export const batchCandidates = (isa: Isa, p: Packing, n: number, k: number): KernelSpec[] =>
-  kernelsFor(isa)
-    .flatMap(([, family]) => family.batch?.(isa, p, n, k) ?? [])
+export const batchCandidates = (cpu: Target, p: Packing, n: number, k: number): KernelSpec[] =>
+  kernelsFor(isaOf(cpu.isa))
+    .flatMap(([, family]) => family.batch?.(cpu, p, n, k) ?? [])
     .sort((a, b) => a.tile[0]! - b.tile[0]!);
 
 /** Of specs by rising number of tokens the first for each. */
@@ -40,8 +39,8 @@ export const firstOfEach = (specs: readonly KernelSpec[]): KernelSpec[] =>
   specs.filter((spec, i, all) => spec.tile[0] !== all[i - 1]?.tile[0]);
 
 /** The kernels for several tokens, by rising number: for each number the preferred one. */
-export const batches = (isa: Isa, p: Packing, n: number, k: number): KernelSpec[] =>
-  firstOfEach(batchCandidates(isa, p, n, k));
+export const batches = (cpu: Target, p: Packing, n: number, k: number): KernelSpec[] =>
+  firstOfEach(batchCandidates(cpu, p, n, k));
 
 /** All specs for sums by tables, the preferred one first. */
 export const tableCandidates = (cpu: CpuProfile, p: Packing, k: number): KernelSpec[] =>

@@ -8,7 +8,7 @@ import { createProgram, duration, interrupted, listOf, oneOf, run, wholeNumber }
 import { LibraryError, PlanError, UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { findCompiler } from './compile.ts';
-import { missingFeatures, profileOf } from './cpu.ts';
+import { missingFeatures, runnableProfile } from './cpu.ts';
 import { inputs, problems } from './graph.ts';
 import { isaOf, isas } from './isa/index.ts';
 import { shapeOf } from './shape.ts';
@@ -94,7 +94,7 @@ program.action(async (model: string | undefined, o: Options) => {
   if (o.report !== undefined && !existsSync(path.dirname(path.resolve(o.report))))
     throw new UsageError(`there is no folder for --report '${o.report}'; make it, or choose another`);
   const shape = shapeOf(model, openModel);
-  const cpu = profileOf(o.target);
+  const cpu = runnableProfile(o.target);
   const isa = isaOf(cpu.isa);
   const missing = missingFeatures(isa);
   if (missing.length)
@@ -182,7 +182,7 @@ program
   .option('--json', 'print one JSON object')
   .action(async (model: string | undefined, o: Options) => {
     const shape = shapeOf(model, openModel);
-    const cpu = profileOf(o.target);
+    const cpu = runnableProfile(o.target);
     const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
     const sizes = problems(shape);
     const known = merge(shippedWisdom(), readWisdom());

@@ -7,8 +7,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFile
 import path from 'node:path';
 import { PlanError } from '../schemas/error.ts';
 import { cacheRoot, packageRoot } from '../schemas/files.ts';
-import { hostCpu } from '../schemas/host.ts';
-import type { CpuProfile, ModelShape } from '../schemas/types.ts';
+import { cpuName, hostBrand, hostId } from '../schemas/host.ts';
+import type { CpuId, CpuProfile, ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import type { Compiler } from './compile.ts';
 import { fingerprint, skippingFingerprint } from './fingerprint.ts';
@@ -21,7 +21,8 @@ export type Phase = (typeof phases)[number];
 
 /** The circumstances of any measurement. */
 export interface Circumstances {
-  readonly cpu: string;
+  /** A string is the brand of a CPU that is known by nothing else: of files of version 3, and where the system tells no more. */
+  readonly cpu: CpuId | string;
   readonly features: readonly string[];
   readonly caches: { readonly l1: number; readonly l2: number; readonly l3: number };
   /** Version line of the compiler. */
@@ -112,21 +113,33 @@ export interface ThresholdEntry {
 
 /** The document (schemas/tuning.schema.json). */
 export interface Wisdom {
-  readonly version: 3;
+  readonly version: 4;
   readonly entries: readonly TuningEntry[];
   readonly tokens: readonly TokenEntry[];
   readonly thresholds: readonly ThresholdEntry[];
 }
 
 /** Wisdom about nothing. */
-export const nothing: Wisdom = { version: 3, entries: [], tokens: [], thresholds: [] };
+export const nothing: Wisdom = { version: 4, entries: [], tokens: [], thresholds: [] };
 
 /** Where the user's wisdom is kept. */
 export const wisdomFile = (): string => path.join(cacheRoot(), 'wisdom.json');
 
+/** This machine's CPU. */
+const hostKey = (): CpuId | string => hostId() ?? hostBrand();
+/** A CPU of a key, for people. */
+export const keyName = (cpu: CpuId | string): string => (typeof cpu === 'string' ? `'${cpu}'` : cpuName(cpu));
+
+/**
+ * The CPU that a file of version 3 names by its brand: this one, where the brands are equal and name one product (by a number like
+ * 7950X, 8481C, 9R14). `AMD EPYC` and `Intel(R) Xeon(R) Processor @ 2.10GHz`, as in virtual machines, are several, and stay as they are.
+ */
+export const cpuOfBrand = (brand: string, host = hostBrand(), id = hostId()): CpuId | string =>
+  id && brand === host && /\b[a-z]*(?:\d[a-z]*){3,}\b/i.test(brand.replace(/@.*/, '')) ? id : brand;
+
 /** Circumstances on this machine. */
 export const here = (cpu: CpuProfile, compiler: Compiler, phase: Phase, threads: number): Circumstances => ({
-  cpu: hostCpu(),
+  cpu: hostKey(),
   features: cpu.features,
   caches: cpu.cache,
   compiler: compiler.version,
@@ -144,16 +157,30 @@ export function readWisdom(file = wisdomFile()): Wisdom {
   } catch (error) {
     throw new PlanError(`wisdom '${file}' is not JSON: ${(error as Error).message}; delete it or restore it`);
   }
-  const version = (document as Partial<Wisdom> | null)?.version;
-  if (version !== undefined && version !== nothing.version)
+  const version = (document as { version?: unknown } | null)?.version;
+  if (version !== undefined && version !== 3 && version !== nothing.version)
     throw new PlanError(
-      `wisdom '${file}' is of version ${version}, and this program knows version ${nothing.version}; delete it or restore it`,
+      `wisdom '${file}' is of version ${version}, and this program knows versions 3 and ${nothing.version}; delete it or restore it`,
     );
-  // Older files know nothing of thresholds.
-  const whole = typeof document === 'object' ? { thresholds: [], ...document } : document;
+  // Files of version 3 name a CPU by its brand, and older ones among them know nothing of thresholds.
+  const whole = version === 3 ? { thresholds: [], ...(document as object), version: nothing.version } : document;
   const problem = validate('tuning', whole);
   if (problem) throw new PlanError(`wisdom '${file}': ${problem}; delete it or restore it`);
-  return whole as Wisdom;
+  return version === 3 ? withIds(whole as Wisdom) : (whole as Wisdom);
+}
+
+/** Brands become CPUs where they tell which. @param identify the CPU of a brand */
+export function withIds(wisdom: Wisdom, identify: (brand: string) => CpuId | string = cpuOfBrand): Wisdom {
+  const identified = <T extends Keyed<Circumstances>>(entry: T): T => {
+    const { cpu } = entry.key;
+    return { ...entry, key: { ...entry.key, cpu: typeof cpu === 'string' ? identify(cpu) : cpu } };
+  };
+  return {
+    ...wisdom,
+    entries: wisdom.entries.map(identified),
+    tokens: wisdom.tokens.map(identified),
+    thresholds: wisdom.thresholds.map(identified),
+  };
 }
 
 /** The wisdom that ships with the package. */
@@ -166,8 +193,8 @@ export function shippedWisdom(): Wisdom {
     .reduce(merge, nothing);
 }
 
-interface Keyed {
-  readonly key: object;
+interface Keyed<K = object> {
+  readonly key: K;
 }
 const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
 
@@ -192,7 +219,7 @@ function isBetween({ key }: TokenEntry, entry: TuningEntry): boolean {
  * kernels are measured anew.
  */
 export const merge = (a: Wisdom, b: Wisdom): Wisdom => ({
-  version: 3,
+  version: 4,
   entries: joined(a.entries, b.entries, (old, other) => old.finished && !other.finished),
   tokens: joined(
     a.tokens.filter((choice) => !b.entries.some((entry) => isBetween(choice, entry))),
@@ -225,6 +252,9 @@ export function writeWisdom(wisdom: Wisdom, file = wisdomFile()): void {
 export const addWisdom = (more: Partial<Wisdom>, file = wisdomFile()): void =>
   writeWisdom(merge(readWisdom(file), { ...nothing, ...more }), file);
 
+/** Was it measured on a CPU like this one? */
+const isHere = ({ cpu }: Circumstances): boolean => same([cpu], [hostKey()]);
+
 /** Why something measured does not count for builds by this compiler for this CPU: the first circumstance that differs. */
 export function foreign(
   key: Circumstances,
@@ -232,7 +262,10 @@ export function foreign(
   compiler: Compiler,
   generator = fingerprint(cpu, key.phase),
 ): string | undefined {
-  if (key.cpu !== hostCpu()) return `measured on '${key.cpu}', this is '${hostCpu()}'`;
+  if (!isHere(key))
+    return key.cpu === hostBrand()
+      ? `measured on a CPU of which only the name '${key.cpu}' is known, and several have it`
+      : `measured on ${keyName(key.cpu)}, this is ${keyName(hostKey())}`;
   if (`${key.features}` !== `${cpu.features}`) return 'measured with other CPU features';
   if (!same(key.caches, cpu.cache)) return 'measured with other caches';
   if (key.compiler !== compiler.version) return `measured with '${key.compiler}', this is '${compiler.version}'`;
@@ -321,9 +354,7 @@ export function adviceFor(cpu: CpuProfile, compiler: Compiler, options: AdviceOp
         .map(({ n, k }) => wisdom[0]!.entries.filter(({ key }) => key.n === n && key.k === k))
         .filter((entries) => entries.length > 0 && !counting(entries, cpu, compiler).length);
       // Of this very CPU first: merged files also speak of others.
-      const [closest] = useless
-        .flat()
-        .sort((a, b) => Number(b.key.cpu === hostCpu()) - Number(a.key.cpu === hostCpu()));
+      const [closest] = useless.flat().sort((a, b) => Number(isHere(b.key)) - Number(isHere(a.key)));
       if (!closest) return undefined;
       const why = foreign(closest.key, cpu, compiler);
       return `what was tuned for ${useless.length} of ${matrices.length} matrices is ignored: ${why}; run bitnet-tune again`;

@@ -1,7 +1,8 @@
-/** What this machine is: CPU features, caches, and how many threads a program should use on it. Linux and macOS. */
+/** What this machine is: its CPU, caches, and how many threads a program should use on it. Linux and macOS. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
+import type { CpuId } from './types.ts';
 
 const read = (file: string): string | undefined => {
   try {
@@ -11,21 +12,30 @@ const read = (file: string): string | undefined => {
   }
 };
 
+let description: string | undefined;
+/** /proc/cpuinfo, read once; empty where there is none. */
+function cpuinfo(): string {
+  description ??= read('/proc/cpuinfo') ?? '';
+  return description;
+}
+
+/** A value that macOS tells; empty where there is none. */
+function sysctl(key: string): string {
+  try {
+    return execFileSync('sysctl', ['-n', key], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  } catch {
+    return '';
+  }
+}
+
 /** CPU features in the spelling of /proc/cpuinfo. */
 export function hostFeatures(): ReadonlySet<string> {
-  const info = read('/proc/cpuinfo');
+  const info = cpuinfo();
   if (info) {
     const line = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(info);
     return new Set(line?.[1]?.trim().split(/\s+/) ?? []);
   }
   if (process.platform !== 'darwin') return new Set();
-  const sysctl = (key: string) => {
-    try {
-      return execFileSync('sysctl', ['-n', key], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    } catch {
-      return '';
-    }
-  };
   if (process.arch === 'arm64') {
     const has = (feature: string) => sysctl(`hw.optional.arm.FEAT_${feature}`) === '1';
     return new Set(['asimd', ...(has('DotProd') ? ['asimddp'] : []), ...(has('I8MM') ? ['i8mm'] : [])]);
@@ -34,8 +44,51 @@ export function hostFeatures(): ReadonlySet<string> {
   return new Set(names);
 }
 
-/** Model name of the CPU, for statistics. */
-export const hostCpu = (): string => cpus()[0]?.model.trim() || process.arch;
+/** Brand string of the CPU, for people only: see CpuId. */
+export const hostBrand = (): string => cpus()[0]?.model.trim() || process.arch;
+
+/** The CPU that /proc/cpuinfo describes; undefined where it says too little. */
+export function readCpuId(cpuinfo: string): CpuId | undefined {
+  const value = (key: string) => new RegExp(`^${key}\\s*:[ \\t]*(\\S+)`, 'm').exec(cpuinfo)?.[1];
+  const keys = value('vendor_id')
+    ? (['vendor_id', 'cpu family', 'model', 'stepping'] as const)
+    : (['CPU implementer', 'CPU architecture', 'CPU part', 'CPU revision'] as const);
+  const [vendor, ...numbers] = keys.map(value);
+  const [family, model, stepping] = numbers.map(Number);
+  if (!vendor || ![family, model, stepping].every(Number.isInteger)) return undefined;
+  return { vendor, family: family!, model: model!, stepping: stepping! };
+}
+
+/** This CPU; undefined where the system does not tell. */
+export function hostId(): CpuId | undefined {
+  const info = cpuinfo();
+  if (info) return readCpuId(info);
+  if (process.platform !== 'darwin') return undefined;
+  const described =
+    process.arch === 'arm64'
+      ? { vendor_id: 'Apple', 'cpu family': sysctl('hw.cpufamily'), model: sysctl('hw.cpusubfamily'), stepping: '0' }
+      : {
+          vendor_id: sysctl('machdep.cpu.vendor'),
+          'cpu family': sysctl('machdep.cpu.family'),
+          model: sysctl('machdep.cpu.model'),
+          stepping: sysctl('machdep.cpu.stepping'),
+        };
+  return readCpuId(
+    Object.entries(described)
+      .map(([key, text]) => `${key}: ${text}`)
+      .join('\n'),
+  );
+}
+
+/** `AuthenticAMD family 25 model 17 stepping 1` */
+export const cpuName = ({ vendor, family, model, stepping }: CpuId): string =>
+  `${vendor} family ${family} model ${model} stepping ${stepping}`;
+
+/** This CPU, for statistics. */
+export function hostCpu(): string {
+  const id = hostId();
+  return id ? `${hostBrand()} (${cpuName(id)})` : hostBrand();
+}
 
 /** Data caches in bytes; typical sizes where the system does not tell. */
 export function hostCaches(): { l1: number; l2: number; l3: number } {

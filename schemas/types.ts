@@ -38,13 +38,35 @@ export interface ModelShape {
   readonly ropeTheta: number;
 }
 
+/**
+ * Which CPU it is: on x86 what CPUID says (Intel SDM and AMD APM, volume 2 and 3, CPUID leaves 0 and 1); on ARM implementer,
+ * architecture, part and revision (MIDR_EL1). A brand string does not tell: in a virtual machine one such string is three generations.
+ */
+export interface CpuId {
+  readonly vendor: string;
+  readonly family: number;
+  readonly model: number;
+  readonly stepping: number;
+}
+
+/** How kernels that stream weights from memory fetch them ahead. */
+export interface Prefetch {
+  /** `nta`: past the second-level cache; `l2`: into it; `none`: the hardware's prefetchers alone. */
+  readonly hint: 'nta' | 'l2' | 'none';
+  /** Bytes ahead; absent: as each packing was measured with (packings/packing.ts). */
+  readonly ahead?: number;
+}
+
 /** A CPU as the generator sees it. */
 export interface CpuProfile {
   readonly name: string;
+  /** Absent: any CPU with these features. */
+  readonly id?: CpuId;
   /** Key of codegen/isa's registry. */
   readonly isa: string;
   /** Features in the spelling of /proc/cpuinfo; kernels may ask for them. */
   readonly features: readonly string[];
+  readonly prefetch: Prefetch;
   /** Bytes per core (l1, l2) and per socket (l3). */
   readonly cache: { readonly l1: number; readonly l2: number; readonly l3: number };
 }

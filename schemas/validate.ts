@@ -16,7 +16,8 @@ export function validate(schema: SchemaName, document: unknown): string | undefi
     const read = (name: SchemaName) =>
       JSON.parse(readFileSync(path.join(packageRoot, 'schemas', `${name}.schema.json`), 'utf8'));
     const ajv = new Ajv2020({ allErrors: false });
-    if (schema === 'manifest') ajv.addSchema(read('model')).addSchema(read('cpu'));
+    if (schema === 'manifest') ajv.addSchema(read('model'));
+    if (schema !== 'model' && schema !== 'cpu') ajv.addSchema(read('cpu'));
     check = ajv.compile(read(schema));
     compiled.set(schema, check);
   }

@@ -128,7 +128,7 @@ describe('assembly', () => {
       const k = 2560 % p.lineK ? 2520 : 2560;
       for (const [what, spec] of [
         ...firsts(p, k),
-        ...batches(isa, p, 2560, k).map((s) => [`${s.op} of ${s.tile[0]} tokens`, s] as const),
+        ...batches(cpu, p, 2560, k).map((s) => [`${s.op} of ${s.tile[0]} tokens`, s] as const),
       ]) {
         it(`${what} over ${p.token} on ${isa.name}: no stack traffic, all its instructions`, async function () {
           if (typeof spec === 'string') skip(this, spec);
@@ -154,7 +154,7 @@ describe('assembly', () => {
     it(`a tile that does not fit the registers of ${isa.name} shows as stack traffic`, async function () {
       // With more accumulators than registers, recorded without check().
       const p = Object.values<Packing>(packings)[0]!;
-      const spec = kernels.gemm.batch!(isa, p, 2560, 2560)[0]!;
+      const spec = kernels.gemm.batch!(profileOf(isa.name), p, 2560, 2560)[0]!;
       const vectors = spec.tile[1]! / isa.lanes;
       const large = {
         ...spec,

@@ -1,11 +1,13 @@
 /** npm run bench from the outside, on a tiny shape and for a moment: the form of its results, not their size. */
 import { strict as assert } from 'node:assert';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { type KernelRow, samplesOf } from '../bench/subjects/kernels.ts';
 import type { RateRow } from '../bench/subjects/rates.ts';
 import { runnableIsas } from '../codegen/cpu.ts';
 import { layerSlots } from '../codegen/graph.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
+import { kernelsFor } from '../codegen/kernels/index.ts';
 import { packings } from '../codegen/packings/index.ts';
 import { peaksFor } from '../codegen/tune/peaks.ts';
 import { operations } from '../runtime/library.ts';
@@ -180,6 +182,27 @@ describe('bench', () => {
     }
   });
 
+  it('kernels: a row for each family and instruction set, of which --filter leaves some', async () => {
+    for (const isa of runnableIsas()) {
+      const measured = new Set(samplesOf(isa, '').map(({ spec }) => spec.op));
+      for (const [op] of kernelsFor(isa)) assert.ok(measured.has(op), `${op} on ${isa.name}`);
+    }
+    const { kernels } = await cli.json('bench', ['kernels', '--seconds', '0', '--filter', 'quantise']);
+    const pairs = runnableIsas().flatMap(({ name }) => ['i8', 'u7'].map((out) => `quantise_${out}_${name}`));
+    assert.deepEqual(
+      kernels.map(({ op, kernel, target }: KernelRow) => `${op}_${kernel.split('_')[3]}_${target}`),
+      pairs,
+    );
+    for (const row of kernels as KernelRow[]) {
+      assert.ok(row.us > 0 && row.least_us <= row.us && row.us <= row.most_us, row.kernel);
+      near(row.gb_s, row.bytes / row.us / 1000, 'GB/s');
+    }
+    const product = ['kernels', '--seconds', '0', '--target', targets[0]!.name, '--filter', 'gemv_i8_p2'];
+    const text = await cli.ok('bench', product);
+    assert.match(text, /^kernel +us +GB\/s +GMAC\/s$/m);
+    assert.match(text, /^gemv_i8_p2\w+ +[\d.]+ +[\d.]+ +[\d.]+$/m);
+  });
+
   it('the loops of the arithmetic roofs pass the checks of a kernel on every instruction set', () => {
     for (const isa of Object.values<Isa>(isas)) {
       const { files, peaks } = peaksFor(isa);
@@ -198,11 +221,15 @@ describe('bench', () => {
 
   it('wrong usage: exit code 2, nothing on stdout, nothing written', async () => {
     for (const [args, says] of [
-      [['nonsense'], /^bench: there is no subject 'nonsense'; known subjects: decode, prefill, batch, lookup\n$/],
+      [
+        ['nonsense'],
+        /^bench: there is no subject 'nonsense'; known subjects: decode, prefill, batch, lookup, kernels\n$/,
+      ],
       [['decode', '--threads', '0'], /must be a whole number from 1 to 1024/],
       [['prefill', '--n', '0'], /must be a whole number from 1 to/],
       [['decode', '--packing', 'p7'], /must be one of p2/],
       [['decode', '--target', 'sparc'], /must be one of/],
+      [['kernels', '--filter', 'nonsense'], /no kernel has 'nonsense' in its name/],
     ] as const) {
       const env = { XDG_CACHE_HOME: cli.path('unused') };
       const { code, stdout, stderr } = await cli.run('bench', args, { env });
@@ -215,7 +242,7 @@ describe('bench', () => {
   it('--help lists the subjects, with examples', async () => {
     assert.match(
       await cli.ok('bench', ['--help']),
-      /Subjects:\n {2}decode .*\n {2}prefill .*\n {2}batch .*\n {2}lookup [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
+      /Subjects:\n {2}decode .*\n {2}prefill .*\n {2}batch .*\n {2}lookup .*\n {2}kernels [\s\S]*Examples:\n {2}npm run -s bench -- decode/,
     );
   });
 });

@@ -98,7 +98,7 @@ describe('extension', () => {
     lineK: 4,
     lineBytes: 64,
     unroll: 4,
-    prefetch: 'p4096',
+    ahead: 4096,
     needs: [],
     place: (row, k) => ({ byte: 4 * row + k, factor: 1 }),
     unpacker: () => ({

@@ -1,22 +1,34 @@
 /**
- * The generated text itself. The demo model's library for every instruction set is committed under generated/golden/: a change
- * of the generator shows as a diff there, a refactoring as none. UPDATE_GOLDEN=1 rewrites it. All shipped shapes are emitted for
- * every instruction set, and what is emitted compiles without a warning with every compiler there is.
+ * The generated text itself. For every instruction set one kernel of each family is committed under generated/golden/, and the tables of
+ * the demo model's library: a change of the generator shows as a diff there, a refactoring as none. UPDATE_GOLDEN=1 rewrites it. All
+ * shipped shapes are emitted for every instruction set, and what is emitted compiles without a warning with every compiler there is.
  */
 import { strict as assert } from 'node:assert';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
 import { writeFiles } from '../codegen/compile.ts';
-import { profileOf } from '../codegen/cpu.ts';
+import { profileOf, readProfile } from '../codegen/cpu.ts';
 import { emit, templates } from '../codegen/emit.ts';
 import { kernelSource } from '../codegen/generate.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
+import { kernelsFor } from '../codegen/kernels/index.ts';
+import { format, type KernelSpec } from '../codegen/name.ts';
 import { kernelsOf, planOf } from '../codegen/plan.ts';
 import { packageRoot } from '../schemas/files.ts';
+import type { CpuProfile } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
 import { compilerFor, isForeign, unitSources } from './kernel-runner.ts';
 import { demoShape, shippedShapes } from './shapes.ts';
@@ -25,21 +37,42 @@ const golden = path.join(packageRoot, 'generated', 'golden');
 const targets = Object.values<Isa>(isas);
 const planFor = (isa: Isa) => planOf(demoShape(), profileOf(isa.name));
 
-/** Longer texts are committed as their hash: fully unrolled code without vectors fills megabytes and nobody reads it. */
-const READABLE = 60_000;
+/** Longer texts are committed as their hash: nobody reads hundreds of unrolled lines. */
+const READABLE = 20_000;
 
-/** What is committed for an instruction set: everything that is generated, but for the copies of templates. */
+/** The shipped CPU profiles with an instruction set, the one that is named as it first. */
+const profilesOf = (isa: Isa): CpuProfile[] =>
+  readdirSync(path.join(packageRoot, 'schemas', 'cpus'))
+    .map((file) => readProfile(path.join(packageRoot, 'schemas', 'cpus', file)))
+    .filter((cpu) => cpu.isa === isa.name)
+    .sort((a, b) => Number(b.name === isa.name) - Number(a.name === isa.name));
+
+/** Of each family the demo model's first kernel, on each CPU profile, or the family's first sample where no plan takes it. */
+function goldenKernels(isa: Isa): KernelSpec[] {
+  const plans = profilesOf(isa).map((cpu) => [...kernelsOf(planOf(demoShape(), cpu)).values()]);
+  const found = kernelsFor(isa).flatMap(([op, family]) => {
+    const planned = plans.flatMap((specs) => specs.find((spec) => spec.op === op) ?? []);
+    return planned.length ? planned : family.samples(isa).slice(0, 1);
+  });
+  return [...new Map(found.map((spec) => [format(spec), spec])).values()];
+}
+
+/** What is committed for an instruction set: kernels, and what is printed around them but for the copies of templates. */
 function goldenFiles(isa: Isa): Map<string, string> {
   const copied = templates();
-  return new Map(
-    [...emit(planFor(isa))]
-      .filter(([name]) => !copied.has(name) && name !== 'bindings.ts')
-      .map(([name, text]) =>
-        text.length <= READABLE
-          ? [name, text]
-          : [`${name}.sha256`, `${createHash('sha256').update(text).digest('hex')} ${text.length} characters\n`],
-      ),
+  const tables = [...emit(planFor(isa))].filter(
+    ([name]) => !copied.has(name) && !name.startsWith('kernels/') && name !== 'bindings.ts',
   );
+  const kernels = goldenKernels(isa).map((spec): [string, string] => {
+    const { name, text } = kernelSource(spec);
+    return [`kernels/${name}.c`, text];
+  });
+  const isReadable = ([, text]: [string, string]) => text.length <= READABLE;
+  const all = [...tables, ...kernels];
+  const hashes = all
+    .filter((file) => !isReadable(file))
+    .map(([name, text]) => `${createHash('sha256').update(text).digest('hex')} ${name}\n`);
+  return new Map([...all.filter(isReadable), ['longer.sha256', hashes.join('')]]);
 }
 
 /** Files below a folder, by path relative to it. */
@@ -60,7 +93,7 @@ function difference(actual: string, expected: string): string {
 
 describe('golden text', () => {
   for (const isa of targets)
-    it(`${isa.name}: the demo model's library is what generated/golden/${isa.name} holds`, function () {
+    it(`${isa.name}: what generated/golden/${isa.name} holds`, function () {
       const folder = path.join(golden, isa.name);
       const files = goldenFiles(isa);
       if (process.env.UPDATE_GOLDEN === '1') {
@@ -79,8 +112,21 @@ describe('golden text', () => {
       }
     });
 
-  it('holds nothing else', () => {
+  it('holds nothing else, and is small enough to be read', () => {
     for (const name of readdirSync(golden)) assert.ok(Object.hasOwn(isas, name), name);
+    const bytes = filesBelow(golden).reduce((sum, name) => sum + statSync(path.join(golden, name)).size, 0);
+    assert.ok(bytes <= 1 << 20, `${bytes} bytes`);
+  });
+
+  it('has the packing that decoding takes on each CPU profile', () => {
+    for (const isa of targets)
+      for (const cpu of profilesOf(isa)) {
+        const { gemv } = planOf(demoShape(), cpu).matrices.ffn_up;
+        assert.ok(
+          goldenKernels(isa).some((spec) => format({ ...spec, shape: gemv.shape }) === format(gemv)),
+          cpu.name,
+        );
+      }
   });
 });
 

@@ -13,8 +13,9 @@ import { execa } from 'execa';
 import type { Compiler } from '../codegen/compile.ts';
 import { FLAGS, findCompiler, hostFamily } from '../codegen/compile.ts';
 import { missingFeatures } from '../codegen/cpu.ts';
-import { helpersOf, printFunction, printSignature } from '../codegen/ir/print.ts';
-import type { Param, Program } from '../codegen/ir/record.ts';
+import { CALL_TYPES, encodeArguments, printCalls } from '../codegen/ir/calls.ts';
+import { helpersOf, printFunction } from '../codegen/ir/print.ts';
+import type { Program } from '../codegen/ir/record.ts';
 import type { Arguments } from '../codegen/ir/simulate.ts';
 import type { Cell } from '../codegen/ir/words.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
@@ -108,8 +109,6 @@ ${helpers}\n${printFunction(program, isa)}`,
   };
 }
 
-const slotKinds: Record<Param['kind'], string> = { pointer: 'p', long: 'l', int: 'i', float: 'f' };
-
 const MAIN = `#define _GNU_SOURCE
 #include <signal.h>
 #include <stdint.h>
@@ -125,16 +124,7 @@ typedef struct {
   uint8_t *at;
   size_t bytes, size; /* of the buffer; of map */
 } buffer;
-typedef union {
-  int64_t number;
-  float real;
-  void *at;
-} slot;
-typedef struct {
-  const char *name, *kinds;
-  void (*call)(const slot *);
-} kernel;
-`;
+${CALL_TYPES}`;
 
 const MAIN_BODY = `
 static size_t page;
@@ -216,23 +206,7 @@ int main(int argc, char **argv) {
 
 const damages = ['written before its start', 'written past its end', 'its result depends on alignment'];
 
-/** Types of the casts in a generated call. */
-function argument(p: Param, i: number): string {
-  if (p.kind === 'pointer') return `slots[${i}].at`;
-  return p.kind === 'float' ? `slots[${i}].real` : `(${p.kind === 'int' ? 'int32_t' : 'long'})slots[${i}].number`;
-}
-
-function mainSource(programs: readonly Program[]): string {
-  const calls = programs.map(
-    (program, i) => `${printSignature(program)};
-static void call_${i}(const slot *slots) { bn_${program.name}(${program.params.map(argument).join(', ')}); }
-`,
-  );
-  const entries = programs.map(
-    (p, i) => `    {"${p.name}", "${p.params.map(({ kind }) => slotKinds[kind]).join('')}", call_${i}},`,
-  );
-  return `${MAIN}\n${calls.join('')}\nstatic const kernel kernels[] = {\n${entries.join('\n')}\n};\n${MAIN_BODY}`;
-}
+const mainSource = (programs: readonly Program[]): string => `${MAIN}\n${printCalls(programs)}${MAIN_BODY}`;
 
 /**
  * Several kernels a compilation, as reading the intrinsics' header costs more than most kernels; each kernel's helpers get
@@ -282,22 +256,7 @@ function encode(calls: readonly Call[], programs: readonly Program[]): Buffer[] 
     const index = indices.get(kernel)!;
     const first = Buffer.alloc(4);
     first.writeInt32LE(index);
-    return [
-      first,
-      ...programs[index]!.params.flatMap((p) => {
-        const value = args[p.name];
-        const word = Buffer.alloc(8);
-        if (p.kind === 'pointer') {
-          if (typeof value !== 'object') throw new Error(`${kernel}: argument '${p.name}' must be a buffer`);
-          word.writeBigInt64LE(BigInt(value.byteLength));
-          return [word, bytesOf(value)];
-        }
-        if (typeof value !== 'number') throw new Error(`${kernel}: argument '${p.name}' must be a number`);
-        if (p.kind === 'float') word.writeFloatLE(value);
-        else word.writeBigInt64LE(BigInt(value));
-        return [word];
-      }),
-    ];
+    return [first, encodeArguments(programs[index]!, args)];
   });
 }
 

@@ -139,7 +139,7 @@ describe('kernel names', () => {
       for (const p of Object.values<Packing>(packings))
         for (const spec of [
           ...candidates(cpu, p, n, k),
-          ...(packingsFor(isaOf(cpu.isa)).includes(p) ? batches(isaOf(cpu.isa), p, n, k) : []),
+          ...(packingsFor(isaOf(cpu.isa)).includes(p) ? batches(cpu, p, n, k) : []),
         ]) {
           if (refusal(spec)) continue;
           const body = bodyOf(spec);

@@ -13,7 +13,7 @@ import { manifestOf } from '../codegen/emit.ts';
 import { fingerprint, skippingFingerprint } from '../codegen/fingerprint.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { planOf } from '../codegen/plan.ts';
-import { nothing, shippedWisdom } from '../codegen/wisdom.ts';
+import { keyName, nothing, shippedWisdom } from '../codegen/wisdom.ts';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { packageRoot } from '../schemas/files.ts';
 import type { SchemaName } from '../schemas/validate.ts';
@@ -26,6 +26,8 @@ interface Schema {
   readonly type?: string;
   readonly enum?: readonly unknown[];
   readonly const?: unknown;
+  readonly anyOf?: readonly Schema[];
+  readonly $defs?: Readonly<Record<string, Schema>>;
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
   readonly items?: Schema;
@@ -47,9 +49,27 @@ const documents: Readonly<Record<string, { readonly file: string; readonly type:
   tuning: { file: 'codegen/wisdom.ts', type: 'Wisdom' },
 };
 
+/** What a reference stands for: another schema's name, a path within it or within this document, or both. */
+function resolve(ref: string, document: Schema): Schema {
+  const [name, pointer = ''] = ref.split('#') as [string, string?];
+  const steps = pointer.split('/').slice(1);
+  return steps.reduce<unknown>(
+    (at, step) => (at as Record<string, unknown>)[step],
+    name ? schemaOf(name) : document,
+  ) as Schema;
+}
+
 /** Holds a TypeScript type against a schema, key by key and kind by kind; `where` is the path for messages. */
-function assertSame(type: Type, schema: Schema, where: string): void {
-  const full = schema.$ref ? schemaOf(schema.$ref) : schema;
+function assertSame(type: Type, schema: Schema, where: string, document = schema): void {
+  const full = schema.$ref ? resolve(schema.$ref, document) : schema;
+  if (full.anyOf) {
+    const types = type.getUnionTypes();
+    assert.equal(types.length, full.anyOf.length, `${where}: alternatives`);
+    full.anyOf.forEach((alternative, i) => {
+      assertSame(types[i]!, alternative, `${where}: alternative ${i + 1}`, document);
+    });
+    return;
+  }
   if (full.enum || full.const !== undefined) {
     const allowed = full.enum ?? [full.const];
     const literals = type.isUnion() ? type.getUnionTypes() : [type];
@@ -68,18 +88,19 @@ function assertSame(type: Type, schema: Schema, where: string): void {
         p.getTypeAtLocation(p.getDeclarations()[0]!),
         full.properties[p.getName()]!,
         `${where}.${p.getName()}`,
+        document,
       );
     return;
   }
   if (full.type === 'object') {
     const values = type.getStringIndexType();
     assert.ok(values && typeof full.additionalProperties === 'object', `${where}: a map`);
-    assertSame(values, full.additionalProperties, `${where}.*`);
+    assertSame(values, full.additionalProperties, `${where}.*`, document);
     return;
   }
   if (full.type === 'array') {
     assert.ok(type.isArray() || type.isReadonlyArray(), `${where}: an array`);
-    assertSame(type.getArrayElementTypeOrThrow(), full.items!, `${where}[]`);
+    assertSame(type.getArrayElementTypeOrThrow(), full.items!, `${where}[]`, document);
     return;
   }
   const kinds: Record<string, boolean> = {
@@ -136,11 +157,14 @@ describe('schemas', () => {
     );
     const { entries, tokens, thresholds } = shippedWisdom();
     for (const { key } of [...entries, ...tokens, ...thresholds]) {
+      const own = profiles.find(({ id }) => JSON.stringify(id) === JSON.stringify(key.cpu));
+      assert.ok(own, `no shipped profile is of ${keyName(key.cpu)}`);
       const profile = profiles.find(({ features }) => `${features}` === `${key.features}`);
       assert.ok(profile, `no shipped profile has the features ${key.features.join(' ')}`);
+      const cpu = { ...profile, prefetch: own.prefetch, cache: key.caches };
       assert.equal(
         key.generator,
-        ('packing' in key ? skippingFingerprint : fingerprint)({ ...profile, cache: key.caches }, key.phase),
+        ('packing' in key ? skippingFingerprint : fingerprint)(cpu, key.phase),
         `${key.phase} on ${profile.name} is stale: docs/measurements.md says how shipped wisdom is made anew`,
       );
     }

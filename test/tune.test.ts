@@ -19,7 +19,8 @@ import { reportOf } from '../codegen/tune/report.ts';
 import { isFaster, spread } from '../codegen/tune/statistics.ts';
 import { finals } from '../codegen/tune/tokens.ts';
 import type { ThresholdEntry, TokenEntry, TuningEntry, Wisdom } from '../codegen/wisdom.ts';
-import { adviceFor, here, matricesOf, merge, nothing } from '../codegen/wisdom.ts';
+import { adviceFor, cpuOfBrand, foreign, here, matricesOf, merge, nothing, withIds } from '../codegen/wisdom.ts';
+import { hostBrand, hostId, readCpuId } from '../schemas/host.ts';
 import { skip } from './fixtures.ts';
 import { entryOf, othersWin } from './wisdom.ts';
 import { smallShape } from './write-model.ts';
@@ -37,6 +38,53 @@ const noKernel: KernelSpec = {
 };
 
 describe('the tuner', () => {
+  it('a CPU is known by its numbers; a brand string only where it names one product', async () => {
+    const amd = { vendor: 'AuthenticAMD', family: 25, model: 17, stepping: 1 };
+    const x86 =
+      'processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n';
+    assert.deepEqual(readCpuId(x86), amd);
+    const arm =
+      'processor\t: 0\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\nCPU revision\t: 1\n';
+    assert.deepEqual(readCpuId(arm), { vendor: '0x41', family: 8, model: 0xd0c, stepping: 1 });
+    assert.equal(readCpuId('flags : fpu\n'), undefined);
+
+    for (const brand of [
+      'AMD EPYC 9R14',
+      'Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz',
+      'AMD Ryzen 9 7950X 16-Core Processor',
+    ])
+      assert.deepEqual(cpuOfBrand(brand, brand, amd), amd, brand);
+    for (const brand of [
+      'AMD EPYC',
+      'Intel(R) Xeon(R) Processor',
+      'Intel(R) Xeon(R) Processor @ 2.10GHz',
+      'QEMU Virtual CPU version 2.5+',
+      'x64',
+    ])
+      assert.equal(cpuOfBrand(brand, brand, amd), brand);
+    assert.equal(cpuOfBrand('AMD EPYC 9R14', 'AMD EPYC 9654', amd), 'AMD EPYC 9R14', 'of another machine');
+
+    const cpu = nativeProfile();
+    const compiler = await findCompiler(isaOf(cpu.isa).family);
+    const key = here(cpu, compiler, 'decode', 1);
+    assert.equal(foreign(key, cpu, compiler), undefined);
+    assert.match(foreign({ ...key, cpu: 'Zilog Z80' }, cpu, compiler)!, /^measured on 'Zilog Z80', this is /);
+    const id = hostId();
+    if (!id) return;
+    const other = { ...id, stepping: id.stepping + 1 };
+    assert.match(
+      foreign({ ...key, cpu: other }, cpu, compiler)!,
+      /^measured on \S+ family \d+ model \d+ stepping \d+, this is /,
+    );
+    assert.match(
+      foreign({ ...key, cpu: hostBrand() }, cpu, compiler)!,
+      /^measured on a CPU of which only the name '.+' is known/,
+    );
+    const entry = entryOf(decoding, 1, ['a'], cpu, compiler);
+    const old = { ...nothing, entries: [{ ...entry, key: { ...entry.key, cpu: hostBrand() } }] };
+    assert.deepEqual(withIds(old, () => id).entries, [entry]);
+  });
+
   it('quartiles, and a signed-rank test that needs six rounds and forgives outliers', () => {
     assert.deepEqual(spread([4, 1, 3, 2, 5]), { median: 3, low: 2, high: 4 });
     const slow = [10, 11, 12, 10, 11, 12, 10, 11, 12, 13];

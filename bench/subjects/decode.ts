@@ -45,7 +45,7 @@ function rowOf(combination: Combination, read: Reads) {
     roof_fraction: read.all.ms / ms,
     ternary_roof_fraction: read.ternary.workMs / parts.ternary,
     huge_pages: read.hugePages,
-    read_prefetch: read.all.distance,
+    read_prefetch: read.all.prefetch,
     bytes,
     profile: { token, ...parts },
     samples: timer.ms.length,

@@ -1,6 +1,7 @@
 /** The registry of subjects: one line each. */
 import { batch } from './batch.ts';
 import { decode } from './decode.ts';
+import { kernels } from './kernels.ts';
 import { lookup } from './lookup.ts';
 import { prefill } from './prefill.ts';
 import type { Subject } from './subject.ts';
@@ -11,4 +12,5 @@ export const subjects = {
   prefill,
   batch,
   lookup,
+  kernels,
 } as const satisfies Record<string, Subject>;

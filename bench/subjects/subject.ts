@@ -15,6 +15,8 @@ export interface Request {
   readonly heads?: readonly HeadMode[];
   /** Shares of closed gates; a model is made for each, and both paths are measured. */
   readonly sparsities?: readonly number[];
+  /** Part of the names of kernels to measure. */
+  readonly filter?: string;
   /** Time for measuring, seconds; building, packing and filling caches come on top. */
   readonly seconds?: number;
   readonly quick: boolean;

@@ -14,12 +14,14 @@
  */
 import type { Address, Affine } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import type { KernelSpec } from '../name.ts';
 import { packingsFor } from '../packings/index.ts';
 import type { Packing } from '../packings/packing.ts';
 import { bandOf, eachBand, linesOf, loadLine, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range, stepsBeforeFlush } from './kernel.ts';
+import { range, sampleTarget, stepsBeforeFlush } from './kernel.ts';
+import { fewPrefetches, prefetches } from './prefetch.ts';
 import {
   activations,
   BATCHES,
@@ -132,9 +134,9 @@ const dotProducts = {
 
 /** Most lines that are unrolled entirely: 160 take clang 19 a second or two, and 40 KB of code are more than the L1 cache holds. */
 const MOST_LINES = 160;
-/** All lines of a row, where that is worth a try: with the packing's own prefetch. */
-const entirely = (p: Packing, k: number, variant: string): number[] =>
-  variant === p.prefetch && linesOf(p, k) <= MOST_LINES ? [linesOf(p, k)] : [];
+/** All lines of a row, where that is worth a try: with the preferred prefetch, the first. */
+const entirely = (p: Packing, k: number, i: number): number[] =>
+  i === 0 && linesOf(p, k) <= MOST_LINES ? [linesOf(p, k)] : [];
 
 /** One vector. */
 export const gemv: KernelFamily = {
@@ -146,8 +148,8 @@ export const gemv: KernelFamily = {
     candidates: (cpu, p, n, k) =>
       p.lookUp
         ? []
-        : [...new Set([p.prefetch, 'p4096', 'p8192', 'p12288l2', 'p24576l2', 'p0'])].flatMap((variant) =>
-            [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, variant)])].map((lines) =>
+        : prefetches(cpu, p.ahead).flatMap((variant, i) =>
+            [...new Set([p.unroll, 1, 2, 4, 8, 16, ...entirely(p, k, i)])].map((lines) =>
               productSpec('gemv', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant),
             ),
           ),
@@ -165,7 +167,7 @@ export const gemv: KernelFamily = {
             p.rows * 3 + i - 2,
             k,
             [1, p.rows, p.lineK * 4],
-            i % 2 ? p.prefetch : 'p8192',
+            i % 2 ? `p${p.ahead}l2` : 'p8192',
           ),
         ),
       ),
@@ -176,7 +178,8 @@ export const gemm: KernelFamily = {
   ...dotProducts,
   formula: 'y[t][n] = W[n][k] . x[t][k], exact int32',
 
-  batch: (isa, p, n, k) => {
+  batch: (cpu, p, n, k) => {
+    const isa = isaOf(cpu.isa);
     // Sums, a line, its codes, an activation, products and a mask.
     const vectorsFit = (tokens: number) =>
       (tokens + 2) * vectorsOf(p, isa) + 3 + tableRegisters(p, isa) <= isa.registers;
@@ -184,7 +187,7 @@ export const gemm: KernelFamily = {
     const fits = (tokens: number) => vectorsFit(tokens) && (tokens < 8 || !p.lookUp);
     // One line a step: that is work enough, and keeps the code small.
     return BATCHES.filter(fits).flatMap((tokens) =>
-      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+      fewPrefetches(cpu, p.ahead).flatMap((variant) =>
         [1, 2, 4].map((lines) =>
           productSpec('gemm', isa.name, p, n, k, [tokens, bandOf(p, isa), lines * p.lineK], variant),
         ),
@@ -194,7 +197,7 @@ export const gemm: KernelFamily = {
 
   samples: (isa) =>
     packingsFor(isa).flatMap((p) => {
-      const specs = samplesOf(gemm.batch!(isa, p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1));
+      const specs = samplesOf(gemm.batch!(sampleTarget(isa), p, (p.rows > 32 ? 1 : 3) * p.rows - 1, p.lineK * 27 + 1));
       // A panel is never columns of bytes.
       return p.lookUp
         ? specs

@@ -23,6 +23,12 @@ export interface Product {
   readonly tabulate?: (spec: KernelSpec) => KernelSpec;
 }
 
+/** What kernels for several tokens depend on of a CPU. */
+export type Target = Pick<CpuProfile, 'isa' | 'prefetch'>;
+
+/** A target for tests. */
+export const sampleTarget = (isa: Isa): Target => ({ isa: isa.name, prefetch: { hint: 'nta' } });
+
 export interface KernelFamily {
   /** File name of the algorithm, for the banner. */
   readonly source: string;
@@ -32,7 +38,7 @@ export interface KernelFamily {
    * Present in families for batches: specs for a matrix [n, k] in this packing, for several numbers of tokens, its tile's first, of
    * each the preferred one first; called as `bn_gemv` too.
    */
-  readonly batch?: (isa: Isa, packing: Packing, n: number, k: number) => readonly KernelSpec[];
+  readonly batch?: (cpu: Target, packing: Packing, n: number, k: number) => readonly KernelSpec[];
   /** Present in the family of sums by tables: specs for matrices with k columns in this packing, the preferred one first. */
   readonly tables?: (cpu: CpuProfile, packing: Packing, k: number) => readonly KernelSpec[];
   /** What it computes, with shapes: the banner's first line. */

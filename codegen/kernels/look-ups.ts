@@ -23,6 +23,7 @@ import { linesOf, pack, tileBytes, tilesOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
 import { range } from './kernel.ts';
 import { lookUpPackings, planeAt, tablesBytes, tablesParameter, tabulate, tabulateSpec } from './look-up-tables.ts';
+import { fewPrefetches } from './prefetch.ts';
 import { activationStride, dotExample, dotReference, parameters, productSpec } from './ternary.ts';
 
 export const lookup: KernelFamily = {
@@ -55,7 +56,7 @@ export const lookup: KernelFamily = {
   product: {
     candidates: (cpu, p, n, k) =>
       lookUpPackings(isaOf(cpu.isa)).includes(p)
-        ? [...new Set([p.prefetch, 'p8192', 'p0'])].flatMap((variant) =>
+        ? fewPrefetches(cpu, p.ahead).flatMap((variant) =>
             [1, 2].map((lines) => productSpec('lookup', cpu.isa, p, n, k, [1, p.rows, lines * p.lineK], variant)),
           )
         : [],

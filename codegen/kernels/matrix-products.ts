@@ -19,10 +19,12 @@
  */
 import type { Value } from '../ir/record.ts';
 import { at, plus, times } from '../ir/record.ts';
+import { isaOf } from '../isa/index.ts';
 import { packingsFor } from '../packings/index.ts';
 import { loadLine, tileBytes, vectorsOf } from '../packings/packing.ts';
 import type { KernelFamily } from './kernel.ts';
-import { range } from './kernel.ts';
+import { range, sampleTarget } from './kernel.ts';
+import { fewPrefetches } from './prefetch.ts';
 import { activations, BATCHES, parameters, productSpec, samplesOf, tableRegisters, ternaryProduct } from './ternary.ts';
 
 const HALVES = ['zip4_low', 'zip4_high'] as const;
@@ -49,13 +51,14 @@ export const mmla: KernelFamily = {
     'prefetch',
   ],
 
-  batch: (isa, p, n, k) => {
+  batch: (cpu, p, n, k) => {
+    const isa = isaOf(cpu.isa);
     // Sums, rows, a line, two codes, activations and a mask.
     const fits = (tokens: number) =>
       !p.lookUp && (tokens + 3) * vectorsOf(p, isa) + 4 + tableRegisters(p, isa) <= isa.registers;
     const step = p.lineK % 8 ? 2 * p.lineK : p.lineK;
     return BATCHES.filter(fits).flatMap((tokens) =>
-      [...new Set([p.prefetch, 'p4096', 'p8192', 'p0'])].flatMap((variant) =>
+      fewPrefetches(cpu, p.ahead).flatMap((variant) =>
         [1, 2].map((steps) => productSpec('mmla', isa.name, p, n, k, [tokens, p.rows, steps * step], variant)),
       ),
     );
@@ -140,6 +143,8 @@ export const mmla: KernelFamily = {
   // One line, an odd number and an even number of lines.
   samples: (isa) =>
     packingsFor(isa).flatMap((p) =>
-      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) => samplesOf(mmla.batch!(isa, p, p.rows * 3 - 1, k))),
+      [p.lineK - 1, p.lineK * 27, p.lineK * 27 + 1].flatMap((k) =>
+        samplesOf(mmla.batch!(sampleTarget(isa), p, p.rows * 3 - 1, k)),
+      ),
     ),
 };

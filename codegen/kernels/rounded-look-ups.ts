@@ -31,6 +31,7 @@ import {
   tabulateSpec,
 } from './look-up-tables.ts';
 import { lookup } from './look-ups.ts';
+import { preferredPrefetch } from './prefetch.ts';
 import { parameters, productSpec } from './ternary.ts';
 
 /** Indices of a row in a line. */
@@ -76,7 +77,7 @@ export const roundedLookup: KernelFamily = {
     exact: false,
     candidates: (cpu, p, n, k) =>
       roundedPackings(isaOf(cpu.isa)).includes(p)
-        ? [productSpec('roundlookup', cpu.isa, p, n, k, [1, p.rows, 2 * p.lineK], p.prefetch)]
+        ? [productSpec('roundlookup', cpu.isa, p, n, k, [1, p.rows, 2 * p.lineK], preferredPrefetch(cpu, p.ahead))]
         : [],
     tabulate: (spec) => tabulateSpec(packingOf(spec.weight), spec.isa, spec.shape.k!, 'roundtables'),
   },

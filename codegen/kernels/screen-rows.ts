@@ -9,7 +9,9 @@
  * i8, are zero codes themselves. The factors lie apart, [row tiles][s, A, N][16 rows].
  */
 import type { KernelSpec } from '../name.ts';
+import type { Target } from './kernel.ts';
 import { LANES } from './kernel.ts';
+import { preferredPrefetch } from './prefetch.ts';
 
 /** Bytes of a line, and of one factor of 16 rows. */
 const LINE = 64;
@@ -59,14 +61,17 @@ export const isScreened = (n: number, k: number): boolean => n >= LEAST_ROWS && 
 /** Lines of one unrolled step. */
 const UNROLL = 4;
 
+/** Bytes fetched ahead where the CPU's profile names no distance. */
+const AHEAD = 4096;
+
 /** The kernel for a head of n rows. */
-export const screenSpec = (n: number, k: number, isa: string, width: ScreenWidth): KernelSpec => ({
+export const screenSpec = (n: number, k: number, cpu: Target, width: ScreenWidth): KernelSpec => ({
   op: 'screen',
   act: widths[width].act,
   weight: width,
   out: 'f32',
   shape: { n, k },
   tile: [1, LANES, UNROLL * screenSize(n, k, width).lineK],
-  isa,
-  variant: 'p4096',
+  isa: cpu.isa,
+  variant: preferredPrefetch(cpu, AHEAD),
 });

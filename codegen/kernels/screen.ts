@@ -58,7 +58,7 @@
  * with bounds: in at most k e^-18 of all answers, 6e-7 for k = 40, *under the assumption*. Nothing is proved for a given model;
  * docs/measurements.md has counts.
  *
- * Tile: 1 token x 16 rows of a line x k of one unrolled step; variant pN: prefetch N bytes ahead.
+ * Tile: 1 token x 16 rows of a line x k of one unrolled step; variant as in prefetch.ts.
  */
 import { mapGroup, reduceGroup, storeGroup } from '../ir/lanes.ts';
 import type { Value } from '../ir/record.ts';
@@ -67,6 +67,7 @@ import { fmaf } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelFamily } from './kernel.ts';
 import { groupOf, LANES, range } from './kernel.ts';
+import { parsePrefetch } from './prefetch.ts';
 import { FACTORS, placeOf, type ScreenWidth, screenSize, screenSpec, widths } from './screen-rows.ts';
 
 /** Value of a step of the first plane, in steps of the second. */
@@ -113,7 +114,7 @@ export const screen: KernelFamily = {
     const rows = tiles * LANES;
     const stride = lineK * lines;
     const unroll = spec.tile[2]! / lineK;
-    const ahead = Number(spec.variant!.slice(1));
+    const { ahead, level } = parsePrefetch(spec.variant!);
     const layout = `[${tiles} row tiles][${lines} lines][16 rows]`;
     // 8 bits: the state's codes are unsigned and the sums start differently for each row; 4 bits: the rows', and for each plane.
     const eight = width === 'i8';
@@ -190,7 +191,7 @@ export const screen: KernelFamily = {
           const tag = `${rest}_l${u}`;
           const line = plus(first, u);
           const address = at(w, times(tile, lines * 4 * LANES), times(line, 4 * LANES));
-          if (ahead) b.do('prefetch', at(address, ahead), 0);
+          if (ahead) b.do('prefetch', at(address, ahead), level);
           if (!whole && u % linesBeforeFlush === 0) dots = partial(tag);
           const chain = dots[u % dots.length]!;
           const planes = shifts.map((_, g) =>
@@ -285,7 +286,11 @@ export const screen: KernelFamily = {
         [40, 100],
         [48, 2560],
       ] as const
-    ).flatMap(([n, k]) => (['i8', 'u4'] as const).map((width) => screenSpec(n, k, isa.name, width))),
+    ).flatMap(([n, k]) =>
+      (['i8', 'u4'] as const).map((width, i) =>
+        screenSpec(n, k, { isa: isa.name, prefetch: { hint: i ? 'l2' : 'nta' } }, width),
+      ),
+    ),
 
   // Extreme: the largest sums, all codes 127 against all q = 127 or -127, or all 15 against 63 and -63; and rows without a finite bound.
   example: (spec, random, extreme) => {

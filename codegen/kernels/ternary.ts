@@ -9,6 +9,7 @@ import type { Packing } from '../packings/packing.ts';
 import { bytesOf, draftOf, linesOf, pack, tilesOf } from '../packings/packing.ts';
 import type { KernelFamily, Random } from './kernel.ts';
 import { LANES, roundUp } from './kernel.ts';
+import { parsePrefetch } from './prefetch.ts';
 
 /** The digits of a packing's bytes, each with its factor and the weight that it codes: by byte, the largest factor first. */
 const digits = new Map<Packing, Map<number, { factor: number; index: number }[]>>();
@@ -156,7 +157,7 @@ export const productSpec = (
   n: number,
   k: number,
   tile: readonly number[],
-  variant = p.prefetch,
+  variant: string,
 ): KernelSpec => ({ op, act: 'i8', weight: p.token, out: 'i32', shape: { n, k }, tile, isa, variant });
 
 /** The second parameter of a product kernel: int8 activations of its tokens. @param width k that are loaded at once */
@@ -201,11 +202,11 @@ export function parameters(b: Recorder, spec: KernelSpec, second: { name: string
   });
   const t0 = b.long('t0', 0, tiles, 'first row tile');
   const t1 = b.long('t1', 0, tiles, 'row tile to stop before');
-  const [, ahead, level] = /^p(\d+)(?:l(2))?$/.exec(spec.variant!)!.map(Number) as [number, number, number];
+  const { ahead, level } = parsePrefetch(spec.variant!);
   /** Once for each 64 bytes that a step reads. @param u the line's number in its step */
   const prefetch = (line: Address, u: number): void => {
     for (let byte = 0; ahead && byte < p.lineBytes; byte += 64)
-      if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(line, ahead + byte), level || 0);
+      if ((u * p.lineBytes) % 64 === 0) b.do('prefetch', at(line, ahead + byte), level);
   };
   return { p, k, panel, tokens, lines, ldx, ldy, w, x, totals, y, t0, t1, prefetch };
 }

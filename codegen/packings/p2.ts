@@ -17,7 +17,7 @@ export const p2: Packing = {
   lineK: 16,
   lineBytes: 64,
   unroll: 4,
-  prefetch: 'p4096',
+  ahead: 4096,
   needs: ['field', 'shift_ints'],
   place: (row, k) => ({ byte: 4 * row + (k & 3), factor: 4 ** (k >> 2) }),
   unpacker: (b, isa, form) => {

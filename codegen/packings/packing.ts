@@ -24,9 +24,12 @@ export interface Packing {
    * (kernels/look-ups.ts); others read four columns as four bytes a row, and the fifth, where there is one, besides.
    */
   readonly lookUp?: LookUp;
-  /** Lines of one unrolled step and prefetch that decoding begins with, as dot-products.ts names it; the tuner looks further. */
+  /**
+   * Lines of one unrolled step, and bytes fetched ahead where the CPU's profile names no distance (kernels/prefetch.ts), that decoding
+   * begins with; the tuner looks further.
+   */
   readonly unroll: number;
-  readonly prefetch: string;
+  readonly ahead: number;
   /** Most vectors of a line that leave registers for tables and sums; any number when absent. */
   readonly mostVectors?: number;
   /** Words that unpacking uses, and those that divide scaled sums. */

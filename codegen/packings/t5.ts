@@ -38,7 +38,7 @@ export const t5 = (rows: number): Packing => ({
   lineBytes: 4 * rows,
   // Where registers are short, clang brings the look-ups of several lines forward and spills the tables.
   unroll: rows < 16 ? 1 : 64 / rows,
-  prefetch: 'p8192',
+  ahead: 8192,
   // 128-bit registers: 12 for tables, and 5 sums, 5 codes and more for each vector.
   mostVectors: 2,
   needs: ['load_table64', 'load_table32', 'lookup64', 'lookup96', 'sub_bytes', 'field', 'shift_ints', 'mul_ints'],

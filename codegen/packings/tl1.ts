@@ -31,7 +31,7 @@ export const tl1 = (rows: number): Packing => ({
     bias: 256,
   },
   unroll: 1,
-  prefetch: 'p4096',
+  ahead: 4096,
   needs: ['load_columns', 'load_table16', 'lookup16', 'field', 'add_bytes', 'sub_bytes'],
   place: (row, k) => ({ byte: rows * (k & 3) + row, factor: [1, 3, 16, 48][k >> 2]! }),
   unpacker: (b, _isa, form) => {

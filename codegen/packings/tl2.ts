@@ -32,7 +32,7 @@ export const tl2 = (rows: number): Packing => ({
   lineK: 24,
   lineBytes: 5 * rows,
   unroll: 1,
-  prefetch: 'p4096',
+  ahead: 4096,
   lookUp: {
     groups: range(8).map((g) => range(3).map((i) => (g >> 1) + 12 * (g & 1) + 4 * i)),
     planes: 1,

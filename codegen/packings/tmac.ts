@@ -30,7 +30,7 @@ export const tmac = (rows: number): Packing => ({
   lineK: 16,
   lineBytes: 4 * rows,
   unroll: 1,
-  prefetch: 'p4096',
+  ahead: 4096,
   lookUp: {
     groups: range(4).map((c) => range(4).map((i) => c + 4 * i)),
     planes: 2,

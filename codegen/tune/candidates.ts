@@ -55,7 +55,7 @@ function partsOf(spec: KernelSpec, { tokens, n }: Contest): Pick<Candidate, 'par
 /** Everything that is offered in a packing. */
 function offeredFor(cpu: CpuProfile, p: Packing, { phase, tokens, n, k }: Contest): KernelSpec[] {
   if (phase === 'decode') return candidates(cpu, p, n, k);
-  const dots = batchCandidates(isaOf(cpu.isa), p, n, k);
+  const dots = batchCandidates(cpu, p, n, k);
   if (phase === 'batch') return dots.filter((spec) => spec.tile[0] === tokens);
   const most = dots.at(-1)?.tile[0];
   const several = [...tableCandidates(cpu, p, k), ...dots.filter((spec) => spec.tile[0] === most)];

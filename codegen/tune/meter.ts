@@ -71,7 +71,7 @@ export async function startMeter(
     ['plan.h', `${templates.get('plan.h')!}${REPLACED}`],
     ...loops,
     ...borrowed.map((file): [string, string] => [file, templates.get(file)!]),
-    ...['measure.h', 'gate.c'].map((file): [string, string] => [file, ownTemplate(file)]),
+    ...['measure.h', 'gate.c', 'reads.h', 'reads.c'].map((file): [string, string] => [file, ownTemplate(file)]),
   ]);
   const { ask, rows, close } = await startProcess('measure.c', files, [String(arenaBytes)], cpu, compiler, signal);
   let packings = 0;

@@ -10,6 +10,7 @@ import { parse } from '../name.ts';
 import { packingOf } from '../packings/index.ts';
 import { bytesOf } from '../packings/packing.ts';
 import type { ThresholdEntry, TokenEntry, TuningEntry, TuningSample, Wisdom } from '../wisdom.ts';
+import { keyName } from '../wisdom.ts';
 import { bars, type Cell, escaped, heatMap, roofline } from './charts.ts';
 import { aToken, explain, explainThreshold, explainTokens, rateOf, roofOf, threadsOf, titleOf } from './explain.ts';
 
@@ -155,7 +156,7 @@ export function reportOf(
 ): string {
   const { cpu, features, caches, compiler } = entries[0]!.key;
   const facts: Readonly<Record<string, string>> = {
-    CPU: cpu,
+    CPU: keyName(cpu),
     features: features.join(' '),
     caches: Object.entries(caches)
       .map(([level, bytes]) => `${level.toUpperCase()} ${bytes >> 10} KB`)

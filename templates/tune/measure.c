@@ -29,8 +29,9 @@
 #include <unistd.h>
 #include "measure.h"
 #include "peaks.h"
+#include "reads.h"
 
-enum { MOST = 4096, MOST_THREADS = 1024, STEP = 256 };
+enum { MOST = 4096, MOST_THREADS = 1024 };
 
 static size_t arena_bytes;
 static uint8_t *arenas[MOST];
@@ -220,30 +221,8 @@ static void multiply(void *argument, int thread, int threads) {
   for (long layer = 0; layer < passes; layer++) bn_products(&state, thread, (int)layer, 0, 1, &input);
 }
 
-/* 64 bytes as the compiler's own vector type: the target's widest registers, one or several. */
-typedef uint64_t line __attribute__((vector_size(64)));
-
-static size_t distance;
-
-static inline __attribute__((always_inline)) line sum_of(const uint8_t *p, const uint8_t *end, size_t ahead) {
-  line a = {0}, b = {0}, c = {0}, d = {0};
-  for (; p < end; p += STEP) {
-    const line *l = (const line *)(const void *)p;
-    if (ahead)
-      for (int i = 0; i < STEP; i += 64) __builtin_prefetch(p + ahead + i, 0, 0);
-    a += l[0], b += l[1], c += l[2], d += l[3];
-  }
-  return (a + b) + (c + d);
-}
-
-/* A plain read of an arena, one contiguous part a thread: the bandwidth roof. */
-static void read_plain(void *argument, int thread, int threads) {
-  long first, end;
-  bn_span((long)(arena_bytes / STEP), thread, threads, &first, &end);
-  const uint8_t *arena = argument, *from = arena + first * STEP, *to = arena + end * STEP;
-  const line s = distance ? sum_of(from, to, distance) : sum_of(from, to, 0);
-  sink = s[0] + s[1] + s[2] + s[3] + s[4] + s[5] + s[6] + s[7];
-}
+/* How plain reads by the threads at hand fetch ahead. */
+static read_hint hint;
 
 static double seconds_of(bn_pool *pool, bn_job *job, void *argument) {
   const double start = now();
@@ -267,33 +246,27 @@ static double seconds_of_kernel(const kernel *k) {
 
 static double seconds_of_item(const char *item) {
   int part = 8;
+  reading whole = {NULL, arena_bytes, hint};
   switch (item[0]) {
   case 'k': return seconds_of_kernel(&kernels[atoi(item + 1)]);
-  case 'r': return seconds_of(state.pool, read_plain, arenas[atoi(item + 1)]);
+  case 'r': whole.data = arenas[atoi(item + 1)]; return seconds_of(state.pool, bn_read, &whole);
   case 'd': return seconds_of(state.pool, bn_peak_dots, &part);
   case 'a': return seconds_of(state.pool, bn_peak_additions, &part);
   default: exit(2);
   }
 }
 
-/* The pool of so many threads, awake. The first time, the plain read gets the fastest of a few prefetch distances. */
+/* The pool of so many threads, awake. The first time, the plain read gets the fastest of a few hints. */
 static bn_pool *awake(int threads) {
-  static const size_t distances[] = {0, 2048, 4096, 8192, 16384};
   static bn_pool *pools[MOST_THREADS + 1];
-  static size_t chosen[MOST_THREADS + 1];
+  static read_hint chosen[MOST_THREADS + 1];
   if (threads < 1 || threads > MOST_THREADS) exit(2);
   if (!pools[threads]) {
     pools[threads] = or_die(bn_pool_create(threads, threads <= sysconf(_SC_NPROCESSORS_ONLN)));
-    double shortest = 1e9;
-    for (int trial = 0; trial < 4; trial++)
-      for (size_t i = 0; i < sizeof distances / sizeof *distances; i++) {
-        distance = distances[i];
-        const double seconds = seconds_of(pools[threads], read_plain, arenas[0]);
-        if (trial && seconds < shortest) shortest = seconds, chosen[threads] = distance;
-      }
+    chosen[threads] = bn_fastest_read(pools[threads], arenas[0], arena_bytes);
   }
-  distance = chosen[threads];
-  seconds_of(pools[threads], read_plain, arenas[0]);
+  hint = chosen[threads];
+  seconds_of(pools[threads], bn_read, &(reading){arenas[0], arena_bytes, hint});
   return pools[threads];
 }
 
@@ -335,7 +308,7 @@ static void time_cached(const kernel *k, long bytes) {
 
 int main(int argc, char **argv) {
   static char request[1 << 16];
-  arena_bytes = argc == 2 ? (size_t)atoll(argv[1]) / STEP * STEP : 0;
+  arena_bytes = argc == 2 ? (size_t)atoll(argv[1]) / READ_STEP * READ_STEP : 0;
   if (!arena_bytes) return 2;
   /* Ctrl-C reaches all processes of a terminal: what is known is not lost, and the one that asks ends this one. */
   signal(SIGINT, SIG_IGN);
