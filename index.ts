@@ -139,6 +139,7 @@ export async function describeModel(
     fastBytes: fastBytes(source.shape),
     cacheBytesPerPosition: positionBytes(source.shape, kvTypes[DEFAULT_KV]),
     target: manifest.cpu.isa,
+    prefetch: manifest.cpu.prefetch,
     matrices: manifest.matrices,
     kernels: manifest.kernels,
   };

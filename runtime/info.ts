@@ -1,5 +1,5 @@
 /** What `bitnet-run --info` tells. */
-import type { MatrixKernels, ModelShape } from '../schemas/types.ts';
+import type { MatrixKernels, ModelShape, Prefetch } from '../schemas/types.ts';
 import { DEFAULT_KV } from './memory.ts';
 
 /** What a model is and how it would run on a target; sizes in bytes. */
@@ -18,6 +18,8 @@ export interface ModelInfo {
   readonly fastBytes: number;
   readonly cacheBytesPerPosition: number;
   readonly target: string;
+  /** How kernels that stream weights fetch them ahead. */
+  readonly prefetch: Prefetch;
   readonly matrices: Readonly<Record<string, MatrixKernels>>;
   /** Names of the float kernels. */
   readonly kernels: Readonly<Record<string, string>>;
@@ -56,6 +58,10 @@ export function formatInfo(info: ModelInfo): string {
       `${megabytes(info.cacheBytesPerPosition * Math.min(4096, s.context))} at ${Math.min(4096, s.context)} positions (${DEFAULT_KV})`,
     ],
     ['target', info.target],
+    [
+      'prefetch',
+      `${info.prefetch.hint}, ${info.prefetch.ahead ? `${info.prefetch.ahead} bytes ahead` : "at each packing's own distance"}`,
+    ],
     ...Object.entries(info.matrices).map(([slot, m]): [string, string] => [
       slot,
       [

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
@@ -101,7 +102,7 @@ describe('bad input', () => {
     });
 
     it('a compiler that fails on generated code: its first error, and no half build', async () => {
-      const real = cli.environment().BITNET_CC!;
+      const real = (await findCompiler(hostFamily)).command.join(' ');
       const flawed = compiler(
         'flawed-cc',
         `case "$*" in *model.c*) echo "model.c:1: error: out of ideas" >&2; exit 1;; esac\nexec ${real} "$@"`,

@@ -32,6 +32,7 @@ import {
   withEngine,
 } from './machine.ts';
 import { generator } from './oracle.ts';
+import { long, some } from './tier.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
@@ -39,11 +40,11 @@ import { randomModel } from './write-model.ts';
 const LENGTH = 280;
 const allSizes = [8, 16, 32] as const satisfies KvBits[];
 
-for (const name of ['odd', 'demo'] as const) {
+for (const name of some(['odd', 'demo'] as const)) {
   describe(`bit identity: ${name} model`, () => {
     const cache = useCache();
     // Larger, and slow under an emulator: with floats in the cache it shows nothing that the odd model does not show.
-    const sizes: readonly KvBits[] = name === 'odd' ? allSizes : [8, 16];
+    const sizes: readonly KvBits[] = some(name === 'odd' ? allSizes : [8, 16]);
     let model = demo;
     let tokens: readonly number[] = [];
     /** One thread, scalar code, everything in one call. */
@@ -84,28 +85,28 @@ for (const name of ['odd', 'demo'] as const) {
 
     for (const target of nativeTargets)
       for (const kv of sizes) {
-        it(`${target}, ${kv}-bit cache: 1, 2, 3 and 7 threads`, async () => {
-          for (const threads of [1, 2, 3, 7])
+        long(`${target}, ${kv}-bit cache: ${some([3, 1, 2, 7])} threads`, async () => {
+          for (const threads of some([3, 1, 2, 7]))
             await withEngine(model, target, { kv, threads, context: LENGTH }, (engine) =>
               assertSameBits(engine.evaluate(tokens, true), expected[kv], `${threads} threads`),
             );
         });
 
-        it(`${target}, ${kv}-bit cache: calls of 1, 5, 64, 100 tokens`, async () => {
+        it(`${target}, ${kv}-bit cache: calls of ${some([5, 1, 64, 100])} tokens`, async () => {
           await withEngine(model, target, { kv, threads: 2, context: LENGTH }, (engine) => {
-            for (const chunk of [1, 5, 64, 100])
+            for (const chunk of some([5, 1, 64, 100]))
               assertSameBits(inChunks(engine, chunk), expected[kv], `${chunk} tokens a call`);
           });
         });
       }
 
-    for (const target of targets.filter((t) => !nativeTargets.includes(t)))
+    for (const target of some(targets.filter((t) => !nativeTargets.includes(t)).reverse()))
       for (const kv of sizes)
-        it(`${target} program, ${kv}-bit cache: 1 and 3 threads, one call and calls of 5 tokens`, async function () {
+        it(`${target} program, ${kv}-bit cache: threads and calls`, async function () {
           const runner = await runnerFor(this, target);
           const built = await buildFor(openModel(model).shape, target);
           const weights = await packedFor(model, built);
-          for (const options of [{ threads: 1 }, { threads: 3, chunk: 5 }]) {
+          for (const options of some([{ threads: 3, chunk: 5 }, { threads: 1 }])) {
             const actual = await drive(built, runner, weights, tokens, { ...options, kv });
             assertSameBits(actual, expected[kv], JSON.stringify(options));
           }
@@ -165,7 +166,7 @@ for (const name of ['odd', 'demo'] as const) {
       });
 
     for (const p of packingsFor(isaOf('scalar')))
-      it(`all targets with ${p.token} pack the same file`, async () => {
+      long(`all targets with ${p.token} pack the same file`, async () => {
         const source = openModel(model);
         const own = nativeTargets.filter((target) => packingsFor(isaOf(target)).includes(p));
         const first = await prepare(model, 'scalar', [], p.token);

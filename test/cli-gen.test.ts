@@ -17,6 +17,7 @@ import { shippedShapes } from '../codegen/shape.ts';
 import { validate } from '../schemas/validate.ts';
 import { demo, largestDifference, nativeTargets, readFloats, targets } from './machine.ts';
 import { projectRoot, snapshot, useCli } from './run-cli.ts';
+import { long, some } from './tier.ts';
 import { smallShape } from './write-model.ts';
 
 /** All files below a folder: name -> content. */
@@ -34,11 +35,11 @@ describe('bitnet-gen', () => {
     writeFileSync(shape, JSON.stringify(smallShape({ name: 'tiny', layers: 1 })));
   });
 
-  describe('every shipped shape', () => {
+  describe('shipped shapes', () => {
     for (const target of targets)
       it(`for ${target}`, async () => {
         await Promise.all(
-          shippedShapes().map(async (name) => {
+          some(shippedShapes()).map(async (name) => {
             const out = cli.path('shipped', name, target);
             const summary = await cli.json('gen', [name, '--target', target, '--no-compile', '--out', out]);
             assert.deepEqual([summary.model, summary.target, summary.out], [name, target, out]);
@@ -56,32 +57,35 @@ describe('bitnet-gen', () => {
         );
       });
 
-    it('up by rows and down by columns, where the activation makes zeros in large matrices, or as it is asked for', async () => {
-      const args = ['--target', 'avx512', '--no-compile', '--out'];
-      const cases: [string, string[], boolean][] = [
-        ['bitnet-2b-4t', [], true],
-        ['bitnet-2b-4t', ['--no-sparse'], false],
-        [demo, [], false],
-        [demo, ['--sparse'], true],
-        ['llama3-8b-158', [], false],
-      ];
-      for (const [i, [model, options, sparse]] of cases.entries()) {
-        const out = cli.path('sparse', String(i));
-        await cli.json('gen', [model, ...options, ...args, out]);
-        const { matrices } = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8'));
-        const what = `${model} ${options}`;
-        assert.equal(/rows$/.test(matrices.ffn_up.packing), sparse, what);
-        assert.equal(/columns$/.test(matrices.ffn_down.packing), sparse, what);
-        assert.doesNotMatch(matrices.ffn_gate.packing, /rows|columns/, what);
-      }
-      await cli.refuses('gen', ['llama3-8b-158', '--sparse', ...args, cli.path('silu')], 1, [
-        /activation 'silu': only squared ReLU \(relu2\) makes zeros/,
-        /leave out --sparse/,
-      ]);
-    });
+    long(
+      'up by rows and down by columns, where the activation makes zeros in large matrices, or as it is asked for',
+      async () => {
+        const args = ['--target', 'avx512', '--no-compile', '--out'];
+        const cases: [string, string[], boolean][] = [
+          ['bitnet-2b-4t', [], true],
+          ['bitnet-2b-4t', ['--no-sparse'], false],
+          [demo, [], false],
+          [demo, ['--sparse'], true],
+          ['llama3-8b-158', [], false],
+        ];
+        for (const [i, [model, options, sparse]] of cases.entries()) {
+          const out = cli.path('sparse', String(i));
+          await cli.json('gen', [model, ...options, ...args, out]);
+          const { matrices } = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8'));
+          const what = `${model} ${options}`;
+          assert.equal(/rows$/.test(matrices.ffn_up.packing), sparse, what);
+          assert.equal(/columns$/.test(matrices.ffn_down.packing), sparse, what);
+          assert.doesNotMatch(matrices.ffn_gate.packing, /rows|columns/, what);
+        }
+        await cli.refuses('gen', ['llama3-8b-158', '--sparse', ...args, cli.path('silu')], 1, [
+          /activation 'silu': only squared ReLU \(relu2\) makes zeros/,
+          /leave out --sparse/,
+        ]);
+      },
+    );
 
     it('the layout of the weights depends on the packings alone, not on the target', () => {
-      for (const name of shippedShapes()) {
+      for (const name of some(shippedShapes())) {
         const layouts = new Map<string, unknown>();
         for (const target of targets) {
           const file = cli.path('shipped', name, target, 'manifest.json');
@@ -147,11 +151,11 @@ describe('bitnet-gen', () => {
       assert.deepEqual(readdirSync(cwd), ['generated']);
     });
 
-    it('--out: takes a new, an empty and its own earlier folder, and clears what is stale', async () => {
+    long('--out: takes a new, an empty and its own earlier folder, and clears what is stale', async () => {
       const out = cli.path('own');
       mkdirSync(out);
       const generate = (...args: string[]) => cli.ok('gen', [shape, '--out', out, ...args]);
-      await generate('--target', 'scalar');
+      await generate('--target', nativeTargets[0]!);
       assert.ok(existsSync(path.join(out, 'libbitnet.so')) && existsSync(path.join(out, 'driver')));
       await generate('--target', 'avx2', '--no-compile');
       assert.deepEqual(contents(out), contents(cli.path('a-avx2')), 'no kernel and no binary of the earlier target');
@@ -173,7 +177,7 @@ describe('bitnet-gen', () => {
       assert.equal(readFileSync(file, 'utf8'), 'precious');
     });
 
-    it('bindings.ts passes a strict type checker and describes the C interface', async () => {
+    long('bindings.ts passes a strict type checker and describes the C interface', async () => {
       const folder = cli.path('typed');
       cpSync(cli.path('a-scalar', 'bindings.ts'), path.join(folder, 'bindings.ts'));
       writeFileSync(
@@ -234,7 +238,7 @@ describe('bitnet-gen', () => {
   describe('compiling', () => {
     it('library, driver and summary; the driver computes what the runtime does', async () => {
       const out = cli.path('compiled');
-      const summary = await cli.json('gen', ['--target', 'scalar', '--out', out]);
+      const summary = await cli.json('gen', ['--target', nativeTargets[0]!, '--out', out]);
       assert.equal(summary.library, path.join(out, 'libbitnet.so'));
       assert.match(summary.compiler, /^(clang|gcc) [\d.]+$/);
       // The packed weights that the runtime keeps are those that any target's driver reads.
@@ -259,22 +263,23 @@ describe('bitnet-gen', () => {
       assert.match(await run(cli.path('tokens'), cli.path('tokens'), cli.path('l')), /^driver: .*tokens/);
     });
 
-    it('--cc and BITNET_CC choose the compiler; one with a blank in its path works', async () => {
+    long('--cc and BITNET_CC choose the compiler; one with a blank in its path works', async () => {
       const { command } = await findCompiler(hostFamily);
       const wrapper = cli.path('my cc');
       writeFileSync(wrapper, `#!/bin/sh\necho "$@" >> '${cli.path('calls')}'\nexec ${command.join(' ')} "$@"\n`, {
         mode: 0o755,
       });
+      const [target] = nativeTargets as [string];
       const out = cli.path('by-wrapper');
-      await cli.ok('gen', [shape, '--target', 'scalar', '--out', out, '--cc', wrapper]);
+      await cli.ok('gen', [shape, '--target', target, '--out', out, '--cc', wrapper]);
       const calls = () => readFileSync(cli.path('calls'), 'utf8');
       assert.match(calls(), /-c src\/model\.c/);
       const before_ = calls();
-      await cli.ok('gen', [shape, '--target', 'scalar', '--out', out], { env: { BITNET_CC: wrapper } });
+      await cli.ok('gen', [shape, '--target', target, '--out', out], { env: { BITNET_CC: wrapper } });
       assert.equal(calls(), before_, 'the same compiler: nothing is compiled again');
       symlinkSync(wrapper, cli.path('linked'));
       const env = { BITNET_CC: cli.path('linked') };
-      await cli.ok('gen', [shape, '--target', 'scalar', '--out', out], { env });
+      await cli.ok('gen', [shape, '--target', target, '--out', out], { env });
       assert.ok(calls().length > before_.length, 'another command is another compiler');
     });
   });

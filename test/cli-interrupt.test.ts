@@ -4,6 +4,7 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { useModels } from './cli-models.ts';
 import { commandOf, useCli } from './run-cli.ts';
 
@@ -51,10 +52,11 @@ describe('interruption', () => {
       const home = cli.path(signal);
       const builds = path.join(home, 'bitnet-gen', 'builds');
       // Compiles anew, and slowly.
-      const cc = `sh ${slowCompiler()} ${cli.environment().BITNET_CC}`;
+      const { command } = await findCompiler(hostFamily);
+      const cc = `sh ${slowCompiler()} ${command.join(' ')}`;
       const child = cli.start('run', [models.gguf, '--tokens', '1'], { env: { XDG_CACHE_HOME: home, BITNET_CC: cc } });
       const compiling = () => existsSync(builds) && readdirSync(builds).length > 0;
-      while (!compiling()) await sleep(10);
+      while (!compiling() && child.exitCode === null) await sleep(10);
       await sleep(300);
       child.kill(signal);
       const { exitCode, stdout, stderr, durationMs } = await child;

@@ -9,6 +9,7 @@ import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
 import { demo, nativeTargets } from './machine.ts';
 import { commandOf, projectRoot, useCli } from './run-cli.ts';
+import { long } from './tier.ts';
 import { tinyVocabulary } from './write-model.ts';
 
 const OPENING = 'Once upon a time, there was a little girl named Lily. One day she';
@@ -126,6 +127,7 @@ describe('bitnet-run', () => {
         assert.match(text, part);
       assert.doesNotMatch(text, /undefined|NaN/);
       assert.equal(info.target, 'neon');
+      assert.deepEqual(info.prefetch, { hint: 'nta' });
       assert.equal(info.shape.hidden, 256);
       assert.match(info.matrices.ffn_down.gemm[0], /^gemm_i8_.*neon/);
       assert.match(info.matrices.ffn_down.tables[1], /^sums_i8_.*neon/);
@@ -152,7 +154,7 @@ describe('bitnet-run', () => {
       for (const other of others) assert.equal(other, first);
     });
 
-    it('a model path ends in / or is .', async () => {
+    long('a model path ends in / or is .', async () => {
       assert.equal((await cli.json('run', ['.', 'A', '-n', '0'], { cwd: demo })).model, 'demo');
       assert.equal((await cli.json('run', [`${demo}/`, 'A', '-n', '0'])).model, 'demo');
     });
@@ -195,7 +197,7 @@ describe('bitnet-run', () => {
       assert.deepEqual([ended.tokens, ended.stop_reason], [tokens.slice(0, at), 'eos']);
     });
 
-    it('seeds: the same gives the same text, the default is random, the printed one reproduces', async () => {
+    long('seeds: the same gives the same text, the default is random, the printed one reproduces', async () => {
       const args = ['-n', '24', '--temp', '1.5', '--top-p', '1'];
       const [a, b, c, d] = await Promise.all([
         cli.json('run', [...args, '--seed', '7']),
@@ -221,14 +223,14 @@ describe('bitnet-run', () => {
       assert.deepEqual(texts, [texts[0], texts[0], texts[0]]);
     });
 
-    it('the number of threads, even above that of CPUs, does not change a text', async () => {
+    long('the number of threads, even above that of CPUs, does not change a text', async () => {
       const args = [models.gguf, '-p', 'in the', '-n', '24', '--greedy'];
       const [one, ...others] = await Promise.all(['1', '2', '5'].map((t) => cli.json('run', [...args, '-t', t])));
       for (const other of others) assert.deepEqual(other.tokens, one.tokens);
       assert.deepEqual([one.threads, ...others.map((o) => o.threads)], [1, 2, 5]);
     });
 
-    it('neither does the target', async () => {
+    long('neither does the target', async () => {
       const results = await Promise.all(
         nativeTargets.map((target) => cli.json('run', ['-n', '12', '--greedy', '--target', target])),
       );
@@ -239,7 +241,7 @@ describe('bitnet-run', () => {
       for (const result of results) assert.deepEqual(result.tokens, results[0].tokens);
     });
 
-    it('neither do packing and kernel; one rounds, and says so', async () => {
+    long('neither do packing and kernel; one rounds, and says so', async () => {
       const args = ['-n', '12', '--greedy'];
       const usual = await cli.json('run', args);
       const asked = ['--packing', 'tmac', '--kernel'];
@@ -267,7 +269,7 @@ describe('bitnet-run', () => {
       assert.deepEqual([object.text, object.stop_reason], [' went to th', 'stop']);
     });
 
-    it('--lookup: the same text, and what the drafts came to', async () => {
+    long('--lookup: the same text, and what the drafts came to', async () => {
       const args = ['-p', 'The big red dog ran. The big red dog ran. The big', '-n', '60', '--seed', '3'];
       const [plain, drafted, text] = await Promise.all([
         cli.json('run', args),
@@ -288,7 +290,7 @@ describe('bitnet-run', () => {
       assert.equal(tokens.length, 8);
     });
 
-    it('--ctx beyond what the model was trained for: a warning, not with --quiet', async () => {
+    long('--ctx beyond what the model was trained for: a warning, not with --quiet', async () => {
       const args = [models.gguf, '--tokens', '1', '-n', '1', '--ctx', '65'];
       const [loud, quiet] = await Promise.all([
         cli.run('run', [...args, '--json']),
@@ -298,7 +300,7 @@ describe('bitnet-run', () => {
       assert.equal(quiet!.stderr, '');
     });
 
-    it('characters whose bytes come in several tokens are printed whole', async () => {
+    long('characters whose bytes come in several tokens are printed whole', async () => {
       // Byte tokens: one character of four bytes is four tokens, so the random model's text is full of broken characters, but a
       // character in the prompt's continuation must come out as the bytes say.
       const { tokens: names } = tinyVocabulary(shape.vocabulary);

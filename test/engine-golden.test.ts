@@ -25,6 +25,7 @@ import {
   useCache,
   withEngine,
 } from './machine.ts';
+import { isLong, long, some } from './tier.ts';
 
 interface Golden {
   readonly logits: string;
@@ -54,7 +55,7 @@ describe('engine: golden logits of the demo model', () => {
     it(`${target}`, async function () {
       const runner = await runnerFor(this, target);
       if (nativeTargets.includes(target)) {
-        await withEngine(demo, target, { kv: 32, threads: 2 }, (engine) =>
+        await withEngine(demo, target, { kv: 32, threads: 2, ...(isLong ? { extra: ['-O3'] } : {}) }, (engine) =>
           reproduces(engine.evaluate(golden.prompt_ids, true), golden, demo),
         );
         return;
@@ -107,17 +108,17 @@ describe('engine: loss of the demo model on held-out text', () => {
   const loss = (tokens: readonly number[], kv: KvBits): Promise<number> =>
     withEngine(demo, bestTarget, { kv, context: WINDOW, threads: 2 }, (engine) => lossOf(engine, tokens));
 
-  it('32-bit key-value cache: what the training program measured', async function () {
+  long('32-bit key-value cache: what the training program measured', async function () {
     const actual = await loss(heldoutTokens(this), 32);
     assert.ok(Math.abs(actual - heldout.loss_nats) <= 0.002, `${actual} nats, expected ${heldout.loss_nats}`);
   });
 
-  it('16-bit key-value cache: no worse within the noise of rounding', async function () {
+  long('16-bit key-value cache: no worse within the noise of rounding', async function () {
     const actual = await loss(heldoutTokens(this), 16);
     assert.ok(Math.abs(actual - heldout.loss_nats) <= 0.005, `${actual} nats, expected ${heldout.loss_nats}`);
   });
 
-  it('8-bit key-value cache: no more than 0.005 nats worse than 32 bits', async function () {
+  long('8-bit key-value cache: no more than 0.005 nats worse than 32 bits', async function () {
     const tokens = heldoutTokens(this);
     const [codes, floats] = [await loss(tokens, 8), await loss(tokens, 32)];
     if (process.env.SHOW) console.log({ codes, halves: await loss(tokens, 16), floats });
@@ -125,7 +126,7 @@ describe('engine: loss of the demo model on held-out text', () => {
   });
 
   // What rounding costs (docs/measurements.md): less than this, and not nothing, or it would not round.
-  it('look-ups that round: worse by less than 0.05 nats', async function () {
+  long('look-ups that round: worse by less than 0.05 nats', async function () {
     const tokens = heldoutTokens(this);
     const lossBy = (kernel: string) =>
       withEngine(demo, bestTarget, { packing: 'tmac', kernel: [kernel], context: WINDOW, threads: 2 }, (engine) =>
@@ -173,13 +174,13 @@ describe('engine: golden logits of the tiny models', () => {
     );
   }
 
-  for (const [file, golden] of files)
+  for (const [file, golden] of some(files, 7))
     it(`${file} on ${bestTarget}`, async function () {
       await check(this, file, golden, bestTarget);
     });
 
   for (const target of nativeTargets.slice(1))
-    it(`2b4t/tiny-2b4t-i2_s.gguf on ${target}`, async function () {
+    long(`2b4t/tiny-2b4t-i2_s.gguf on ${target}`, async function () {
       await check(this, '2b4t/tiny-2b4t-i2_s.gguf', '2b4t', target);
     });
 });

@@ -32,6 +32,7 @@ import type { CpuProfile } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
 import { compilerFor, isForeign, unitSources } from './kernel-runner.ts';
 import { demoShape, shippedShapes } from './shapes.ts';
+import { long } from './tier.ts';
 
 const golden = path.join(packageRoot, 'generated', 'golden');
 const targets = Object.values<Isa>(isas);
@@ -136,7 +137,7 @@ describe('emit', () => {
       assert.deepEqual([...emit(planFor(isa))], [...emit(planFor(isa))]);
     });
 
-    it(`serves all shipped shapes on ${isa.name}`, () => {
+    long(`serves all shipped shapes on ${isa.name}`, () => {
       const copied = templates();
       for (const shape of shippedShapes()) {
         const plan = planOf(shape, profileOf(isa.name));
@@ -186,7 +187,7 @@ describe('warnings', () => {
 
   for (const kind of Object.keys(compilers))
     for (const isa of targets) {
-      it(`none from ${kind} on the kernels for ${isa.name}`, async function () {
+      long(`none from ${kind} on the kernels for ${isa.name}`, async function () {
         const command = await compilerOr(this, kind, isa.family);
         const sources = [...kernelsOf(planFor(isa)).values()].map(kernelSource);
         const units = unitSources(sources, isa);
@@ -201,7 +202,7 @@ describe('warnings', () => {
         for (const i of units.keys()) await compileIn(command, cwd, isa.flags(isa.requires), `unit${i}.c`);
       });
 
-      it(`none from ${kind} on each file of the library around them for ${isa.name}`, async function () {
+      long(`none from ${kind} on each file of the library around them for ${isa.name}`, async function () {
         const command = await compilerOr(this, kind, isa.family);
         const files = new Map([...emit(planFor(isa))].filter(([name]) => /^[^/]*\.[ch]$/.test(name)));
         // Headers too: each includes what it needs.

@@ -7,6 +7,7 @@ import { strict as assert } from 'node:assert';
 import type { FloatType } from '../schemas/types.ts';
 import { type HeadProgram, headProgram, headShape, matrix, rowKinds, runHead, stateKinds, unscreened } from './head.ts';
 import { nativeTargets, runnerFor, targets, useCache } from './machine.ts';
+import { isLong, long, some } from './tier.ts';
 
 /** States of each kind: with all kinds of states and rows and three types 12,000 on the best target, and fewer elsewhere. */
 const STATES = 40;
@@ -23,7 +24,7 @@ describe('head: the k largest logits', () => {
   const cache = useCache();
   const types: readonly FloatType[] = ['bf16', 'f16', 'f32'];
 
-  for (const target of targets)
+  for (const target of some(nativeTargets.concat(targets.filter((t) => !nativeTargets.includes(t)))))
     describe(target, () => {
       const native = nativeTargets.includes(target);
       // Neither number is a multiple of a tile, a line or a group of lanes.
@@ -32,13 +33,13 @@ describe('head: the k largest logits', () => {
 
       before(async function () {
         const runner = await runnerFor(this as unknown as Mocha.Context, target);
-        for (const type of native ? types : types.slice(0, 1))
+        for (const type of some(native ? types : types.slice(0, 1)))
           programs.set(type, await headProgram(cache(), headShape(n, k, type), target, { runner }));
       });
 
-      for (const type of native ? types : types.slice(0, 1))
+      for (const type of some(native ? types : types.slice(0, 1)))
         it(`${type} rows of every kind, states of every kind, 1, 2, 3 and 7 threads`, async () => {
-          const count = target === nativeTargets[0] ? STATES : 2;
+          const count = isLong && target === nativeTargets[0] ? STATES : 2;
           const states = statesOf(k, count);
           for (const [i, [name, value]] of Object.entries(rowKinds(n, k)).entries()) {
             const threads = [1, 2, 3, 7][i % 4]!;
@@ -63,7 +64,7 @@ describe('head: the k largest logits', () => {
   };
 
   for (const target of targets)
-    it(`fast, ${target}: the full head's logits, and its rows as likely as stated`, async function () {
+    long(`fast, ${target}: the full head's logits, and its rows as likely as stated`, async function () {
       const [n, k] = fastShape;
       const best = target === nativeTargets[0];
       const runner = await runnerFor(this, target);
@@ -90,7 +91,7 @@ describe('head: the k largest logits', () => {
             assert.equal(wrong, 0, `${kind} rows, ${states} states`);
     });
 
-  it('k = 1000 of 32,771 rows', async () => {
+  long('k = 1000 of 32,771 rows', async () => {
     const [n, k] = [32771, 20];
     const program = await headProgram(cache(), headShape(n, k, 'bf16'), nativeTargets[0]!);
     for (const [name, value] of Object.entries(rowKinds(n, k))) {
@@ -99,7 +100,7 @@ describe('head: the k largest logits', () => {
     }
   });
 
-  it('few rows pass; all of them where all are equal', async () => {
+  long('few rows pass; all of them where all are equal', async () => {
     const [n, k] = [8203, 50];
     const program = await headProgram(cache(), headShape(n, k, 'bf16'), nativeTargets[0]!);
     const states = statesOf(k, 200, ['normal']);

@@ -1,8 +1,8 @@
 /** What the tests and the measurement of the k largest logits share: the program of head-main.c, rows and states. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
-import { FLAGS, findCompiler, writeFiles } from '../codegen/compile.ts';
+import { compile, findCompiler } from '../codegen/compile.ts';
 import { profileOf } from '../codegen/cpu.ts';
 import { emit } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
@@ -11,6 +11,7 @@ import { encodings } from '../runtime/formats/source.ts';
 import { heads, type TopMode } from '../runtime/library.ts';
 import type { ModelShape, RowType } from '../schemas/types.ts';
 import { randomOf } from './kernel-inputs.ts';
+import { buildsRoot } from './machine.ts';
 import { rowEncoders } from './write-gguf.ts';
 import { smallShape } from './write-model.ts';
 
@@ -35,7 +36,7 @@ export interface HeadProgram {
   readonly runner: readonly string[];
 }
 
-/** Compiles head-main.c with everything that a shape's library is made of. */
+/** Compiles head-main.c with everything that a shape's library is made of. @param folder for its input and output */
 export async function headProgram(
   folder: string,
   shape: ModelShape,
@@ -44,17 +45,13 @@ export async function headProgram(
 ): Promise<HeadProgram> {
   const cpu = profileOf(target);
   const isa = isaOf(cpu.isa);
-  const name = `${target}-${shape.vocabulary}x${shape.hidden}-${shape.headType}`;
-  const source = path.join(folder, name);
-  const files = emit(planOf(shape, cpu));
-  await writeFiles(files, source);
-  const [cc, ...first] = options.cc?.split(' ') ?? (await findCompiler(isa.family)).command;
-  const sources = [...files.keys()].filter((f) => f.endsWith('.c') && f !== 'driver.c');
-  const main = path.join(import.meta.dirname, 'head-main.c');
-  const flags = [...FLAGS, ...isa.flags(cpu.features), ...(options.flags ?? [])];
-  const file = path.join(source, 'head-main');
-  await execa(cc!, [...first, ...flags, '-I.', '-o', file, main, ...sources, '-lm', '-lpthread'], { cwd: source });
-  return { file, folder: source, shape, runner: options.runner ?? [] };
+  const own = path.join(folder, `${target}-${shape.vocabulary}x${shape.hidden}-${shape.headType}`);
+  mkdirSync(own, { recursive: true });
+  const main = readFileSync(path.join(import.meta.dirname, 'head-main.c'), 'utf8');
+  const files = new Map([...emit(planOf(shape, cpu)), ['driver.c', main]]);
+  const compiler = await findCompiler(isa.family, options.cc);
+  const { driver } = await compile(files, isa, cpu.features, compiler, buildsRoot, { extra: options.flags ?? [] });
+  return { file: driver, folder: own, shape, runner: options.runner ?? [] };
 }
 
 /** One line of the program's output. */

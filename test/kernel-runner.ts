@@ -18,6 +18,7 @@ import { helpersOf, printFunction } from '../codegen/ir/print.ts';
 import type { Program } from '../codegen/ir/record.ts';
 import type { Arguments } from '../codegen/ir/simulate.ts';
 import type { Cell } from '../codegen/ir/words.ts';
+import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
 import { CompileError } from '../schemas/error.ts';
 import { hostFeatures } from '../schemas/host.ts';
@@ -56,6 +57,13 @@ interface Machine {
   readonly run: readonly string[];
 }
 const machines = new Map<Isa['family'], Promise<Machine | string>>();
+
+/** An instruction set that spells its words as this one does, and has fewer; undefined: there is none. */
+export const subsetOf = (isa: Isa): Isa | undefined =>
+  Object.values<Isa>(isas).find(
+    ({ family, lanes, words }) =>
+      family === isa.family && lanes === isa.lanes && Object.keys(words).length < Object.keys(isa.words).length,
+  );
 
 export const isForeign = (family: Isa['family']): boolean => family !== 'any' && family !== hostFamily;
 
@@ -304,6 +312,8 @@ export async function compileKernels(isa: Isa, kernels: readonly Kernel[]): Prom
     const objects = sources.map((_, i) => `unit${i}.o`);
     const [cc, ...first] = compiler.command as [string, ...string[]];
     const flags = [...FLAGS, ...isa.flags([...isa.requires, ...isa.optional.filter((f) => hostFeatures().has(f))])];
+    // Unrolled code without vectors takes clang ten times as long with -O3, with which the engine's tests compile it, too.
+    if (isa.lanes === 1) flags.push('-O0');
     // Warnings are the business of golden-text.test.ts.
     const build = (args: readonly string[], urgent?: boolean) =>
       inTurn(() => execa(cc, [...first, ...flags, '-w', ...args], { cwd: folder }), urgent);

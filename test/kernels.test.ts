@@ -13,12 +13,13 @@ import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
 import { kernels, kernelsFor } from '../codegen/kernels/index.ts';
 import type { KernelFamily } from '../codegen/kernels/kernel.ts';
-import { format } from '../codegen/name.ts';
+import { format, type KernelSpec } from '../codegen/name.ts';
 import { hostFeatures } from '../schemas/host.ts';
 import { skip } from './fixtures.ts';
 import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
 import type { Call, Runner } from './kernel-runner.ts';
-import { compileKernels, isForeign, unavailable } from './kernel-runner.ts';
+import { compileKernels, isForeign, subsetOf, unavailable } from './kernel-runner.ts';
+import { isLong, some } from './tier.ts';
 
 /** Bytes of arguments from which on a sample is large, and is called and simulated less often. */
 const LARGE = 1 << 16;
@@ -31,11 +32,27 @@ interface Checked extends Call {
   readonly params: readonly Param[];
 }
 
-/** The samples whose optional features this CPU has; emulators have all. */
-const samplesHere = (family: KernelFamily, isa: Isa) =>
-  family
+/** The samples whose optional features this CPU has; emulators have all. In the short tier the first and the last of each kind. */
+function samplesHere(family: KernelFamily, isa: Isa): readonly KernelSpec[] {
+  const all = family
     .samples(isa)
     .filter((spec) => isForeign(isa.family) || neededFeatures(spec).every((feature) => hostFeatures().has(feature)));
+  const kindOf = ({ act, weight, out }: KernelSpec) => `${act} ${weight} ${out}`;
+  const isEnd = (spec: KernelSpec, i: number) =>
+    all.findIndex((other) => kindOf(other) === kindOf(spec)) === i ||
+    all.findLastIndex((other) => kindOf(other) === kindOf(spec)) === i;
+  return isLong ? all : all.filter(isEnd);
+}
+
+/** The families of an instruction set. In the short tier without those that a subset of it serves in the same way. */
+function familiesOf(isa: Isa): [string, KernelFamily][] {
+  const subset = isLong ? undefined : subsetOf(isa);
+  const known = new Set(subset ? kernelsFor(subset).map(([op]) => op) : []);
+  return kernelsFor(isa).filter(([op]) => !known.has(op));
+}
+
+/** Data of the calls: in the short tier two kinds, of which one is simulated. */
+const KINDS = some(['random', 'extreme', 'random again', 'random a third time'], 2);
 
 /** The calls of a family's samples; compilers go on working in between. */
 async function callsOf(family: KernelFamily, isa: Isa): Promise<Checked[]> {
@@ -43,14 +60,14 @@ async function callsOf(family: KernelFamily, isa: Isa): Promise<Checked[]> {
   for (const spec of samplesHere(family, isa)) {
     const program = programOf(spec);
     const random = randomOf(program.name);
-    for (const [i, kind] of ['random', 'extreme', 'random again', 'random a third time'].entries()) {
+    for (const [i, kind] of KINDS.entries()) {
       const args = dirtied(program.params, family.example(spec, random, kind === 'extreme'));
       const size = Object.values(args).reduce<number>((sum, v) => sum + (typeof v === 'number' ? 8 : v.byteLength), 0);
       if (size > LARGE && i > 1) break;
       const expected = cloned(args);
       family.reference(spec, expected);
       let simulated: Arguments | undefined;
-      if (i === 0 || (i === 1 && size <= LARGE)) {
+      if (i === 0 || (isLong && i === 1 && size <= LARGE)) {
         simulated = cloned(args);
         simulate(program, isa, simulated);
       }
@@ -74,23 +91,24 @@ function assertSame(call: Checked, what: string, actual: Arguments): void {
 }
 
 describe('kernels', () => {
-  /** Compiled kernels by ISA and family, or why they cannot run. All are compiled at once, while this process simulates. */
-  const runners = new Map<string, Promise<Runner | string>>();
-  const key = (isa: Isa, op: string) => `${isa.name} ${op}`;
-  const prepare = async (isa: Isa, op: string, family: KernelFamily): Promise<Runner | string> => {
-    const specs = samplesHere(family, isa);
-    assert.ok(specs.length > 0 && specs.every((spec) => spec.op === op && spec.isa === isa.name));
-    assert.equal(new Set(specs.map(format)).size, specs.length, `${op} has a sample twice`);
-    return (await unavailable(isa)) ?? compileKernels(isa, specs.map(kernelSource));
+  /** The compiled kernels of all families by ISA, or why they cannot run. All are compiled at once, while this process simulates. */
+  const runners = new Map<Isa, Promise<Runner | string>>();
+  const prepare = async (isa: Isa): Promise<Runner | string> => {
+    const all = familiesOf(isa).flatMap(([op, family]) => {
+      const specs = samplesHere(family, isa);
+      assert.ok(specs.length > 0 && specs.every((spec) => spec.op === op && spec.isa === isa.name));
+      assert.equal(new Set(specs.map(format)).size, specs.length, `${op} has a sample twice`);
+      return specs;
+    });
+    return (await unavailable(isa)) ?? compileKernels(isa, all.map(kernelSource));
   };
 
   before(() => {
-    for (const isa of Object.values<Isa>(isas))
-      for (const [op, family] of kernelsFor(isa)) {
-        const runner = prepare(isa, op, family);
-        runner.catch(() => undefined); // reported by the test that waits for it
-        runners.set(key(isa, op), runner);
-      }
+    for (const isa of Object.values<Isa>(isas)) {
+      const runner = prepare(isa);
+      runner.catch(() => undefined); // reported by the test that waits for it
+      runners.set(isa, runner);
+    }
   });
 
   after(async () => {
@@ -99,11 +117,11 @@ describe('kernels', () => {
   });
 
   for (const isa of Object.values<Isa>(isas))
-    for (const [op, family] of kernelsFor(isa))
+    for (const [op, family] of familiesOf(isa))
       it(`${op} on ${isa.name}`, async function () {
         const calls = await callsOf(family, isa);
         for (const call of calls) if (call.simulated) assertSame(call, 'simulated', call.simulated);
-        const runner = await runners.get(key(isa, op))!;
+        const runner = await runners.get(isa)!;
         if (typeof runner === 'string') skip(this, `only simulated: ${runner}`);
         const outcomes = await runner.run(calls);
         calls.forEach((call, i) => {

@@ -5,7 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
 import { ensureBuilt } from '../codegen/build.ts';
@@ -23,6 +23,7 @@ import { LibraryError } from '../schemas/error.ts';
 import { hostFeatures } from '../schemas/host.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
+import { sharedRoot } from './setup.ts';
 import { smallShape } from './write-model.ts';
 
 export const demo = path.join(import.meta.dirname, '../models/demo');
@@ -37,10 +38,8 @@ export const nativeTargets: readonly string[] = Object.values<Isa>(isas)
   .map((isa) => isa.name);
 export const bestTarget = nativeTargets[0]!;
 
-/** Builds and objects outlive the tests: they are keyed by content, and compiling is what takes the time. */
-const shared = path.join(tmpdir(), `bitnet-gen-tests-${userInfo().uid}`);
-export const buildsRoot = path.join(shared, 'builds');
-const objectsRoot = path.join(shared, 'objects');
+/** Builds outlive the tests, as objects do (setup.ts): they are keyed by content, and compiling is what takes the time. */
+export const buildsRoot = path.join(sharedRoot, 'builds');
 
 /**
  * Gives the tests of the enclosing suite a cache of their own (XDG_CACHE_HOME), whose builds are the shared ones.
@@ -51,12 +50,10 @@ export function useCache(): () => string {
   let before_: string | undefined;
   before(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-test-'));
-    for (const needed of [buildsRoot, objectsRoot, path.join(folder, 'bitnet-gen')])
-      mkdirSync(needed, { recursive: true });
+    for (const needed of [buildsRoot, path.join(folder, 'bitnet-gen')]) mkdirSync(needed, { recursive: true });
     symlinkSync(buildsRoot, path.join(folder, 'bitnet-gen', 'builds'));
     before_ = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
-    process.env.BITNET_TEST_OBJECTS = objectsRoot;
   });
   after(() => {
     if (before_ === undefined) delete process.env.XDG_CACHE_HOME;
@@ -74,21 +71,6 @@ const once = <K, V>(make: (key: K) => V): ((key: K) => V) => {
   };
 };
 
-/** A compiler behind cc-cache.sh. */
-const cached = (command: readonly string[]): string => {
-  const script = path.join(import.meta.dirname, 'cc-cache.sh');
-  // A command is split at spaces.
-  return (/\s/.test(script) ? command : ['sh', script, ...command]).join(' ');
-};
-
-const compilerOf = once(async (family: Isa['family']) => cached((await findCompiler(family)).command));
-
-/** The compiler command for a target, as `--cc` takes it. */
-export const compilerCommand = (target: string): Promise<string> => {
-  process.env.BITNET_TEST_OBJECTS = objectsRoot;
-  return compilerOf(isaOf(target).family);
-};
-
 /** The profile of a target, with those optional features that this machine has. */
 export const profileHere = (target: string): CpuProfile => {
   const cpu = profileOf(target);
@@ -99,24 +81,25 @@ export const profileHere = (target: string): CpuProfile => {
 export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
 
 const buildOf = once(async (key: string): Promise<Built> => {
-  const { shape, target, extra, cc, ...plan } = JSON.parse(key) as {
+  const {
+    shape,
+    target,
+    extra = [],
+    cc,
+    ...plan
+  } = JSON.parse(key) as {
     shape: ModelShape;
     target: string;
-    extra: string[];
+    extra?: string[];
     cc?: string;
     packing?: Packing;
     sparse?: boolean;
     kernel?: readonly string[];
   };
   const cpu = profileHere(target);
-  mkdirSync(objectsRoot, { recursive: true });
-  process.env.BITNET_TEST_OBJECTS = objectsRoot;
-  return ensureBuilt(shape, cpu, {
-    root: buildsRoot,
-    cc: cc ? cached(cc.split(' ')) : await compilerOf(isaOf(cpu.isa).family),
-    extra,
-    ...plan,
-  });
+  // Unrolled code without vectors takes clang ten times as long with the usual -O3; the last option counts.
+  const flags = isaOf(cpu.isa).lanes === 1 ? ['-O0', ...extra] : extra;
+  return ensureBuilt(shape, cpu, { root: buildsRoot, ...(cc ? { cc } : {}), extra: flags, ...plan });
 });
 
 /**
@@ -256,7 +239,7 @@ export async function runnerFor(context: Mocha.Context, target: string): Promise
   const runner = runnerOf(target);
   if (typeof runner === 'string') return skip(context, runner);
   try {
-    await compilerOf(isaOf(target).family);
+    await findCompiler(isaOf(target).family);
   } catch (error) {
     return skip(context, (error as Error).message);
   }

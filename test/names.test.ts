@@ -16,6 +16,7 @@ import { batches, candidates, refusal } from '../codegen/space.ts';
 import { PlanError } from '../schemas/error.ts';
 import { packageRoot } from '../schemas/files.ts';
 import { shippedShapes } from './shapes.ts';
+import { long, some } from './tier.ts';
 
 const token = fc.stringMatching(/^[a-z0-9]{1,8}$/);
 const size = fc.integer({ min: 0, max: 2 ** 40 });
@@ -110,10 +111,10 @@ describe('kernel names', () => {
       assert.throws(() => isaOf(name), PlanError);
     });
 
-  it('same name, same text, and different names, different text, in the plans of all shipped shapes', () => {
+  it('same name, same text, and different names, different text, in the plans of shipped shapes', () => {
     const texts = new Map<string, string>();
     const names = new Map<string, string>();
-    for (const shape of shippedShapes())
+    for (const shape of some(shippedShapes()))
       for (const cpu of cpus)
         for (const [name, spec] of kernelsOf(planOf(shape, cpu))) {
           assert.deepEqual(parse(name), spec);
@@ -132,7 +133,7 @@ describe('kernel names', () => {
     assert.ok(texts.size > 100);
   });
 
-  it('all legal candidates of a problem differ in text', () => {
+  long('all legal candidates of a problem differ in text', () => {
     const { n, k } = problems(shippedShapes()[0]!)[0]!;
     for (const cpu of Object.keys(isas).map((name) => profileOf(name))) {
       const names = new Map<string, string>();

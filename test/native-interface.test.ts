@@ -22,6 +22,7 @@ import {
   useCache,
   withInterface,
 } from './machine.ts';
+import { long } from './tier.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
@@ -343,12 +344,12 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       });
     });
 
-    it('100,000 evaluations and rewinds leak nothing', async () => {
+    long('100,000 evaluations and rewinds leak nothing', async () => {
       const bytes = (await inChild(ffi, 'calls', [built.library, weights])) as number;
       assert.ok(bytes < 20e6, `the process grew by ${bytes} bytes`);
     });
 
-    it('300 models and contexts leak neither memory nor threads', async () => {
+    long('300 models and contexts leak neither memory nor threads', async () => {
       const { bytes, threads } = (await inChild(ffi, 'objects', [built.library, weights])) as {
         bytes: number;
         threads: number;

@@ -21,6 +21,7 @@ import {
   smallerShape,
 } from './products.ts';
 import { compilerWith, env, sanitizers } from './sanitizer.ts';
+import { long } from './tier.ts';
 
 /** Numbers of threads; `c`: with a copy of the weights. */
 const THREADS = ['1', '2c', '3', '5c'];
@@ -53,13 +54,16 @@ describe('products of a layer', () => {
   useCache();
 
   for (const target of targets)
-    it(`${target}: every kind of input, ${nativeTargets.includes(target) ? '1, 2, 3 and 5' : '1 and 2'} threads`, async function () {
-      const runner = await runnerFor(this, target);
-      const large = nativeTargets.includes(target) && isaOf(target).lanes > 1;
-      const program = await productsProgram(large ? largeShape : runner.length ? smallerShape : oddShape, target);
-      assertTables(program.plan);
-      await check(program, runner.length ? THREADS.slice(0, 2) : THREADS, { runner });
-    });
+    (target === bestTarget || target === 'neon' ? it : long)(
+      `${target}: every kind of input, ${nativeTargets.includes(target) ? '1, 2, 3 and 5' : '1 and 2'} threads`,
+      async function () {
+        const runner = await runnerFor(this, target);
+        const large = nativeTargets.includes(target) && isaOf(target).lanes > 1;
+        const program = await productsProgram(large ? largeShape : runner.length ? smallerShape : oddShape, target);
+        assertTables(program.plan);
+        await check(program, runner.length ? THREADS.slice(0, 2) : THREADS, { runner });
+      },
+    );
 
   it(`${bestTarget}: several tokens of matrices in the order of rows and columns`, async () => {
     const program = await productsProgram(largeShape, bestTarget, { sparse: true });
@@ -68,7 +72,7 @@ describe('products of a layer', () => {
     await check(program, THREADS);
   });
 
-  it('matrices with the same input in different packings', async function () {
+  long('matrices with the same input in different packings', async function () {
     const known = (target: string) => packingsFor(isaOf(target)).map((p: Packing) => p.token);
     const target = nativeTargets.find((t) => isaOf(t).lanes > 1 && known(t).some((token) => token.startsWith('t5r16')));
     if (!target) return skip(this, 'no instruction set of this machine has vectors and two packings');
@@ -80,7 +84,7 @@ describe('products of a layer', () => {
     await check(program, THREADS);
   });
 
-  it('look-ups, of matrices with the same input in different tables', async () => {
+  long('look-ups, of matrices with the same input in different tables', async () => {
     const target = nativeTargets.find((t) => isaOf(t).lanes > 1) ?? 'scalar';
     const program = await productsProgram(mixedShape, target, { packing: lookUps, kernel: ['lookup'] });
     const { attn_q, attn_k } = program.plan.matrices;
@@ -107,7 +111,7 @@ describe('products of a layer', () => {
       "another thread's sum": ['a->sum + thread', 'a->sum', /^random: 1 tokens/],
     };
     for (const [name, [text, other, expected]] of Object.entries(bugs))
-      it(name, async function () {
+      long(name, async function () {
         if (isaOf(bestTarget).lanes === 1) return skip(this, 'this machine has no vectors, and so no tables');
         const program = await productsProgram(largeShape, bestTarget, { edit: [text, other] });
         const { code, message } = await runProducts(program, THREADS);
@@ -117,7 +121,7 @@ describe('products of a layer', () => {
   });
 
   for (const { name, flags } of sanitizers)
-    it(`${bestTarget}, sanitizers: ${name}`, async function () {
+    long(`${bestTarget}, sanitizers: ${name}`, async function () {
       const found = await compilerWith(flags);
       if ('reason' in found) return skip(this, found.reason);
       await check(await productsProgram(smallerShape, bestTarget, { cc: found.cc, extra: flags }), ['1', '3c'], {

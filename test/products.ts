@@ -9,7 +9,7 @@ import { emit } from '../codegen/emit.ts';
 import { isaOf } from '../codegen/isa/index.ts';
 import { type Plan, type PlanOptions, planOf } from '../codegen/plan.ts';
 import type { ModelShape } from '../schemas/types.ts';
-import { buildsRoot, compilerCommand, oddShape, profileHere } from './machine.ts';
+import { buildsRoot, oddShape, profileHere } from './machine.ts';
 import { smallShape } from './write-model.ts';
 
 /** Bytes of a second-level cache that leaves room for the sums of 256 rows: a few hundred rows are cut into pieces. */
@@ -73,7 +73,7 @@ export async function productsProgram(
     assert.equal(pieces.length, 2, `'${text}' occurs ${pieces.length - 1} times in products.c`);
     files.set('products.c', pieces.join(other));
   }
-  const compiler = await findCompiler(isa.family, options.cc ?? (await compilerCommand(target)));
+  const compiler = await findCompiler(isa.family, options.cc);
   const { driver } = await compile(files, isa, cpu.features, compiler, buildsRoot, { extra: options.extra ?? [] });
   return { file: driver, plan };
 }

@@ -1,21 +1,21 @@
 /**
- * Runs the command-line programs as their users do: as child processes, with a cache folder for each test file. Compiled objects
- * are shared with the other tests (cc-cache.sh).
+ * Runs the command-line programs as their users do: compiled (setup.ts), as child processes, with a cache folder for each test file.
+ * Compiled objects are shared with the other tests.
  */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { availableParallelism, tmpdir, userInfo } from 'node:os';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
-import { findCompiler, hostFamily } from '../codegen/compile.ts';
+import { compiledRoot, projectRoot } from './setup.ts';
 
-export const projectRoot: string = path.resolve(import.meta.dirname, '..');
+export { projectRoot };
 
 const programs = {
-  run: 'runtime/cli.ts',
-  gen: 'codegen/cli.ts',
-  tune: 'codegen/tune-cli.ts',
-  bench: 'bench/cli.ts',
+  run: 'runtime/cli.js',
+  gen: 'codegen/cli.js',
+  tune: 'codegen/tune-cli.js',
+  bench: 'bench/cli.js',
 } as const;
 export type ProgramName = keyof typeof programs;
 
@@ -34,12 +34,10 @@ export interface Outcome {
   readonly stderr: string;
 }
 
-/** Command and arguments of a program; tsx is resolved here, so that it can be started in any folder. */
+/** Command and arguments of a program. */
 export const commandOf = (program: ProgramName, args: readonly string[]): [string, ...string[]] => [
   process.execPath,
-  '--import',
-  import.meta.resolve('tsx'),
-  path.join(projectRoot, programs[program]),
+  path.join(compiledRoot, programs[program]),
   ...args,
 ];
 
@@ -58,21 +56,13 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-const objects = path.join(tmpdir(), `bitnet-gen-tests-${userInfo().uid}`, 'objects');
-
 export type Cli = ReturnType<typeof useCli>;
 
 /** Gives the enclosing suite the programs, a cache folder of their own, and a temporary folder. */
 export function useCli() {
   let folder = '';
-  let compiler = '';
-  before(async () => {
+  before(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-cli-'));
-    const { command } = await findCompiler(hostFamily);
-    const keeping = path.join(import.meta.dirname, 'cc-cache.sh');
-    // A command is split at spaces.
-    compiler = (/\s/.test(keeping) ? command : ['sh', keeping, ...command]).join(' ');
-    mkdirSync(objects, { recursive: true });
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -83,11 +73,7 @@ export function useCli() {
     /** Path below the programs' cache. */
     cache: (...names: string[]): string => path.join(folder, 'cache', 'bitnet-gen', ...names),
 
-    environment: (): Record<string, string> => ({
-      XDG_CACHE_HOME: path.join(folder, 'cache'),
-      BITNET_CC: compiler,
-      BITNET_TEST_OBJECTS: objects,
-    }),
+    environment: (): Record<string, string> => ({ XDG_CACHE_HOME: path.join(folder, 'cache') }),
 
     /** Starts a program; the caller looks after its process. */
     start(program: ProgramName, args: readonly string[], { env = {}, input, cwd = projectRoot }: CliOptions = {}) {

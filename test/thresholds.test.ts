@@ -18,8 +18,9 @@ import { adviceFor, here, matricesOf, merge, nothing, phases } from '../codegen/
 import { openModel } from '../runtime/formats/open.ts';
 import { validate } from '../schemas/validate.ts';
 import { skip } from './fixtures.ts';
-import { assertSameBits, bestTarget, compilerCommand, drive, packedFor, profileHere, useCache } from './machine.ts';
+import { assertSameBits, bestTarget, drive, packedFor, profileHere, useCache } from './machine.ts';
 import { largeShape } from './products.ts';
+import { long } from './tier.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel, smallShape } from './write-model.ts';
 
@@ -54,7 +55,7 @@ describe('thresholds of skipped zeros', () => {
     assert.ok(odd > 68 && odd < 78, `${odd}`);
   });
 
-  it('are measured in whole tokens, with few to nearly all gates open', async () => {
+  long('are measured in whole tokens, with few to nearly all gates open', async () => {
     const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-thresholds-'));
     const compiler = await findCompiler(isaOf(cpu.isa).family);
     let found: ThresholdEntry[] = [];
@@ -125,7 +126,7 @@ describe('thresholds of skipped zeros', () => {
     assert.match(header, /BN_MOST_LIVE = 11,\n {2}BN_MOST_LIVE_OF_BATCH = 22,\n {2}BN_MOST_LIVE_OF_PROMPT = 33,/);
   });
 
-  it('each number of tokens goes by its own', async function () {
+  long('each number of tokens goes by its own', async function () {
     const profile = profileHere(bestTarget);
     const isa = isaOf(bestTarget);
     if (isa.lanes === 1) return skip(this, 'without vectors prompts are multiplied as batches are');
@@ -133,7 +134,6 @@ describe('thresholds of skipped zeros', () => {
     writeHuggingFace(folder, randomModel({ ...largeShape, hidden: 524 }, 3), { weights: 'packed-divide' });
     const model = openModel(folder).shape;
     const tokens = Array.from({ length: 70 }, (_, i) => (i * 37) % model.vocabulary);
-    const cc = await compilerCommand(bestTarget);
     /** Lists of which nothing is left, if they are taken. */
     const build = async (phase: Phase) => {
       const mostLive = { decode: 0, batch: 0, prefill: 0, [phase]: 100 };
@@ -142,7 +142,7 @@ describe('thresholds of skipped zeros', () => {
       const [before, behind, ...others] = files.get('sparse.c')!.split('if (live < BN_INTERMEDIATE) spread');
       assert.ok(behind !== undefined && !others.length);
       files.set('sparse.c', `${before}if (live < BN_INTERMEDIATE) part.count = 0; else spread${behind}`);
-      const compiler = await findCompiler(isa.family, cc);
+      const compiler = await findCompiler(isa.family);
       const built = await compile(files, isa, profile.features, compiler, path.join(cache(), 'builds'), {});
       return { ...built, manifest: manifestOf(plan) };
     };

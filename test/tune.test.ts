@@ -22,6 +22,7 @@ import type { ThresholdEntry, TokenEntry, TuningEntry, Wisdom } from '../codegen
 import { adviceFor, cpuOfBrand, foreign, here, matricesOf, merge, nothing, withIds } from '../codegen/wisdom.ts';
 import { hostBrand, hostId, readCpuId } from '../schemas/host.ts';
 import { skip } from './fixtures.ts';
+import { long } from './tier.ts';
 import { entryOf, othersWin } from './wisdom.ts';
 import { smallShape } from './write-model.ts';
 
@@ -194,7 +195,7 @@ describe('the tuner', () => {
       assert.doesNotMatch(page, /NaN|undefined|Infinity|<fast>/);
     });
 
-    it('is drawn by a browser', async function () {
+    long('is drawn by a browser', async function () {
       const names = ['chromium', 'chromium-browser', 'google-chrome'];
       const browser = names.find((name) => spawnSync(name, ['--version']).status === 0);
       if (!browser) return skip(this, `there is no browser (${names.join(', ')})`);
@@ -233,7 +234,7 @@ describe('the tuner', () => {
   describe('the final choice', () => {
     const shape = smallShape({ layers: 2, hidden: 640, heads: 10, kvHeads: 10, intermediate: 640, context: 256 });
 
-    it('measures whole tokens and prompts with the plan and with the winners', async () => {
+    long('measures whole tokens and prompts with the plan and with the winners', async () => {
       const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-finals-'));
       const cpu = nativeProfile();
       const compiler = await findCompiler(isaOf(cpu.isa).family);

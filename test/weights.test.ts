@@ -27,16 +27,7 @@ import { type Library, want } from '../runtime/library.ts';
 import { openWeights, type PackOptions, weightsFile, weightsRoot } from '../runtime/weights.ts';
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { skip } from './fixtures.ts';
-import {
-  type Built,
-  bestTarget,
-  buildFor,
-  compilerCommand,
-  libraryFor,
-  readFloats,
-  smallestShape,
-  useCache,
-} from './machine.ts';
+import { type Built, bestTarget, buildFor, libraryFor, readFloats, smallestShape, useCache } from './machine.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
@@ -325,10 +316,9 @@ describe('weights', () => {
   });
 
   it('load() that fails closes the model it opened', async () => {
-    const cc = await compilerCommand(bestTarget);
     // Were they left open, there would be no slot for the last.
     for (let i = 0; i < 65; i++)
-      await assert.rejects(load(folder, { threads: 5000, cc, target: bestTarget }), /5000 threads: must be 1 to 1024/);
+      await assert.rejects(load(folder, { threads: 5000, target: bestTarget }), /5000 threads: must be 1 to 1024/);
   });
 });
 
@@ -342,14 +332,13 @@ describe('builds and weights of several processes', () => {
     const script = `
       const { writeFileSync } = await import('node:fs');
       const { load } = await import(${JSON.stringify(import.meta.resolve('../index.ts'))});
-      const { engine } = await load(process.argv[1], { cc: process.argv[2], threads: 1 });
-      writeFileSync(process.argv[3], engine.step(7));
+      const { engine } = await load(process.argv[1], { threads: 1 });
+      writeFileSync(process.argv[2], engine.step(7));
       engine.dispose();`;
-    const cc = await compilerCommand(bestTarget);
     const outputs = [1, 2].map((i) => path.join(cache(), `logits-${i}`));
     await Promise.all(
       outputs.map((output) =>
-        execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script, model, cc, output], {
+        execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script, model, output], {
           env: { XDG_CACHE_HOME: root },
         }),
       ),
@@ -363,8 +352,7 @@ describe('builds and weights of several processes', () => {
 
   it('a build whose library was removed is made again', async () => {
     const root = path.join(cache(), 'builds');
-    const options = { root, cc: await compilerCommand(bestTarget) };
-    const build = () => ensureBuilt(smallestShape, profileOf(bestTarget), options);
+    const build = () => ensureBuilt(smallestShape, profileOf(bestTarget), { root });
     const first = await build();
     assert.deepEqual([first.cached, (await build()).cached], [false, true]);
     rmSync(first.library);

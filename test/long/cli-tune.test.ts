@@ -2,19 +2,19 @@
 import { strict as assert } from 'node:assert';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { findCompiler } from '../codegen/compile.ts';
-import { nativeProfile } from '../codegen/cpu.ts';
-import { isaOf } from '../codegen/isa/index.ts';
-import { format, parse } from '../codegen/name.ts';
-import type { MatrixPlan } from '../codegen/plan.ts';
-import type { TuningEntry, Wisdom } from '../codegen/wisdom.ts';
-import { nothing, phases, writeWisdom } from '../codegen/wisdom.ts';
-import { validate } from '../schemas/validate.ts';
-import { useCli } from './run-cli.ts';
-import { demoShape } from './shapes.ts';
-import { othersWin } from './wisdom.ts';
-import { writeGguf } from './write-gguf.ts';
-import { randomModel, smallShape } from './write-model.ts';
+import { findCompiler } from '../../codegen/compile.ts';
+import { nativeProfile } from '../../codegen/cpu.ts';
+import { isaOf } from '../../codegen/isa/index.ts';
+import { format, parse } from '../../codegen/name.ts';
+import type { MatrixPlan } from '../../codegen/plan.ts';
+import type { TuningEntry, Wisdom } from '../../codegen/wisdom.ts';
+import { nothing, phases, writeWisdom } from '../../codegen/wisdom.ts';
+import { validate } from '../../schemas/validate.ts';
+import { useCli } from '../run-cli.ts';
+import { demoShape } from '../shapes.ts';
+import { othersWin } from '../wisdom.ts';
+import { writeGguf } from '../write-gguf.ts';
+import { randomModel, smallShape } from '../write-model.ts';
 
 describe('bitnet-tune', () => {
   const cli = useCli();

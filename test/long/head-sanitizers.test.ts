@@ -1,9 +1,9 @@
 /** The k largest logits under the sanitizers: no race between threads, nothing outside a buffer, nothing undefined. */
 import { strict as assert } from 'node:assert';
 import { execa } from 'execa';
-import { findCompiler } from '../codegen/compile.ts';
-import { headProgram, headShape, matrix, rowKinds, runHead, stateKinds } from './head.ts';
-import { bestTarget, useCache } from './machine.ts';
+import { findCompiler } from '../../codegen/compile.ts';
+import { headProgram, headShape, matrix, rowKinds, runHead, stateKinds } from '../head.ts';
+import { bestTarget, useCache } from '../machine.ts';
 
 const sanitizers = {
   'address, undefined': ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'],

@@ -6,15 +6,16 @@ import { strict as assert } from 'node:assert';
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
-import { findCompiler, hostFamily } from '../codegen/compile.ts';
-import { isaOf } from '../codegen/isa/index.ts';
-import { openLibrary } from '../runtime/library.ts';
-import type { ModelShape } from '../schemas/types.ts';
-import { skip } from './fixtures.ts';
-import { buildFor, nativeTargets, runnerOf, targets, useCache } from './machine.ts';
+import { findCompiler, hostFamily } from '../../codegen/compile.ts';
+import { isaOf } from '../../codegen/isa/index.ts';
+import { openLibrary } from '../../runtime/library.ts';
+import { packageRoot } from '../../schemas/files.ts';
+import type { ModelShape } from '../../schemas/types.ts';
+import { skip } from '../fixtures.ts';
+import { buildFor, nativeTargets, runnerOf, targets, useCache } from '../machine.ts';
 
 const shapeOf = (name: string): ModelShape =>
-  JSON.parse(readFileSync(path.join(import.meta.dirname, `../schemas/models/${name}.json`), 'utf8'));
+  JSON.parse(readFileSync(path.join(packageRoot, 'schemas', 'models', `${name}.json`), 'utf8'));
 
 /** What ternary weights take at 2 bits, the rows of a tied embedding, and their int8 screen; a packed file has little else. */
 function leastBytes(

@@ -1,19 +1,19 @@
 /** npm run bench from the outside, on a tiny shape and for a moment: the form of its results, not their size. */
 import { strict as assert } from 'node:assert';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { type KernelRow, samplesOf } from '../bench/subjects/kernels.ts';
-import type { RateRow } from '../bench/subjects/rates.ts';
-import { runnableIsas } from '../codegen/cpu.ts';
-import { layerSlots } from '../codegen/graph.ts';
-import { isas } from '../codegen/isa/index.ts';
-import type { Isa } from '../codegen/isa/isa.ts';
-import { kernelsFor } from '../codegen/kernels/index.ts';
-import { packings } from '../codegen/packings/index.ts';
-import { peaksFor } from '../codegen/tune/peaks.ts';
-import { operations } from '../runtime/library.ts';
-import type { ModelShape } from '../schemas/types.ts';
-import { useCli } from './run-cli.ts';
-import { smallShape } from './write-model.ts';
+import { type KernelRow, samplesOf } from '../../bench/subjects/kernels.ts';
+import type { RateRow } from '../../bench/subjects/rates.ts';
+import { runnableIsas } from '../../codegen/cpu.ts';
+import { layerSlots } from '../../codegen/graph.ts';
+import { isas } from '../../codegen/isa/index.ts';
+import type { Isa } from '../../codegen/isa/isa.ts';
+import { kernelsFor } from '../../codegen/kernels/index.ts';
+import { packings } from '../../codegen/packings/index.ts';
+import { peaksFor } from '../../codegen/tune/peaks.ts';
+import { operations } from '../../runtime/library.ts';
+import type { ModelShape } from '../../schemas/types.ts';
+import { useCli } from '../run-cli.ts';
+import { smallShape } from '../write-model.ts';
 
 const shapes = {
   tied: smallShape({ name: 'bench-tied', layers: 3 }),

@@ -1,17 +1,17 @@
 /** The exactness gate of the sweep: bugs are planted in kernels of each phase, and none that has one is ever timed. */
 import { strict as assert } from 'node:assert';
-import { findCompiler } from '../codegen/compile.ts';
-import { hostProfile, nativeProfile, runnableIsas } from '../codegen/cpu.ts';
-import { kernelSource } from '../codegen/generate.ts';
-import { isaOf } from '../codegen/isa/index.ts';
-import { activationStride } from '../codegen/kernels/ternary.ts';
-import { format, type KernelSpec } from '../codegen/name.ts';
-import { packingOf } from '../codegen/packings/index.ts';
-import { inTiles } from '../codegen/tune/contests.ts';
-import { sweep } from '../codegen/tune/sweep.ts';
-import type { Phase, TuningEntry } from '../codegen/wisdom.ts';
-import { skip } from './fixtures.ts';
-import { smallShape } from './write-model.ts';
+import { findCompiler } from '../../codegen/compile.ts';
+import { hostProfile, nativeProfile, runnableIsas } from '../../codegen/cpu.ts';
+import { kernelSource } from '../../codegen/generate.ts';
+import { isaOf } from '../../codegen/isa/index.ts';
+import { activationStride } from '../../codegen/kernels/ternary.ts';
+import { format, type KernelSpec } from '../../codegen/name.ts';
+import { packingOf } from '../../codegen/packings/index.ts';
+import { inTiles } from '../../codegen/tune/contests.ts';
+import { sweep } from '../../codegen/tune/sweep.ts';
+import type { Phase, TuningEntry } from '../../codegen/wisdom.ts';
+import { skip } from '../fixtures.ts';
+import { smallShape } from '../write-model.ts';
 
 describe('the exactness gate of the tuner', () => {
   // An int16 sum of 640 products can overflow: 640 x 2 x 127 > 32,767. There are rows enough for tables.

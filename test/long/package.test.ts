@@ -20,10 +20,10 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
-import { findCompiler, hostFamily } from '../codegen/compile.ts';
-import { shippedShapes } from '../codegen/shape.ts';
-import { skip } from './fixtures.ts';
-import { projectRoot } from './run-cli.ts';
+import { findCompiler, hostFamily } from '../../codegen/compile.ts';
+import { shippedShapes } from '../../codegen/shape.ts';
+import { skip } from '../fixtures.ts';
+import { projectRoot } from '../run-cli.ts';
 
 const json = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 const manifest = json(path.join(projectRoot, 'package.json'));
@@ -108,14 +108,93 @@ describe('package', () => {
     }
   });
 
-  it('the lock file names no host, and fits package.json', () => {
+  it('the lock file names no host and no C library, and fits package.json', () => {
     const lock = json(path.join(projectRoot, 'package-lock.json'));
-    for (const [name, entry] of Object.entries<{ resolved?: string }>(lock.packages))
+    for (const [name, entry] of Object.entries<{ resolved?: string; libc?: string[] }>(lock.packages)) {
       assert.equal(entry.resolved, undefined, name);
+      assert.equal(
+        entry.libc,
+        undefined,
+        `${name}: npm 11 and 12 may write 'libc', and npm 10 removes it; without it, none changes the file`,
+      );
+    }
     const { dependencies, devDependencies, optionalDependencies } = lock.packages[''];
     assert.deepEqual(dependencies, manifest.dependencies);
     assert.deepEqual(devDependencies, manifest.devDependencies);
     assert.deepEqual(optionalDependencies, manifest.optionalDependencies);
+  });
+
+  it('npm start, npm run gen and npm run tune run the programs', async () => {
+    for (const [script, name] of Object.entries({ start: 'bitnet-run', gen: 'bitnet-gen', tune: 'bitnet-tune' })) {
+      const { stdout, stderr } = await execa('npm', ['run', '-s', script, '--', '--help'], { cwd: checkout });
+      assert.ok(stdout.startsWith(`Usage: ${name} `), script);
+      assert.equal(stderr, '', script);
+    }
+  });
+
+  describe('a program in a checkout without dist', () => {
+    let bare = '';
+
+    /** A small checkout, whose build writes a program that tells how it was called. */
+    beforeEach(() => {
+      bare = mkdtempSync(path.join(folder, 'bare-'));
+      cpSync(path.join(projectRoot, 'scripts'), path.join(bare, 'scripts'), { recursive: true });
+      for (const name of ['commander', 'typescript']) {
+        mkdirSync(path.join(bare, 'node_modules', name), { recursive: true });
+        writeFileSync(path.join(bare, 'node_modules', name, 'index.js'), '');
+      }
+      const program = `import { readFileSync } from 'node:fs';
+        console.log(JSON.stringify({ argv: process.argv.slice(1), pid: process.pid, input: readFileSync(0, 'utf8') }));
+        process.exitCode = 7;`;
+      writeFileSync(
+        path.join(bare, 'build.mjs'),
+        `import { mkdirSync, writeFileSync } from 'node:fs';
+        mkdirSync('dist');
+        writeFileSync('dist/run.js', ${JSON.stringify(program)});
+        console.log('built');`,
+      );
+      describeProject('node build.mjs');
+    });
+    const describeProject = (build: string) =>
+      writeFileSync(
+        path.join(bare, 'package.json'),
+        JSON.stringify({ type: 'module', bin: { 'bitnet-run': 'dist/run.js' }, scripts: { build } }),
+      );
+    const start = (...args: string[]) =>
+      execa(process.execPath, [path.join(bare, 'scripts', 'command.mjs'), 'bitnet-run', ...args], {
+        input: 'a prompt',
+        reject: false,
+      });
+
+    it('is built first, and gets arguments and stdin; its exit code is kept', async () => {
+      const args = ['a model', '-n', '8', '--', '*'];
+      const child = start(...args);
+      const first = await child;
+      const argv = [path.join(bare, 'dist', 'run.js'), ...args];
+      assert.equal(first.stderr, 'bitnet-run: there is no dist/ yet; building it\nbuilt');
+      // The same process: signals reach the program.
+      assert.deepEqual(JSON.parse(first.stdout), { argv, pid: child.pid, input: 'a prompt' });
+      assert.equal(first.exitCode, 7);
+      const second = await start(...args);
+      assert.equal(second.stderr, '');
+      assert.deepEqual(JSON.parse(second.stdout).argv, argv);
+      assert.equal(second.exitCode, 7);
+    });
+
+    it('or one line says what to run', async () => {
+      const missing = (name: string) => `bitnet-run: the package '${name}' is missing; run: npm install --include=dev`;
+      const refused = async (expected: string) => {
+        const { exitCode, stdout, stderr } = await start();
+        assert.deepEqual([exitCode, stdout, stderr], [1, '', expected]);
+      };
+      const building = 'bitnet-run: there is no dist/ yet; building it\n';
+      describeProject('exit 3');
+      await refused(`${building}bitnet-run: dist/ cannot be built; to see why, run: npm run build`);
+      for (const name of ['typescript', 'commander']) {
+        rmSync(path.join(bare, 'node_modules', name), { recursive: true });
+        await refused(missing(name));
+      }
+    });
   });
 
   describe('installed into an empty project', () => {

@@ -6,9 +6,9 @@ import { strict as assert } from 'node:assert';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
-import { openModel } from '../runtime/formats/open.ts';
-import { encodings, type ModelSource } from '../runtime/formats/source.ts';
-import { skip } from './fixtures.ts';
+import { openModel } from '../../runtime/formats/open.ts';
+import { encodings, type ModelSource } from '../../runtime/formats/source.ts';
+import { skip } from '../fixtures.ts';
 import {
   assertSameBits,
   type Built,
@@ -19,11 +19,12 @@ import {
   packedFor,
   prepare,
   useCache,
-} from './machine.ts';
-import { generator } from './oracle.ts';
-import { compilerWith, env, sanitizers } from './sanitizer.ts';
-import { writeHuggingFace } from './write-huggingface.ts';
-import { mapMatrices, randomModel, smallShape } from './write-model.ts';
+} from '../machine.ts';
+import { generator } from '../oracle.ts';
+import { compilerWith, env, sanitizers } from '../sanitizer.ts';
+import { projectRoot } from '../setup.ts';
+import { writeHuggingFace } from '../write-huggingface.ts';
+import { mapMatrices, randomModel, smallShape } from '../write-model.ts';
 
 for (const { name, flags } of sanitizers) {
   describe(`sanitizers: ${name}`, () => {
@@ -117,7 +118,7 @@ for (const { name, flags } of sanitizers) {
     async function pack(built: Built, from: ModelSource, expected: string) {
       const [cc, ...args] = (found as { cc: string }).cc.split(' ');
       const program = path.join(cache(), 'pack-main');
-      const main = path.join(import.meta.dirname, 'pack-main.c');
+      const main = path.join(projectRoot, 'test', 'pack-main.c');
       const linked = [`-I${built.folder}/src`, main, built.library, `-Wl,-rpath,${built.folder}`];
       await execa(cc!, [...args, '-Wall', '-Wextra', ...flags, '-o', program, ...linked]);
       const lines = built.manifest.layout.tensors.flatMap(({ name: tensor, kind }, i) => {

@@ -1,0 +1,48 @@
+/**
+ * Compiled objects, kept by content in the folder that BITNET_OBJECTS names, so that builds of different models share the kernels and
+ * templates that are the same. Without it nothing is kept but whole builds (compile.ts). The folder may be deleted at any time.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, rename } from 'node:fs/promises';
+import path from 'node:path';
+
+/** The text of a generated file, and of the generated headers that it includes, directly or through each other. */
+function textsOf(files: ReadonlyMap<string, string>, name: string, seen = new Set<string>()): string[] {
+  const text = files.get(name);
+  if (text === undefined || seen.has(name)) return [];
+  seen.add(name);
+  const included = [...text.matchAll(/^#include "([^"]+)"/gm)].flatMap(([, header]) => textsOf(files, header!, seen));
+  return [text, ...included];
+}
+
+/** Objects of one compiler with one set of flags. */
+export interface Objects {
+  /** The kept object of a source file among `files`; undefined where it must be compiled. */
+  find(files: ReadonlyMap<string, string>, source: string): string | undefined;
+  /** Keeps what was compiled. */
+  keep(files: ReadonlyMap<string, string>, source: string, object: string): Promise<void>;
+}
+
+/** @param compiler everything that names the compiler and its flags */
+export function objectsOf(compiler: unknown, folder = process.env.BITNET_OBJECTS): Objects {
+  if (!folder) return { find: () => undefined, keep: async () => {} };
+  const fileOf = (files: ReadonlyMap<string, string>, source: string) => {
+    const content = JSON.stringify([compiler, textsOf(files, source)]);
+    return path.join(folder, `${createHash('sha256').update(content).digest('hex').slice(0, 40)}.o`);
+  };
+  return {
+    find: (files, source) => {
+      const file = fileOf(files, source);
+      return existsSync(file) ? file : undefined;
+    },
+    keep: async (files, source, object) => {
+      const file = fileOf(files, source);
+      // Two processes may come here at once: each renames a whole file.
+      const aside = `${file}.${process.pid}`;
+      await mkdir(folder, { recursive: true });
+      await copyFile(object, aside);
+      await rename(aside, file);
+    },
+  };
+}
