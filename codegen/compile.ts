@@ -11,6 +11,7 @@ import { CompileError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
 import type { Isa } from './isa/isa.ts';
 import { objectsOf } from './objects.ts';
+import { unitsOf } from './units.ts';
 
 /** A working compiler: the command that starts it, and how it names itself. */
 export interface Compiler {
@@ -41,8 +42,6 @@ export const FLAGS = [
   '-Wall',
   '-Wextra',
 ];
-/** Holds the include lines of an instruction set while kernels are compiled. */
-const INTRINSICS = 'intrinsics.h';
 const LIBRARIES = ['-lm', '-lpthread', '-ldl'];
 
 const clangVersions = [23, 22, 21, 20, 19, 18, 17, 16, 15, 14];
@@ -204,7 +203,6 @@ export async function compile(
   const signal = AbortSignal.any([stop.signal, ...(options.signal ? [options.signal] : [])]);
   try {
     await writeFiles(files, path.join(aside, 'src'));
-    const sources = [...files.keys()].filter((name) => name.endsWith('.c'));
     const [cc, ...first] = compiler.command as [string, ...string[]];
     const run = async (args: readonly string[], what: string) => {
       const result = await execa(cc, [...first, ...args], {
@@ -218,26 +216,22 @@ export async function compile(
       const how = result.exitCode === undefined ? `ended by ${result.signal}` : `exit code ${result.exitCode}`;
       throw new CompileError(`${compiler.label} failed on ${what}: ${firstError(result.stderr) ?? how}`);
     };
-    const isKernel = (source: string) => source.startsWith('kernels/');
+    const isKernel = (name: string) => name.startsWith('kernels/');
+    const kernels = new Map([...files].filter(([name]) => isKernel(name)));
+    const units = unitsOf(kernels, isa, availableParallelism()).map((text, i) => [`unit${i}.c`, text] as const);
+    const all = new Map([...files, ...units]);
+    await writeFiles(new Map(units), path.join(aside, 'src'));
+    const sources = [...all.keys()].filter((name) => name.endsWith('.c') && !isKernel(name));
     const kept = objectsOf([compiler.command, compiler.version, flags]);
-    const objects = new Map(sources.map((source) => [source, kept.find(files, source) ?? objectOf(source)]));
+    const objects = new Map(sources.map((source) => [source, kept.find(all, source) ?? objectOf(source)]));
     const left = sources.filter((source) => objects.get(source) === objectOf(source));
-    // Kernels include nothing but what the compiler knows, and reading that takes 0.2 of the 0.25 s that clang 19 spends on a
-    // kernel: it is read once, precompiled (0.35 s). A compiler that cannot do so reads it as text.
-    await writeFile(path.join(aside, INTRINSICS), `${isa.include}\n`);
-    const precompiled = left.some(isKernel)
-      ? run([...flags, '-x', 'c-header', INTRINSICS, '-o', `${INTRINSICS}.gch`], INTRINSICS).catch(() =>
-          rm(path.join(aside, `${INTRINSICS}.gch`), { force: true }),
-        )
-      : undefined;
     let done = sources.length - left.length;
-    const queue = [...left].sort((a, b) => Number(isKernel(a)) - Number(isKernel(b)));
+    // Units take longest.
+    const queue = [...left].reverse();
     const work = async () => {
       for (let source = queue.shift(); source && !signal.aborted; source = queue.shift()) {
-        if (isKernel(source)) await precompiled;
-        const included = isKernel(source) ? ['-include', INTRINSICS] : ['-Isrc'];
-        await run([...flags, ...included, '-c', `src/${source}`, '-o', objectOf(source)], source);
-        await kept.keep(files, source, path.join(aside, objectOf(source)));
+        await run([...flags, '-Isrc', '-c', `src/${source}`, '-o', objectOf(source)], source);
+        await kept.keep(all, source, path.join(aside, objectOf(source)));
         options.onProgress?.(++done, sources.length + 1);
       }
     };
@@ -255,9 +249,8 @@ export async function compile(
     await run([...flags, '-shared', '-o', 'libbitnet.so', ...linked, ...LIBRARIES], 'libbitnet.so');
     await run([...flags, '-o', 'driver', objects.get('driver.c')!, ...linked, ...LIBRARIES], 'driver');
     options.onProgress?.(sources.length + 1, sources.length + 1);
-    await Promise.all(
-      [...left.map(objectOf), INTRINSICS, `${INTRINSICS}.gch`].map((o) => rm(path.join(aside, o), { force: true })),
-    );
+    const temporary = [...left.map(objectOf), ...units.map(([name]) => path.join('src', name))];
+    await Promise.all(temporary.map((name) => rm(path.join(aside, name), { force: true })));
     const library = path.join(folder, 'libbitnet.so');
     await rename(aside, folder).catch(async () => {
       // Another process was faster, and its folder is as good; or what is there has lost its library.

@@ -20,6 +20,7 @@ import type { Arguments } from '../codegen/ir/simulate.ts';
 import type { Cell } from '../codegen/ir/words.ts';
 import { isas } from '../codegen/isa/index.ts';
 import type { Isa } from '../codegen/isa/isa.ts';
+import { unitsOf } from '../codegen/units.ts';
 import { CompileError } from '../schemas/error.ts';
 import { hostFeatures } from '../schemas/host.ts';
 import { bytesOf } from './kernel-inputs.ts';
@@ -216,31 +217,11 @@ const damages = ['written before its start', 'written past its end', 'its result
 
 const mainSource = (programs: readonly Program[]): string => `${MAIN}\n${printCalls(programs)}${MAIN_BODY}`;
 
-/**
- * Several kernels a compilation, as reading the intrinsics' header costs more than most kernels; each kernel's helpers get
- * names of their own there.
- */
+/** Units of bounded length: a compiler's time grows faster than it. */
 export function unitSources(kernels: readonly Kernel[], isa: Isa): string[] {
-  const units: { size: number; lines: string[] }[] = [];
-  const most = 400_000;
-  [...kernels]
-    .sort((a, b) => b.text.length - a.text.length)
-    .forEach(({ program, text }, i) => {
-      let unit = units.find((u) => u.size + text.length <= most);
-      if (!unit) {
-        unit = { size: 0, lines: [] };
-        units.push(unit);
-      }
-      unit.size += text.length;
-      const helpers = Object.keys(helpersOf(isa));
-      unit.lines.push(
-        ...helpers.map((name) => `#define ${name} ${name}_${i}`),
-        `#include "kernels/${program.name}.c"`,
-        ...helpers.map((name) => `#undef ${name}`),
-        '#undef BN_ASSERT',
-      );
-    });
-  return units.map(({ lines }) => `${lines.join('\n')}\n`);
+  const texts = new Map(kernels.map(({ program, text }) => [`kernels/${program.name}.c`, text]));
+  const length = kernels.reduce((sum, { text }) => sum + text.length, 0);
+  return unitsOf(texts, isa, Math.ceil(length / 400_000));
 }
 
 /** At most one compilation for each CPU, however many runs are prepared at once. */

@@ -24,6 +24,7 @@ import { hostFeatures } from '../schemas/host.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import { skip } from './fixtures.ts';
 import { sharedRoot } from './setup.ts';
+import { isLong } from './tier.ts';
 import { smallShape } from './write-model.ts';
 
 export const demo = path.join(import.meta.dirname, '../models/demo');
@@ -97,8 +98,8 @@ const buildOf = once(async (key: string): Promise<Built> => {
     kernel?: readonly string[];
   };
   const cpu = profileHere(target);
-  // Unrolled code without vectors takes clang ten times as long with the usual -O3; the last option counts.
-  const flags = isaOf(cpu.isa).lanes === 1 ? ['-O0', ...extra] : extra;
+  // Unrolled code without vectors takes clang ten times as long with the usual -O3, other code twice. The last option counts.
+  const flags = [...(isaOf(cpu.isa).lanes === 1 ? ['-O0'] : isLong ? [] : ['-O1']), ...extra];
   return ensureBuilt(shape, cpu, { root: buildsRoot, ...(cc ? { cc } : {}), extra: flags, ...plan });
 });
 

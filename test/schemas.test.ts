@@ -155,6 +155,7 @@ describe('schemas', () => {
     const profiles = readdirSync(path.join(packageRoot, 'schemas', 'cpus')).map((file) =>
       readProfile(path.join(packageRoot, 'schemas', 'cpus', file)),
     );
+    for (const file of readdirSync(folder)) assert.equal(validate('tuning', read('wisdom', file)), undefined, file);
     const { entries, tokens, thresholds } = shippedWisdom();
     for (const { key } of [...entries, ...tokens, ...thresholds]) {
       const own = profiles.find(({ id }) => JSON.stringify(id) === JSON.stringify(key.cpu));
