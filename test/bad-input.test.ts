@@ -21,6 +21,7 @@ import { isas } from '../codegen/isa/index.ts';
 import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
 import { type ProgramName, snapshot, useCli } from './run-cli.ts';
+import { long } from './tier.ts';
 import { writeGguf } from './write-gguf.ts';
 import { randomModel, smallShape } from './write-model.ts';
 
@@ -101,7 +102,7 @@ describe('bad input', () => {
       return cli.refuses('run', [models.gguf, ...once, '--cc', crashing], 1, [/crashing-cc: its programs do not run/]);
     });
 
-    it('a compiler that fails on generated code: its first error, and no half build', async () => {
+    long('a compiler that fails on generated code: its first error, and no half build', async () => {
       const real = (await findCompiler(hostFamily)).command.join(' ');
       const flawed = compiler(
         'flawed-cc',
@@ -206,7 +207,7 @@ describe('bad input', () => {
       assert.equal(readFileSync(file, 'utf8'), 'mine');
     });
 
-    it('is full: nothing half written stays in it', async function () {
+    long('is full: nothing half written stays in it', async function () {
       const full = cli.path('full');
       mkdirSync(full);
       const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=100k', 'none', full], { encoding: 'utf8' });
@@ -229,7 +230,7 @@ describe('bad input', () => {
       }
     });
 
-    it('a damaged weights file is packed anew', async () => {
+    long('a damaged weights file is packed anew', async () => {
       const weights = cli.cache('weights');
       const logits = async () => {
         await cli.ok('run', [models.gguf, '--tokens', '1,2,3', '-n', '0', '--logits', cli.path('logits')]);
@@ -251,7 +252,7 @@ describe('bad input', () => {
     });
   });
 
-  it('two processes that build and pack the same at once', async () => {
+  long('two processes that build and pack the same at once', async () => {
     const env = { XDG_CACHE_HOME: cli.path('shared') };
     const texts = await Promise.all(
       [1, 2].map(() => cli.ok('run', [models.gguf, '-p', 'in the', '-n', '8', '--greedy', '--quiet'], { env })),

@@ -102,7 +102,7 @@ for (const name of some(['odd', 'demo'] as const)) {
 
     for (const target of some(targets.filter((t) => !nativeTargets.includes(t)).reverse()))
       for (const kv of sizes)
-        it(`${target} program, ${kv}-bit cache: threads and calls`, async function () {
+        long(`${target} program, ${kv}-bit cache: threads and calls`, async function () {
           const runner = await runnerFor(this, target);
           const built = await buildFor(openModel(model).shape, target);
           const weights = await packedFor(model, built);

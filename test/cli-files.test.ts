@@ -5,6 +5,7 @@ import path from 'node:path';
 import { shape, useModels } from './cli-models.ts';
 import { demo, largestDifference, readFloats } from './machine.ts';
 import { useCli } from './run-cli.ts';
+import { long } from './tier.ts';
 import { writeGguf } from './write-gguf.ts';
 import { randomModel } from './write-model.ts';
 
@@ -23,7 +24,7 @@ describe('files that bitnet-run writes', () => {
       assert.ok(largestDifference(readFloats(file), readFloats(path.join(demo, 'golden.logits.f32'))) <= 2e-4);
     });
 
-    it('more positions than one batch; other texts of the run are the same with it', async () => {
+    long('more positions than one batch; other texts of the run are the same with it', async () => {
       const ids = Array.from({ length: 150 }, (_, i) => i % 200);
       const file = cli.path('long.f32');
       const args = [models.gguf, '--tokens', ids.join(','), '-n', '6', '--greedy', '--ctx', '200', '--quiet'];
@@ -55,7 +56,7 @@ describe('files that bitnet-run writes', () => {
       assert.equal(readFileSync(file, 'utf8'), 'old');
     });
 
-    it('--kv i8, f16 and f32 differ a little', async () => {
+    long('--kv i8, f16 and f32 differ a little', async () => {
       const of = async (kv: string) => {
         const file = cli.path(`${kv}.logits`);
         const object = await cli.json('run', [...tokens, '--kv', kv, '--logits', file]);
@@ -92,7 +93,7 @@ describe('files that bitnet-run writes', () => {
       for (const entry of entries) assert.equal(existsSync(entry.path), false);
     });
 
-    it('a model that changed is packed anew', async () => {
+    long('a model that changed is packed anew', async () => {
       const file = cli.path('changing.gguf');
       const write = (seed: number) =>
         writeGguf(file, randomModel(shape, seed), { arch: 'bitnet-b1.58', weights: 'i2_s', embedding: 'bf16' });

@@ -106,7 +106,7 @@ describe('bitnet-gen', () => {
         env: { TZ: 'Asia/Tokyo', LANG: 'tr_TR.UTF-8', XDG_CACHE_HOME: cli.path('other') },
       };
       await Promise.all(
-        targets.map(async (target) => {
+        some([...targets].sort((one) => (one === 'avx2' ? -1 : 1))).map(async (target) => {
           const [a, b] = [cli.path(`a-${target}`), cli.path(`b-${target}`)];
           await Promise.all([
             cli.ok('gen', [shape, '--target', target, '--no-compile', '--out', a]),
@@ -206,7 +206,7 @@ describe('bitnet-gen', () => {
       assert.deepEqual(JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8')).cpu, profile);
     });
 
-    it('bad profiles: what is wrong and what to do', async () => {
+    long('bad profiles: what is wrong and what to do', async () => {
       const cases: [content: string | undefined, says: RegExp][] = [
         [undefined, /no CPU profile '.*0\.json'; give a JSON file like those in schemas\/cpus/],
         ['{ "name":', /CPU profile '.*1\.json' is not JSON/],

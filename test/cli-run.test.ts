@@ -174,7 +174,7 @@ describe('bitnet-run', () => {
   });
 
   describe('generation', () => {
-    it('-n 0 evaluates the prompt only, -n N gives N tokens', async () => {
+    long('-n 0 evaluates the prompt only, -n N gives N tokens', async () => {
       const [none, one] = await Promise.all([cli.json('run', ['-n', '0']), cli.json('run', ['-n', '1', '--greedy'])]);
       assert.deepEqual([none.tokens, none.text, none.stop_reason], [[], '', 'length']);
       assert.equal(none.prompt_tokens, 17);
@@ -212,7 +212,7 @@ describe('bitnet-run', () => {
       assert.equal(await cli.ok('run', [...args, '--seed', printed]), c!.stdout);
     });
 
-    it('--greedy does not depend on the seed; --temp 0 is the same', async () => {
+    long('--greedy does not depend on the seed; --temp 0 is the same', async () => {
       const texts = await Promise.all(
         [
           ['--greedy', '--seed', '1'],

@@ -9,6 +9,7 @@ import { Library, openLibrary } from '../runtime/library.ts';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError, UsageError } from '../schemas/error.ts';
 import { bestTarget, buildFor, refuses, smallestShape, useCache, withInterface } from './machine.ts';
+import { long } from './tier.ts';
 
 describe('libraries that are no good', () => {
   const cache = useCache();
@@ -53,7 +54,7 @@ describe('libraries that are no good', () => {
     await assert.rejects(openLibrary(file), LibraryError);
   });
 
-  it('a library that loads is not tried again', async () => {
+  long('a library that loads is not tried again', async () => {
     const built = await buildFor(smallestShape, bestTarget);
     const file = path.join(cache(), 'good', 'libbitnet.so');
     mkdirSync(path.dirname(file));

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fixture } from './fixtures.ts';
 import { evaluate, logits, type OracleModel, safePrompt } from './oracle.ts';
 import { readGguf, readHuggingFace } from './oracle-reader.ts';
+import { long } from './tier.ts';
 import { randomModel, smallShape } from './write-model.ts';
 
 interface Golden {
@@ -89,7 +90,7 @@ describe('oracle: safe prompts', () => {
     }
   };
 
-  it('demo model: 24 tokens that float32 noise does not disturb', () => {
+  long('demo model: 24 tokens that float32 noise does not disturb', () => {
     const model = readHuggingFace(demo);
     const prompt = safePrompt(model, 1, 24, 40);
     assert.equal(prompt.tokens.length, 24);

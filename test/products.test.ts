@@ -54,7 +54,7 @@ describe('products of a layer', () => {
   useCache();
 
   for (const target of targets)
-    (target === bestTarget || target === 'neon' ? it : long)(
+    (target === bestTarget ? it : long)(
       `${target}: every kind of input, ${nativeTargets.includes(target) ? '1, 2, 3 and 5' : '1 and 2'} threads`,
       async function () {
         const runner = await runnerFor(this, target);

@@ -28,6 +28,7 @@ import { openWeights, type PackOptions, weightsFile, weightsRoot } from '../runt
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { skip } from './fixtures.ts';
 import { type Built, bestTarget, buildFor, libraryFor, readFloats, smallestShape, useCache } from './machine.ts';
+import { long } from './tier.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel } from './write-model.ts';
 
@@ -315,7 +316,7 @@ describe('weights', () => {
     assert.deepEqual(names(), []);
   });
 
-  it('load() that fails closes the model it opened', async () => {
+  long('load() that fails closes the model it opened', async () => {
     // Were they left open, there would be no slot for the last.
     for (let i = 0; i < 65; i++)
       await assert.rejects(load(folder, { threads: 5000, target: bestTarget }), /5000 threads: must be 1 to 1024/);
@@ -325,7 +326,7 @@ describe('weights', () => {
 describe('builds and weights of several processes', () => {
   const cache = useCache();
 
-  it('are made by all of them at once, and once kept', async () => {
+  long('are made by all of them at once, and once kept', async () => {
     const model = path.join(cache(), 'model');
     write(model);
     const root = path.join(cache(), 'fresh');

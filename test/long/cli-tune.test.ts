@@ -216,7 +216,10 @@ describe('bitnet-tune', () => {
     const args = [file, '--threads', '1', '--budget', '25s'];
     const told =
       /a token, 1 thread: zeros are skipped while at most (\d+) % of the neurons are live\n {2}live, and time of lists over that of everything \(\d+ rounds\): /;
-    const printed = told.exec(await cli.ok('tune', args, home));
+    // On a busy machine the time may be over before: then the same again, as the program advises, until it was enough.
+    let printed = told.exec(await cli.ok('tune', args, home));
+    for (let more = 0; !printed && more < 9; more++)
+      printed = told.exec(await cli.ok('tune', [...args, '--resume'], home));
     assert.ok(printed);
     const { entries, thresholds } = await cli.json('tune', [...args, '--resume'], home);
     assert.equal(thresholds.length, 1);

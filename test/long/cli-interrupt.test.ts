@@ -4,9 +4,9 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { findCompiler, hostFamily } from '../codegen/compile.ts';
-import { useModels } from './cli-models.ts';
-import { commandOf, useCli } from './run-cli.ts';
+import { findCompiler, hostFamily } from '../../codegen/compile.ts';
+import { useModels } from '../cli-models.ts';
+import { commandOf, useCli } from '../run-cli.ts';
 
 describe('interruption', () => {
   const cli = useCli();
