@@ -27,7 +27,7 @@ export const nativeProfile = (): CpuProfile => hostProfile(runnableIsas()[0]!);
  * other x86 that hint can take two thirds of the bandwidth (Emerald Rapids: docs/measurements.md), so into the second-level cache.
  */
 function prefetchOf(isa: Isa, id: CpuId | undefined): Prefetch {
-  return isa.family === 'x64' && id?.vendor !== 'AuthenticAMD' ? { hint: 'l2' } : { hint: 'nta' };
+  return isa.family === 'x64' && id?.vendor !== 'AuthenticAMD' ? { hint: 'l2', ahead: 12288 } : { hint: 'nta' };
 }
 
 /** Which CPU this machine has, and what follows from that for an instruction set. */

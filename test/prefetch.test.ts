@@ -27,12 +27,13 @@ describe('prefetch', () => {
   });
 
   it('other x86, known or not: into the second-level cache', () => {
-    assert.deepEqual(variantsOf(readProfile(shipped('emeraldrapids'))), ['p8192l2', 'p8192l2', 'p4096l2', 'p4096l2']);
+    assert.deepEqual(variantsOf(readProfile(shipped('emeraldrapids'))), Array(4).fill('p12288l2'));
     for (const target of ['avx2', 'avx512']) {
       const own = variantsOf(profileOf(target));
-      assert.deepEqual(own, Array(4).fill('p4096l2'), target);
+      assert.deepEqual(own, Array(4).fill('p12288l2'), target);
       const lookUps = variantsOf(profileOf(target), { packing: 'tl1', kernel: ['lookup'] });
-      assert.deepEqual(lookUps, Array(4).fill('p4096l2'), target);
+      // Look-ups at their own distance.
+      assert.deepEqual(lookUps, ['p4096l2', ...Array(3).fill('p12288l2')], target);
     }
   });
 
@@ -46,11 +47,11 @@ describe('prefetch', () => {
     };
     try {
       assert.deepEqual(read({}).prefetch, { hint: 'nta' });
-      assert.deepEqual(read({ id: { ...zen4.id, vendor: 'GenuineIntel' } }).prefetch, { hint: 'l2' });
+      assert.deepEqual(read({ id: { ...zen4.id, vendor: 'GenuineIntel' } }).prefetch, { hint: 'l2', ahead: 12288 });
       assert.deepEqual(variantsOf(read({ prefetch: { hint: 'none' } })), Array(4).fill('p0'));
-      const far = read({ prefetch: { hint: 'l2', ahead: 12288 } });
-      assert.deepEqual(variantsOf(far), Array(4).fill('p12288l2'));
-      assert.equal(preferredPrefetch(far, 64), 'p12288l2');
+      const own = read({ prefetch: { hint: 'l2' } });
+      assert.deepEqual(variantsOf(own), ['p8192l2', 'p8192l2', 'p4096l2', 'p4096l2']);
+      assert.equal(preferredPrefetch(own, 64), 'p64l2');
       assert.throws(() => read({ prefetch: { hint: 't0' } }), /prefetch\.hint .*nta, l2, none/);
       assert.throws(() => read({ prefetch: { hint: 'l2', ahead: 100 } }), /prefetch\.ahead .*multiple of 64/);
     } finally {

@@ -101,9 +101,9 @@ const bn_packing bn_packings[] = {
 
 const bn_matrix bn_matrices[BN_SLOTS] = {
     [BN_ATTN_Q] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
@@ -122,9 +122,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 256,
     },
     [BN_ATTN_OUTPUT] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
@@ -143,9 +143,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 256,
     },
     [BN_ATTN_K] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n128__16x8x1_avx2_r1024,
@@ -164,9 +164,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 128,
     },
     [BN_ATTN_V] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n128__16x8x1_avx2_r1024,
@@ -185,9 +185,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 128,
     },
     [BN_FFN_GATE] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n768__16x8x1_avx2_r1024,
@@ -206,9 +206,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 768,
     },
     [BN_FFN_UP] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n768__16x8x1_avx2_r1024,
@@ -227,9 +227,9 @@ const bn_matrix bn_matrices[BN_SLOTS] = {
         .y_stride = 768,
     },
     [BN_FFN_DOWN] = {
-        .gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096l2,
-        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096l2},
-        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096l2},
+        .gemv = bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p12288l2,
+        .gemm[0] = {2, bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p12288l2},
+        .gemm[1] = {4, bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p12288l2},
         .offsets = bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024,
         .sums = bn_sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024,
         .results = bn_results_i16_none_i32__n256__16x8x1_avx2_r1024,
@@ -290,47 +290,48 @@ const char *bn_describe(void) {
     "{\"generator\":\"0.1.0\",\"shape\":{\"name\":\"demo-62b889\",\"hidden\":256,\"layers\":6,\"heads\":4,\"kvHeads\":2,"
     "\"headSize\":64,\"intermediate\":768,\"vocabulary\":4096,\"context\":256,\"activation\":\"relu2\","
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
-    "\"ropeTheta\":10000},\"cpu\":{\"prefetch\":{\"hint\":\"l2\"},\"name\":\"avx2\",\"isa\":\"avx2\",\"features\":[\"avx2\","
-    "\"fma\",\"f16c\"],\"cache\":{\"l1\":32768,\"l2\":524288,\"l3\":16777216}},\"batch\":128,\"matrices\":{\"attn_q\":{"
-    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096l2\"],"
+    "\"ropeTheta\":10000},\"cpu\":{\"prefetch\":{\"hint\":\"l2\",\"ahead\":12288},\"name\":\"avx2\",\"isa\":\"avx2\","
+    "\"features\":[\"avx2\",\"fma\",\"f16c\"],\"cache\":{\"l1\":32768,\"l2\":524288,\"l3\":16777216}},\"batch\":128,"
+    "\"matrices\":{\"attn_q\":{\"packing\":\"p2r16x16\","
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_output\":{"
-    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096l2\"],"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_k\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096l2\"],"
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n128__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"attn_v\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096l2\"],"
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n128__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_gate\":{"
-    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096l2\"],"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_up\":{\"packing\":\"p2r16x16\","
-    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096l2\"],"
+    "\"gemv\":\"gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024\",\"results_i16_none_i32__n768__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"},\"ffn_down\":{"
-    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096l2\","
-    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096l2\","
-    "\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096l2\"],"
+    "\"packing\":\"p2r16x16\",\"gemv\":\"gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p12288l2\","
+    "\"gemm\":[\"gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p12288l2\","
+    "\"gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p12288l2\"],"
     "\"tables\":[\"offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024\","
     "\"sums_i8_p2r16x16_i16__k768__16x4x32_avx2_r1024\",\"results_i16_none_i32__n256__16x8x1_avx2_r1024\"],"
     "\"why\":\"p2r16x16, 2.00 bit/weight: least time a weight by estimate\"}},\"kernels\":{"

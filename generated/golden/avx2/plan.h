@@ -64,11 +64,11 @@ enum {
 #define BN_LAYOUT "b17635d4c64ffaf4f98ae55f772a339fca174c1deb8626d8fbf95cd8cc2d32e4"
 #define BN_PAUSE() __builtin_ia32_pause()
 
-void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k256__1x16x64_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k256__4x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_offsets_none_p2r16x16_u16__k256__1x16x32_avx2_r1024(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles);
@@ -76,27 +76,27 @@ void bn_sums_i8_p2r16x16_i16__k256__16x4x32_avx2_r1024(const int8_t *restrict x,
     const uint8_t *restrict others, uint8_t *restrict sums, uint8_t *restrict scratch, long tokens, long rows);
 void bn_results_i16_none_i32__n256__16x8x1_avx2_r1024(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
-void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n128k256__1x16x64_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n128k256__2x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n128k256__4x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n128__16x8x1_avx2_r1024(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
-void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n768k256__1x16x64_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n768k256__2x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n768k256__4x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_results_i16_none_i32__n768__16x8x1_avx2_r1024(uint8_t *restrict sums, int32_t *restrict y, long tokens,
     long rows);
-void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_p2r16x16_i32__n256k768__1x16x64_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k768__2x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
-void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k768__4x16x16_avx2_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1);
 void bn_offsets_none_p2r16x16_u16__k768__1x16x32_avx2_r1024(const uint8_t *restrict w, uint8_t *restrict quads,
     uint8_t *restrict others, long tiles);

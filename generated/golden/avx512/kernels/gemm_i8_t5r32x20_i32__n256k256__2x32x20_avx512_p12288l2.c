@@ -1,5 +1,5 @@
 /*
- * bn_gemm_i8_t5r32x20_i32__n256k256__2x32x20_avx512_p8192l2
+ * bn_gemm_i8_t5r32x20_i32__n256k256__2x32x20_avx512_p12288l2
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [8 row tiles][13 lines][128 bytes], packing t5r32x20
@@ -31,7 +31,7 @@ static inline __m512i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemm_i8_t5r32x20_i32__n256k256__2x32x20_avx512_p8192l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_t5r32x20_i32__n256k256__2x32x20_avx512_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 8);
   BN_ASSERT(0 <= t1 && t1 <= 8);
@@ -59,8 +59,8 @@ void bn_gemm_i8_t5r32x20_i32__n256k256__2x32x20_avx512_p8192l2(const uint8_t *re
     __m512i dots_t1_c0_v0 = _mm512_setzero_si512();
     __m512i dots_t1_c0_v1 = _mm512_setzero_si512();
     for (long i = 0; i < 13; i += 1) {
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8192), _MM_HINT_T1);
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8256), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12288), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12352), _MM_HINT_T1);
       const __m512i w_l0_v0 = _mm512_loadu_si512(w + 1664 * tile + 128 * i);
       const __m512i w_l0_v1 = _mm512_loadu_si512(w + 1664 * tile + 128 * i + 64);
       const __m512i d_l0_v0 = _mm512_permutexvar_epi8(_mm512_srli_epi16(w_l0_v0, 2), high);

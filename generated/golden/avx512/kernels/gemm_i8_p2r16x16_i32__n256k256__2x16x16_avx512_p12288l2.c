@@ -1,5 +1,5 @@
 /*
- * bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096l2
+ * bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p12288l2
  *
  * y[t][n] = W[n][k] . x[t][k], exact int32
  *   w: weights [16 row tiles][16 lines][64 bytes], packing p2r16x16
@@ -31,7 +31,7 @@ static inline __m512i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 16);
   BN_ASSERT(0 <= t1 && t1 <= 16);
@@ -42,7 +42,7 @@ void bn_gemm_i8_p2r16x16_i32__n256k256__2x16x16_avx512_p4096l2(const uint8_t *re
     __m512i dots_t1_c0_v0 = _mm512_setzero_si512();
     __m512i dots_t1_c1_v0 = _mm512_setzero_si512();
     for (long i = 0; i < 16; i += 1) {
-      _mm_prefetch((const char *)(w + 1024 * tile + 64 * i + 4096), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1024 * tile + 64 * i + 12288), _MM_HINT_T1);
       const __m512i w_l0_v0 = _mm512_loadu_si512(w + 1024 * tile + 64 * i);
       const __m512i code_l0_v0_f0 = _mm512_and_si512(w_l0_v0, _mm512_set1_epi8((char)3));
       const __m512i x_l0_g0_t0 = bn_broadcast4(x + 16 * i);

@@ -1,5 +1,5 @@
 /*
- * bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p8192l2
+ * bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p12288l2
  *
  * y[n] = W[n][k] . x[k], exact int32
  *   w: weights [8 row tiles][13 lines][128 bytes], packing t5r32x20
@@ -31,7 +31,7 @@ static inline __m512i bn_broadcast4(const void *p) {
 #define BN_ASSERT(condition) ((void)0)
 #endif
 
-void bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p8192l2(const uint8_t *restrict w, const int8_t *restrict x,
+void bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p12288l2(const uint8_t *restrict w, const int8_t *restrict x,
     const int32_t *restrict sums, int32_t *restrict y, long t0, long t1) {
   BN_ASSERT(0 <= t0 && t0 <= 8);
   BN_ASSERT(0 <= t1 && t1 <= 8);
@@ -65,8 +65,8 @@ void bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p8192l2(const uint8_t *re
     __m512i dots_s84_c0_v0 = _mm512_setzero_si512();
     __m512i dots_s84_c0_v1 = _mm512_setzero_si512();
     for (long i = 0; i < 12; i += 2) {
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8192), _MM_HINT_T1);
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8256), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12288), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12352), _MM_HINT_T1);
       const __m512i w_l0_v0 = _mm512_loadu_si512(w + 1664 * tile + 128 * i);
       const __m512i w_l0_v1 = _mm512_loadu_si512(w + 1664 * tile + 128 * i + 64);
       const __m512i d_l0_v0 = _mm512_permutexvar_epi8(_mm512_srli_epi16(w_l0_v0, 2), high);
@@ -98,8 +98,8 @@ void bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p8192l2(const uint8_t *re
       const __m512i x_l0_g4 = bn_broadcast4(x + 20 * i + 16);
       dots_s84_c0_v0 = _mm512_dpbusd_epi32(dots_s84_c0_v0, d_l0_v0, x_l0_g4);
       dots_s84_c0_v1 = _mm512_dpbusd_epi32(dots_s84_c0_v1, d_l0_v1, x_l0_g4);
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8320), _MM_HINT_T1);
-      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 8384), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12416), _MM_HINT_T1);
+      _mm_prefetch((const char *)(w + 1664 * tile + 128 * i + 12480), _MM_HINT_T1);
       const __m512i w_l1_v0 = _mm512_loadu_si512(w + 1664 * tile + 128 * i + 128);
       const __m512i w_l1_v1 = _mm512_loadu_si512(w + 1664 * tile + 128 * i + 192);
       const __m512i d_l1_v0 = _mm512_permutexvar_epi8(_mm512_srli_epi16(w_l1_v0, 2), high);
@@ -132,8 +132,8 @@ void bn_gemv_i8_t5r32x20_i32__n256k256__1x32x40_avx512_p8192l2(const uint8_t *re
       dots_s84_c0_v0 = _mm512_dpbusd_epi32(dots_s84_c0_v0, d_l1_v0, x_l1_g4);
       dots_s84_c0_v1 = _mm512_dpbusd_epi32(dots_s84_c0_v1, d_l1_v1, x_l1_g4);
     }
-    _mm_prefetch((const char *)(w + 1664 * tile + 9728), _MM_HINT_T1);
-    _mm_prefetch((const char *)(w + 1664 * tile + 9792), _MM_HINT_T1);
+    _mm_prefetch((const char *)(w + 1664 * tile + 13824), _MM_HINT_T1);
+    _mm_prefetch((const char *)(w + 1664 * tile + 13888), _MM_HINT_T1);
     const __m512i wz_l0_v0 = _mm512_loadu_si512(w + 1664 * tile + 1536);
     const __m512i wz_l0_v1 = _mm512_loadu_si512(w + 1664 * tile + 1600);
     const __m512i dz_l0_v0 = _mm512_permutexvar_epi8(_mm512_srli_epi16(wz_l0_v0, 2), high);
