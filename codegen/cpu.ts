@@ -24,7 +24,7 @@ export const nativeProfile = (): CpuProfile => hostProfile(runnableIsas()[0]!);
 
 /**
  * How a CPU fetches weights ahead until its kernels are measured (bitnet-tune). AMD's: as each packing was measured with, on Zen 4. On
- * other x86 that hint can take two thirds of the bandwidth (Emerald Rapids: docs/measurements.md), so into the second-level cache.
+ * other x86 that hint can nearly double the time of a token (Emerald Rapids: docs/measurements.md), so into the second-level cache.
  */
 function prefetchOf(isa: Isa, id: CpuId | undefined): Prefetch {
   return isa.family === 'x64' && id?.vendor !== 'AuthenticAMD' ? { hint: 'l2', ahead: 12288 } : { hint: 'nta' };

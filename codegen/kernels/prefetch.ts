@@ -1,7 +1,7 @@
 /**
  * How a kernel that streams weights fetches them ahead, as the variant in its name: pN: N bytes ahead, past the second-level cache;
  * pNl2: into it; p0: not at all. The CPU's profile says which suits it. Zen 4 reads fastest with the first kind, 8 KB ahead; on Intel's
- * Emerald Rapids that kind takes two thirds of the bandwidth (docs/measurements.md).
+ * Emerald Rapids a token takes 1.8 times as long with that kind (docs/measurements.md).
  */
 import type { Target } from './kernel.ts';
 
