@@ -21,7 +21,7 @@ import { isas } from '../codegen/isa/index.ts';
 import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
 import { type ProgramName, snapshot, useCli } from './run-cli.ts';
-import { long } from './tier.ts';
+import { long, some } from './tier.ts';
 import { writeGguf } from './write-gguf.ts';
 import { randomModel, smallShape } from './write-model.ts';
 
@@ -188,7 +188,7 @@ describe('bad input', () => {
       ['tune', ['--budget', '10'], /'10'.*a time of a second or more, like 90s, 5m or 1h/],
     ];
     it(`${cases.length} command lines`, async () => {
-      await Promise.all(cases.map(([program, args, says]) => cli.refuses(program, args, 2, [says])));
+      await Promise.all(some(cases, 9).map(([program, args, says]) => cli.refuses(program, args, 2, [says])));
     });
 
     it('there is no prompt', () => cli.refuses('run', [models.gguf], 2, [/no prompt/, /--prompt/]));

@@ -236,7 +236,7 @@ describe('bitnet-gen', () => {
   });
 
   describe('compiling', () => {
-    it('library, driver and summary; the driver computes what the runtime does', async () => {
+    long('library, driver and summary; the driver computes what the runtime does', async () => {
       const out = cli.path('compiled');
       const summary = await cli.json('gen', ['--target', nativeTargets[0]!, '--out', out]);
       assert.equal(summary.library, path.join(out, 'libbitnet.so'));
@@ -251,7 +251,7 @@ describe('bitnet-gen', () => {
       assert.ok(difference <= 2e-4, String(difference));
     });
 
-    it('the driver says what is wrong with its input', async () => {
+    long('the driver says what is wrong with its input', async () => {
       const driver = cli.path('compiled', 'driver');
       const run = async (...args: string[]) => {
         const { exitCode, stderr } = await execa(driver, args, { reject: false });

@@ -12,7 +12,7 @@ import { createSampler, type Sampler, type SamplerOptions } from '../runtime/sam
 import { loadTokenizer } from '../runtime/tokenizer.ts';
 import { assertSameBits, demo, prepare, useCache } from './machine.ts';
 import { generator } from './oracle.ts';
-import { some } from './tier.ts';
+import { isLong, some } from './tier.ts';
 import { writeHuggingFace } from './write-huggingface.ts';
 import { randomModel, smallShape } from './write-model.ts';
 
@@ -136,7 +136,8 @@ for (const name of some(['random', 'demo'] as const))
         }));
 
     it('drafts were made, accepted and rejected', () => {
-      assert.ok(accepted > 500 && drafted - accepted > 500, `${accepted} of ${drafted}`);
+      const least = isLong ? 500 : 50;
+      assert.ok(accepted > least && drafted - accepted > least, `${accepted} of ${drafted}`);
     });
 
     it('the length limit and the context end it at the same token', () =>

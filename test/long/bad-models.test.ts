@@ -5,8 +5,8 @@
 import { strict as assert } from 'node:assert';
 import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { shape, useModels } from './cli-models.ts';
-import { type ProgramName, snapshot, useCli } from './run-cli.ts';
+import { shape, useModels } from '../cli-models.ts';
+import { type ProgramName, snapshot, useCli } from '../run-cli.ts';
 
 describe('bad model files', () => {
   const cli = useCli();

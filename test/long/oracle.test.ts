@@ -2,11 +2,12 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { fixture } from './fixtures.ts';
-import { evaluate, logits, type OracleModel, safePrompt } from './oracle.ts';
-import { readGguf, readHuggingFace } from './oracle-reader.ts';
-import { long } from './tier.ts';
-import { randomModel, smallShape } from './write-model.ts';
+import { demoModel } from '../../schemas/files.ts';
+import { fixture } from '../fixtures.ts';
+import { evaluate, logits, type OracleModel, safePrompt } from '../oracle.ts';
+import { readGguf, readHuggingFace } from '../oracle-reader.ts';
+import { long } from '../tier.ts';
+import { randomModel, smallShape } from '../write-model.ts';
 
 interface Golden {
   readonly logits: string;
@@ -14,7 +15,7 @@ interface Golden {
   readonly prompt_ids: readonly number[];
 }
 
-const demo = path.join(import.meta.dirname, '../models/demo');
+const demo = demoModel;
 const json = (file: string) => JSON.parse(readFileSync(file, 'utf8'));
 
 function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
