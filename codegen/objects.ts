@@ -1,10 +1,10 @@
 /**
- * Compiled objects, kept by content in the folder that BITNET_OBJECTS names, so that builds of different models share the kernels and
- * templates that are the same. Without it nothing is kept but whole builds (compile.ts). The folder may be deleted at any time.
+ * Compiled objects, kept by content in the folder that BITNET_OBJECTS names, so that builds of models of the same sizes share what is the
+ * same. Without it nothing is kept but whole builds (compile.ts). The folder may be deleted at any time.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, rename } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 
 /** The text of a generated file, and of the generated headers that it includes, directly or through each other. */
@@ -20,7 +20,7 @@ function textsOf(files: ReadonlyMap<string, string>, name: string, seen = new Se
 export interface Objects {
   /** The kept object of a source file among `files`; undefined where it must be compiled. */
   find(files: ReadonlyMap<string, string>, source: string): string | undefined;
-  /** Keeps what was compiled. */
+  /** Keeps what was compiled, where that is possible: a build does not depend on it. */
   keep(files: ReadonlyMap<string, string>, source: string, object: string): Promise<void>;
 }
 
@@ -38,11 +38,12 @@ export function objectsOf(compiler: unknown, folder = process.env.BITNET_OBJECTS
     },
     keep: async (files, source, object) => {
       const file = fileOf(files, source);
-      // Two processes may come here at once: each renames a whole file.
-      const aside = `${file}.${process.pid}`;
-      await mkdir(folder, { recursive: true });
-      await copyFile(object, aside);
-      await rename(aside, file);
+      // Two builds may come here at once: each renames a whole file.
+      const aside = `${file}.${randomUUID()}`;
+      await mkdir(folder, { recursive: true })
+        .then(() => copyFile(object, aside))
+        .then(() => rename(aside, file))
+        .catch(() => rm(aside, { force: true }));
     },
   };
 }
