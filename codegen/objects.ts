@@ -43,7 +43,8 @@ export function objectsOf(compiler: unknown, folder = process.env.BITNET_OBJECTS
       await mkdir(folder, { recursive: true })
         .then(() => copyFile(object, aside))
         .then(() => rename(aside, file))
-        .catch(() => rm(aside, { force: true }));
+        .catch(() => rm(aside, { force: true }))
+        .catch(() => undefined);
     },
   };
 }
