@@ -3,15 +3,18 @@
  * bitnet-run and the install script.
  */
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { CompileError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import type { Build } from './compile.ts';
-import { compile, findCompiler } from './compile.ts';
+import { buildAt, compile, findCompiler } from './compile.ts';
 import type { Manifest } from './emit.ts';
 import { emit, manifestOf } from './emit.ts';
 import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
 import { type PlanOptions, planOf, roundingOf } from './plan.ts';
+import { recall, remember, requestId, wisdomId } from './recall.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
 /** How a library is compiled, and where to. */
@@ -45,7 +48,8 @@ export async function adviceHere(
 }
 
 /**
- * Generates and compiles the library for a shape on a CPU, or finds it compiled.
+ * Generates and compiles the library for a shape on a CPU, or finds it compiled: by the compiler that would be used, or where there is
+ * none by any.
  * @throws PlanError, CompileError, AbortError
  */
 export async function ensureBuilt(
@@ -54,17 +58,32 @@ export async function ensureBuilt(
   options: BuildOptions = {},
 ): Promise<Build & { manifest: Manifest }> {
   const isa = isaOf(cpu.isa);
-  const compiler = await findCompiler(isa.family, options.cc);
-  const advice = adviceFor(cpu, compiler, { shape, threads: options.threads });
-  const ignored = advice.ignored(problems(shape));
-  if (ignored) options.onNote?.(ignored);
-  const plan = planOf(shape, cpu, { ...options, advice });
-  const rounding = roundingOf(plan);
-  if (rounding) options.onNote?.(rounding);
-  const build = await compile(emit(plan), isa, cpu.features, compiler, options.root ?? buildRoot(), {
-    ...(options.extra ? { extra: options.extra } : {}),
-    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
-    ...(options.signal ? { signal: options.signal } : {}),
+  const root = options.root ?? buildRoot();
+  const { packing, kernel, sparse, threads, extra = [], onNote, onProgress, signal } = options;
+  const request = requestId({ ...shape, name: undefined, cpu, packing, kernel, sparse, threads, extra });
+  const known = recall(root, request);
+  const compiler = await findCompiler(isa.family, options.cc).catch((error: CompileError) => error);
+  const wisdom = wisdomId();
+  const found = known.find(
+    (one) =>
+      (compiler instanceof CompileError && !options.cc) ||
+      (isDeepStrictEqual(one.compiler, compiler) && one.wisdom === wisdom),
+  );
+  if (found) {
+    for (const note of found.notes) onNote?.(note);
+    const at = buildAt(path.join(root, found.folder));
+    return { ...at, compiler: found.compiler, cached: true, manifest: found.manifest };
+  }
+  if (compiler instanceof CompileError) throw compiler;
+  const advice = adviceFor(cpu, compiler, { shape, threads });
+  const plan = planOf(shape, cpu, { packing, kernel, sparse, advice });
+  const notes = [advice.ignored(problems(shape)), roundingOf(plan)].filter((note) => note !== undefined);
+  for (const note of notes) onNote?.(note);
+  const build = await compile(emit(plan), isa, cpu.features, compiler, root, {
+    extra,
+    ...(onProgress ? { onProgress } : {}),
+    ...(signal ? { signal } : {}),
   });
+  remember(root, request, { compiler, wisdom, folder: path.basename(build.folder), notes });
   return { ...build, manifest: manifestOf(plan) };
 }

@@ -133,6 +133,8 @@ program.action(async (model: string | undefined, o: Options, command) => {
       onProgress: (done, total) => progress.update('compiling', done, total),
       signal: interrupted,
     }).finally(() => progress.end()));
+  const manifest = manifestOf(plan);
+  files.set('manifest.json', `${JSON.stringify(manifest, null, 2)}\n`);
   // ts-morph takes a second to load.
   const { bindings } = await import('./bindings.ts');
   files.set('bindings.ts', bindings(plan));
@@ -143,7 +145,6 @@ program.action(async (model: string | undefined, o: Options, command) => {
   await writeFiles(files, out);
   if (build)
     for (const file of [build.library, build.driver]) await copyFile(file, path.join(out, path.basename(file)));
-  const manifest = manifestOf(plan);
   const summary = {
     model: shape.name,
     target: cpu.isa,

@@ -163,12 +163,11 @@ export interface Build {
   readonly cached: boolean;
 }
 
-const buildAt = (folder: string, compiler: Compiler, cached: boolean): Build => ({
+/** What lies in a build's folder. */
+export const buildAt = (folder: string): Pick<Build, 'folder' | 'library' | 'driver'> => ({
   folder,
   library: path.join(folder, 'libbitnet.so'),
   driver: path.join(folder, 'driver'),
-  compiler,
-  cached,
 });
 
 /**
@@ -192,7 +191,7 @@ export async function compile(
     .digest('hex')
     .slice(0, 32);
   const folder = path.join(root, key);
-  if (existsSync(path.join(folder, 'libbitnet.so'))) return buildAt(folder, compiler, true);
+  if (existsSync(buildAt(folder).library)) return { ...buildAt(folder), compiler, cached: true };
 
   await makeFolder(root);
   const aside = await mkdtemp(path.join(root, `${key}.`)).catch((error) => {
@@ -262,7 +261,7 @@ export async function compile(
       }
       await rm(aside, { recursive: true, force: true });
     });
-    return buildAt(folder, compiler, false);
+    return { ...buildAt(folder), compiler, cached: false };
   } catch (error) {
     await rm(aside, { recursive: true, force: true });
     throw error;

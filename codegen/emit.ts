@@ -241,7 +241,7 @@ function planHeader(plan: Plan, layout: Layout, programs: ReadonlyMap<string, Pr
     ['BN_SLOTS', slots.length],
     ...slots.map((s, i): [string, number] => [constant(s.name), i]),
   ];
-  return `/* Constants of ${shape.name} on ${plan.cpu.name}, and the kernels that serve it. Generated from codegen/plan.ts. */
+  return `/* A model's constants on ${plan.cpu.name}, and the kernels that serve it. Generated from codegen/plan.ts. */
 #ifndef BN_PLAN_H
 #define BN_PLAN_H
 #include <stdint.h>
@@ -311,7 +311,7 @@ function planTables(plan: Plan, layout: Layout, manifest: Manifest): string {
     return `    [${constant(slot)}] = {\n        ${members.join(',\n        ')},\n    },`;
   });
   const { layout: _, ...described } = manifest;
-  return `/* Tables of ${plan.shape.name} on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */
+  return `/* A model's tables on ${plan.cpu.name}. Generated from codegen/plan.ts and codegen/layout.ts. */
 #include "internal.h"
 
 const int64_t bn_file_bytes = ${layout.fileBytes};
@@ -354,10 +354,10 @@ export function templates(): Map<string, string> {
   );
 }
 
-/** All generated files of a plan. */
+/** All generated files of a plan. They do not name the model: what is compiled for a shape serves every model of that shape. */
 export function emit(plan: Plan): Map<string, string> {
   const layout = layoutOf(plan);
-  const manifest = manifestOf(plan);
+  const manifest = manifestOf({ ...plan, shape: { ...plan.shape, name: 'model' } });
   const specs: [string, KernelSpec][] = [...kernelsOf(plan)];
   const sources = specs.map(([, spec]) => kernelSource(spec));
   const programs = new Map(sources.map((s) => [s.name, s.program]));

@@ -35,5 +35,6 @@ export function listCache(): CacheEntry[] {
 export function clearCache(): CacheEntry[] {
   const entries = listCache();
   for (const entry of entries) rmSync(entry.path, { recursive: true, force: true });
+  rmSync(path.join(cacheRoot(), 'requests'), { recursive: true, force: true });
   return entries;
 }

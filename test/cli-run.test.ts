@@ -34,7 +34,7 @@ describe('bitnet-run', () => {
       assert.match(stderr, pattern);
       assert.deepEqual(
         readdirSync(cli.cache()).sort(),
-        ['builds', 'compilers.json', 'weights'],
+        ['builds', 'compilers.json', 'requests', 'weights'],
         'everything is in the cache',
       );
     });

@@ -143,7 +143,7 @@ describe('emit', () => {
         const plan = planOf(shape, profileOf(isa.name));
         const files = emit(plan);
         for (const name of kernelsOf(plan).keys()) assert.ok(files.get(`kernels/${name}.c`)?.includes(`bn_${name}(`));
-        assert.equal(JSON.parse(files.get('manifest.json')!).shape.name, shape.name);
+        assert.equal(JSON.parse(files.get('manifest.json')!).shape.hidden, shape.hidden);
         for (const [name, text] of files) {
           if (copied.has(name)) continue;
           assert.ok(text.endsWith('\n') && !text.includes('\r'), name);

@@ -51,8 +51,11 @@ export function useCache(): () => string {
   let before_: string | undefined;
   before(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'bitnet-gen-test-'));
-    for (const needed of [buildsRoot, path.join(folder, 'bitnet-gen')]) mkdirSync(needed, { recursive: true });
-    symlinkSync(buildsRoot, path.join(folder, 'bitnet-gen', 'builds'));
+    mkdirSync(path.join(folder, 'bitnet-gen'));
+    for (const name of ['builds', 'requests']) {
+      mkdirSync(path.join(sharedRoot, name), { recursive: true });
+      symlinkSync(path.join(sharedRoot, name), path.join(folder, 'bitnet-gen', name));
+    }
     before_ = process.env.XDG_CACHE_HOME;
     process.env.XDG_CACHE_HOME = folder;
   });

@@ -245,7 +245,12 @@ describe('package', () => {
       const generated = await npx('bitnet-gen', 'bitnet-2b-4t', '--target', 'neon', '--no-compile', '--out', 'out');
       assert.match(generated.stdout, /^bitnet-2b-4t for neon: \d+ files in out\n?$/);
       assert.match((await npx('bitnet-tune', '--help')).stdout, /^Usage: bitnet-tune/);
-      assert.deepEqual(readdirSync(path.join(cache, 'bitnet-gen')).sort(), ['builds', 'compilers.json', 'weights']);
+      assert.deepEqual(readdirSync(path.join(cache, 'bitnet-gen')).sort(), [
+        'builds',
+        'compilers.json',
+        'requests',
+        'weights',
+      ]);
       assert.equal(fingerprint(), before_);
       assert.deepEqual(readdirSync(project).sort(), ['node_modules', 'out', 'package-lock.json', 'package.json']);
     });
