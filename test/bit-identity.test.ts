@@ -88,34 +88,36 @@ for (const name of some(['odd', 'demo'] as const)) {
 
     for (const target of nativeTargets)
       for (const kv of sizes) {
-        long(`${target}, ${kv}-bit cache: ${some([3, 1, 2, 7])} threads`, async () => {
-          for (const threads of some([3, 1, 2, 7]))
-            await withEngine(model, target, { kv, threads, context: LENGTH }, (engine) =>
-              assertSameBits(engine.evaluate(tokens, true), expected[kv], `${threads} threads`),
+        // What divides the work is the same C for all instruction sets: all of it on one, some on each.
+        const [threads, chunks] = target === bestTarget ? [some([3, 1, 2, 7]), some([5, 1, 64, 100])] : [[3], [5]];
+        long(`${target}, ${kv}-bit cache: ${threads} threads`, async () => {
+          for (const count of threads)
+            await withEngine(model, target, { kv, threads: count, context: LENGTH }, (engine) =>
+              assertSameBits(engine.evaluate(tokens, true), expected[kv], `${count} threads`),
             );
         });
 
         (isLong || target !== 'scalar' ? it : long)(
-          `${target}, ${kv}-bit cache: calls of ${some([5, 1, 64, 100])} tokens`,
+          `${target}, ${kv}-bit cache: calls of ${chunks} tokens`,
           async () => {
             await withEngine(model, target, { kv, threads: 2, context: LENGTH }, (engine) => {
-              for (const chunk of some([5, 1, 64, 100]))
+              for (const chunk of chunks)
                 assertSameBits(inChunks(engine, chunk), expected[kv], `${chunk} tokens a call`);
             });
           },
         );
       }
 
-    for (const target of some(targets.filter((t) => !nativeTargets.includes(t)).reverse()))
-      for (const kv of sizes)
-        long(`${target} program, ${kv}-bit cache: threads and calls`, async function () {
+    // Emulated: two borders of batches and one of a span.
+    const few = 150;
+    for (const target of targets.filter((t) => !nativeTargets.includes(t)).reverse())
+      for (const kv of name === 'odd' ? sizes : sizes.slice(0, 1))
+        long(`${target} program, ${kv}-bit cache: 3 threads, calls of 5 tokens`, async function () {
           const runner = await runnerFor(this, target);
           const built = await buildFor(openModel(model).shape, target);
           const weights = await packedFor(model, built);
-          for (const options of some([{ threads: 3, chunk: 5 }, { threads: 1 }])) {
-            const actual = await drive(built, runner, weights, tokens, { ...options, kv });
-            assertSameBits(actual, expected[kv], JSON.stringify(options));
-          }
+          const actual = await drive(built, runner, weights, tokens.slice(0, few), { threads: 3, chunk: 5, kv });
+          assertSameBits(actual, expected[kv].subarray(0, few * vocabulary), target);
         });
 
     it('step, prompt and evaluate of the last token give the same as all logits at once', async () => {
@@ -171,7 +173,7 @@ for (const name of some(['odd', 'demo'] as const)) {
         assertSameBits(readFloats(output), expected[16], ffi);
       });
 
-    for (const p of packingsFor(isaOf('scalar')))
+    for (const p of name === 'odd' ? packingsFor(isaOf('scalar')) : [])
       long(`all targets with ${p.token} pack the same file`, async () => {
         const source = openModel(model);
         const own = nativeTargets.filter((target) => packingsFor(isaOf(target)).includes(p));

@@ -131,8 +131,9 @@ describe('sparse activations', () => {
       async () => {
         const { source, built, library, model: opened } = await prepare(folder, target, [], undefined, true);
         for (const slot of ['ffn_up', 'ffn_down']) assert.ok(built.manifest.matrices[slot]!.panel, slot);
-        for (const threads of some([2, 1, 3, 40]))
-          for (const pages of ['mapped', 'huge'] as const) {
+        // What divides the work is the same C for all instruction sets: all of it on one, some on each.
+        for (const threads of target === bestTarget ? some([2, 1, 3, 40]) : [2])
+          for (const pages of target === bestTarget ? (['mapped', 'huge'] as const) : (['huge'] as const)) {
             const engine = new Engine(source, library, opened, { threads, pages, context: 128, shared: true });
             const what = `${threads} threads, ${pages}`;
             assertSameBits(engine.evaluate(tokens, true), expected, what);
