@@ -1,6 +1,7 @@
 /**
  * Every kernel family on every instruction set: the recorded program, simulated, and the compiled C give exactly the bits of the
  * family's reference(), on random and on extreme data, for every sample of the registry; nothing outside the buffers is touched.
+ * NaN and infinity in an input never become a number.
  */
 import { strict as assert } from 'node:assert';
 import { setImmediate } from 'node:timers/promises';
@@ -19,6 +20,7 @@ import { skip } from './fixtures.ts';
 import { bytesOf, cloned, dirtied, randomOf } from './kernel-inputs.ts';
 import type { Call, Runner } from './kernel-runner.ts';
 import { compileKernels, isForeign, subsetOf, unavailable } from './kernel-runner.ts';
+import { poisoned, poisons, swallowed } from './not-finite.ts';
 import { isLong, some } from './tier.ts';
 
 /** Bytes of arguments from which on a sample is large, and is called and simulated less often. */
@@ -127,6 +129,23 @@ describe('kernels', () => {
         calls.forEach((call, i) => {
           assert.deepEqual(outcomes[i]!.damage, [], call.title);
           assertSame(call, 'compiled', outcomes[i]!.buffers);
+        });
+      });
+
+  for (const isa of Object.values<Isa>(isas))
+    for (const [op, family] of familiesOf(isa).filter(([name]) => name in poisons))
+      it(`${op} on ${isa.name}: what is not finite stays so`, async function () {
+        const runner = await runners.get(isa)!;
+        if (typeof runner === 'string') skip(this, runner);
+        const calls = samplesHere(family, isa).flatMap((spec) => {
+          const { name, params } = programOf(spec);
+          const args = dirtied(params, family.example(spec, randomOf(name), false));
+          return poisoned(spec, args).map((call) => ({ ...call, spec, kernel: name }));
+        });
+        const outcomes = await runner.run(calls);
+        calls.forEach(({ spec, kernel, title }, i) => {
+          assert.deepEqual(outcomes[i]!.damage, [], title);
+          assert.equal(swallowed(spec, outcomes[i]!.buffers), undefined, `${kernel}, ${title}`);
         });
       });
 

@@ -62,6 +62,13 @@ const anyFloat: Draw = (random, i) => {
   const bits = random.integer(0, 2 ** 32 - 1);
   return ((bits >>> 23) & 255) === 255 ? 1 : bitsToFloat(bits);
 };
+/** The same, and NaN now and then. */
+const orNaN =
+  (draw: Draw): Draw =>
+  (random, i) =>
+    random.integer(0, 31) ? draw(random, i) : Number.NaN;
+/** Without a sign bit. */
+const sizeOrNaN: Draw = orNaN((random, i) => Math.abs(i === 4 ? Number.POSITIVE_INFINITY : anyFloat(random, i)));
 /** Moderate floats: no result overflows or becomes subnormal. */
 const moderate: Draw = (random) => random.normal() * 2 ** random.integer(-20, 20);
 const integers =
@@ -156,9 +163,12 @@ const recipes: Partial<Record<WordName, Recipe>> = {
   sqrt1: { draw: [(random, i) => Math.abs(anyFloat(random, i))] },
   // Of moderate size, so that every order of the sum is a different number.
   sum: { draw: [moderate] },
-  max: { eitherZero: zeroSign },
-  min: { eitherZero: zeroSign },
-  max1: { eitherZero: zeroSign },
+  // NaN as the second operand alone: what becomes of it as the first differs.
+  max: { eitherZero: zeroSign, draw: [undefined, orNaN(anyFloat)] },
+  min: { eitherZero: zeroSign, draw: [undefined, orNaN(anyFloat)] },
+  max1: { eitherZero: zeroSign, draw: [undefined, orNaN(anyFloat)] },
+  max_or_nan: { draw: [sizeOrNaN, sizeOrNaN] },
+  peak_or_nan: { draw: [sizeOrNaN] },
   peak: { eitherZero: zeroSign },
   dot_next: { draw: [undefined, dotCodes, dotBytes] },
   load_pair8: { memory: 'i8' },

@@ -48,20 +48,24 @@ export function transpose(b: Recorder, name: string, square: readonly Value[], c
   return Array.from({ length: count }, (_, j) => after(Math.log2(square.length), j));
 }
 
+/** What reduces the lanes of a vector, for words that combine two vectors. */
+const within = { add: 'sum', max: 'peak', max_or_nan: 'peak_or_nan' } as const;
+
 /** Reduces a group to one scalar by the tree; `pair` combines vectors, `within` the lanes of the last one. */
-export function reduceGroup(b: Recorder, name: string, pair: 'add' | 'max', group: readonly Value[]): Value {
+export function reduceGroup(b: Recorder, name: string, pair: keyof typeof within, group: readonly Value[]): Value {
   let rest = [...group];
   while (rest.length > 1) {
     const half = rest.length / 2;
     rest = rest.slice(0, half).map((v, i) => b.let(`${name}_h${half}_${i}`, pair, v, rest[i + half]!));
   }
-  return b.let(name, pair === 'add' ? 'sum' : 'peak', rest[0]!);
+  return b.let(name, within[pair], rest[0]!);
 }
 
 /**
  * e^x = 2^n * 2^f with n = round(x log2 e), |f| <= 1/2: a polynomial of degree 6 in f (Taylor coefficients of 2^f: the first
  * omitted term, (ln 2 / 2)^7 / 7! = 1.2e-7, is the last bit of float32). The product x log2 e is split in two constants so
- * that f keeps its precision. x is clamped to [-87, 88]: the result is never denormal or infinite.
+ * that f keeps its precision. x is clamped to [-87, 88]: the result is never denormal or infinite. e^NaN is NaN: x is the second
+ * operand of `min` and `max`, which give NaN then, so that f is NaN, whatever number n is made of it.
  */
 const LOW = -87;
 const HIGH = 88;
@@ -82,7 +86,7 @@ export function expGroup(b: Recorder, name: string, x: readonly Value[]): Value[
   const cs = coefficients.map((c, i) => constant(`c${i}`, c));
   return x.map((value, v) => {
     const id = (suffix: string) => `${name}_${suffix}_${v}`;
-    const clamped = b.let(id('x'), 'max', b.let(id('top'), 'min', value, high), low);
+    const clamped = b.let(id('x'), 'max', low, b.let(id('top'), 'min', high, value));
     const n = b.let(id('n'), 'round', b.let(id('t'), 'mul', clamped, log2e));
     // f = x log2e - n, rounded once by the fma, plus the constant's own low part.
     const minusN = b.let(id('minus_n'), 'mul', b.let(id('whole'), 'to_floats', n), minusOne);

@@ -544,7 +544,7 @@ export const words = {
   round: {
     args: ['floats'],
     result: 'ints',
-    doc: 'float32 -> int32, ties to even; |x| <= 2^22',
+    doc: 'float32 -> int32, ties to even; |x| <= 2^22; of NaN whatever the machine gives',
     meaning: (m, a: F) => ints(m, (i) => roundHalfEven(a[i]!)),
   },
   constant: {
@@ -592,14 +592,20 @@ export const words = {
   max: {
     args: ['floats', 'floats'],
     result: 'floats',
-    doc: 'larger of a and b; no NaN; of two zeros either',
+    doc: 'larger of a and b; NaN if b is, b or NaN if a is; of two zeros either',
     meaning: (m, a: F, b: F) => floats(m, (i) => Math.max(a[i]!, b[i]!)),
   },
   min: {
     args: ['floats', 'floats'],
     result: 'floats',
-    doc: 'smaller of a and b; no NaN; of two zeros either',
+    doc: 'smaller of a and b; NaN if b is, b or NaN if a is; of two zeros either',
     meaning: (m, a: F, b: F) => floats(m, (i) => Math.min(a[i]!, b[i]!)),
+  },
+  max_or_nan: {
+    args: ['floats', 'floats'],
+    result: 'floats',
+    doc: 'larger of a and b, NaN if one of them is; no sign bit is set',
+    meaning: (m, a: F, b: F) => floats(m, (i) => Math.max(a[i]!, b[i]!)),
   },
   abs: { args: ['floats'], result: 'floats', doc: '|a|', meaning: (m, a: F) => floats(m, (i) => Math.abs(a[i]!)) },
   exp2i: {
@@ -614,7 +620,13 @@ export const words = {
     doc: 'sum over the lanes by the halving tree',
     meaning: (_m, a: F) => tree(a, (x, y) => x + y),
   },
-  peak: { args: ['floats'], result: 'float', doc: 'largest lane', meaning: (_m, a: F) => tree(a, Math.max) },
+  peak: { args: ['floats'], result: 'float', doc: 'largest lane; no NaN', meaning: (_m, a: F) => tree(a, Math.max) },
+  peak_or_nan: {
+    args: ['floats'],
+    result: 'float',
+    doc: 'largest lane, NaN if one of them is; no sign bit is set',
+    meaning: (_m, a: F) => tree(a, Math.max),
+  },
   // --- scalars: the same C on every ISA (print.ts spells them)
   get: {
     args: ['address'],
@@ -659,7 +671,7 @@ export const words = {
   max1: {
     args: ['float', 'float'],
     result: 'float',
-    doc: 'larger of a and b',
+    doc: 'larger of a and b; NaN if b is, b or NaN if a is',
     meaning: (_m, a: number, b: number) => Math.max(a, b),
   },
   sqrt1: {

@@ -22,6 +22,16 @@ static inline float bn_sum(__m256 v) {
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }`,
+  bn_max_or_nan: `/* without sign bits, floats are ordered as their bits are, NaN above infinity */
+static inline __m256 bn_max_or_nan(__m256 a, __m256 b) {
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}`,
+  bn_peak_or_nan: `static inline float bn_peak_or_nan(__m256 v) {
+  const __m256i i = _mm256_castps_si256(v);
+  __m128i s = _mm_max_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  s = _mm_max_epi32(s, _mm_unpackhi_epi64(s, s));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(s, _mm_shuffle_epi32(s, 1))));
+}`,
   bn_store_int8: `static inline void bn_store_int8(int8_t *p, __m256i v) {
   const __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
@@ -159,9 +169,11 @@ export const avx2: Isa = {
     fma: (a, b, c) => `_mm256_fmadd_ps(${a}, ${b}, ${c})`,
     max: (a, b) => `_mm256_max_ps(${a}, ${b})`,
     min: (a, b) => `_mm256_min_ps(${a}, ${b})`,
+    max_or_nan: (a, b) => `bn_max_or_nan(${a}, ${b})`,
     abs: (a) => `_mm256_andnot_ps(_mm256_set1_ps(-0.0f), ${a})`,
     exp2i: (n) => `_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(${n}, _mm256_set1_epi32(127)), 23))`,
     sum: (a) => `bn_sum(${a})`,
     peak: (a) => `bn_peak(${a})`,
+    peak_or_nan: (a) => `bn_peak_or_nan(${a})`,
   },
 };

@@ -13,6 +13,13 @@ static inline float bn_sum(__m512 v) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }`,
+  bn_max_or_nan: `/* without sign bits, floats are ordered as their bits are, NaN above infinity */
+static inline __m512 bn_max_or_nan(__m512 a, __m512 b) {
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}`,
+  bn_peak_or_nan: `static inline float bn_peak_or_nan(__m512 v) {
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(_mm512_castps_si512(v)))));
+}`,
   bn_signed_bytes: `static inline __m512i bn_signed_bytes(__m512i a, __m512i b, int shift) {
   const __m512i even = _mm512_srai_epi32(_mm512_slli_epi32(a, (unsigned)shift), 24);
   return _mm512_mask_blend_epi16(0xaaaaaaaa, even, _mm512_srai_epi32(_mm512_slli_epi32(b, (unsigned)shift), 8));
@@ -161,9 +168,11 @@ export const avx512: Isa = {
     fma: (a, b, c) => `_mm512_fmadd_ps(${a}, ${b}, ${c})`,
     max: (a, b) => `_mm512_max_ps(${a}, ${b})`,
     min: (a, b) => `_mm512_min_ps(${a}, ${b})`,
+    max_or_nan: (a, b) => `bn_max_or_nan(${a}, ${b})`,
     abs: (a) => `_mm512_abs_ps(${a})`,
     exp2i: (n) => `_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(${n}, _mm512_set1_epi32(127)), 23))`,
     sum: (a) => `bn_sum(${a})`,
     peak: (a) => `_mm512_reduce_max_ps(${a})`,
+    peak_or_nan: (a) => `bn_peak_or_nan(${a})`,
   },
 };

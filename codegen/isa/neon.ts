@@ -155,9 +155,12 @@ export const neon: Isa = {
     fma: (a, b, c) => `vfmaq_f32(${c}, ${a}, ${b})`,
     max: (a, b) => `vmaxq_f32(${a}, ${b})`,
     min: (a, b) => `vminq_f32(${a}, ${b})`,
+    // fmax is NaN where one operand is, as fmaxv is.
+    max_or_nan: (a, b) => `vmaxq_f32(${a}, ${b})`,
     abs: (a) => `vabsq_f32(${a})`,
     exp2i: (n) => `vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(${n}, vdupq_n_s32(127)), 23))`,
     sum: (a) => `bn_sum(${a})`,
     peak: (a) => `vmaxvq_f32(${a})`,
+    peak_or_nan: (a) => `vmaxvq_f32(${a})`,
   },
 };

@@ -175,9 +175,12 @@ export const scalar: Isa = {
     fma: (a, b, c) => `fmaf(${a}, ${b}, ${c})`,
     max: (a, b) => `${a} > ${b} ? ${a} : ${b}`,
     min: (a, b) => `${a} < ${b} ? ${a} : ${b}`,
+    // Without sign bits, floats are ordered as their bits are, NaN above infinity.
+    max_or_nan: (a, b) => `bn_bits(${a}) > bn_bits(${b}) ? ${a} : ${b}`,
     abs: (a) => `bn_float(bn_bits(${a}) & 0x7fffffffu)`,
     exp2i: (n) => `bn_float((uint32_t)(${n} + 127) << 23)`,
     sum: (a) => a!,
     peak: (a) => a!,
+    peak_or_nan: (a) => a!,
   },
 };

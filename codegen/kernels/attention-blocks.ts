@@ -149,7 +149,8 @@ export function recordBlocks(b: Recorder, isa: Isa, g: number, d: number, frame:
   b.loop('block_s', 0, blocks, 1, steps.scores);
   fill('mask', LOWEST);
   rows('p', (block, h) => {
-    const scores = load(block, h, 's');
+    // A score of -infinity becomes NaN, lest e^x make a small weight of it.
+    const scores = load(block, h, 's').map((s, v) => b.let(`sound_${v}`, 'fma', s, zero, s));
     const peak = reduce('peak', 'max', scores);
     b.do('put', state('blockMaximum', block, h), peak);
     const top = b.let('top', 'splat', peak);

@@ -232,7 +232,8 @@ export const relu2 = family('relu2', {
   needs: [...common, 'max'],
   compute: (b, id, v, s) => {
     const zero = b.let(`zero${id}`, 'constant', 0);
-    const g = mapGroup(b, `gate${id}`, 'max', mapGroup(b, `gf${id}`, 'mul', v.g!, s.f!), zero);
+    // In this order a gate that is NaN stays one.
+    const g = mapGroup(b, `gate${id}`, 'max', zero, mapGroup(b, `gf${id}`, 'mul', v.g!, s.f!));
     return mapGroup(b, `o${id}`, 'mul', mapGroup(b, `gg${id}`, 'mul', g, g), mapGroup(b, `ue${id}`, 'mul', v.u!, s.e!));
   },
   value: (v, s) => {

@@ -4,6 +4,9 @@
  *
  *   r = 1 / sqrt(mean(x^2) + eps),  h = (x r) w,  s = 127 / max(max|h|, 1e-5),  q = round_half_even(h s)
  *
+ * NaN and infinity: if x or w holds one, or the mean overflows, every h is NaN (out f32), or the stored scale is NaN or infinite
+ * (out i8), and so is all that is computed with it; q is in its range all the same (quantise.ts).
+ *
  * Also stored: max|h| / 127, which scales products back, and the sum of q, which the ternary products subtract.
  * Source of the formulas: BitNet b1.58 as Hugging Face transformers runs it (BitLinear, ActQuant). Tile: 1 x 1 x 16 lanes.
  */
@@ -14,6 +17,7 @@ import { fmaf, roundHalfEven } from '../ir/words.ts';
 import type { KernelSpec } from '../name.ts';
 import type { KernelFamily } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
+import { toCode } from './quantise.ts';
 
 export const norm: KernelFamily = {
   source: 'norm.ts',
@@ -24,9 +28,10 @@ export const norm: KernelFamily = {
     'fma',
     'mul',
     'max',
+    'max_or_nan',
     'abs',
     'sum',
-    'peak',
+    'peak_or_nan',
     'round',
     'store_int8',
     'add_ints',
@@ -73,7 +78,9 @@ export const norm: KernelFamily = {
       });
       const mean = b.let('mean', 'div1', reduceGroup(b, 'total', 'add', squares), b.let('count', 'number', k));
       const root = b.let('root', 'sqrt1', b.let('mean_eps', 'add1', mean, eps as Exclude<typeof eps, false>));
-      factor = b.let('factor', 'splat', b.let('r', 'div1', b.let('one', 'number', 1), root));
+      // 1 / sqrt(infinity) would be a sound 0.
+      const r = b.let('r', 'div1', b.let('one', 'number', 1), root);
+      factor = b.let('factor', 'splat', b.let('r_or_nan', 'add1', r, b.let('nothing', 'sub1', mean, mean)));
     }
     const peaks = quantised ? range(LANES / L).map((v) => b.variable(`peaks_${v}`, 'constant', 0)) : [];
     b.unrolled('j', padded / LANES, unroll, (i, u, tag) => {
@@ -85,7 +92,7 @@ export const norm: KernelFamily = {
       storeGroup(b, L, 'store_floats', at(h, times(i, LANES)), value);
       if (quantised)
         mapGroup(b, `a${tag}${u}`, 'abs', value).forEach((a, v) => {
-          b.set(peaks[v]!, 'max', peaks[v]!, a);
+          b.set(peaks[v]!, 'max_or_nan', peaks[v]!, a);
         });
     });
     if (!quantised) return;
@@ -93,15 +100,16 @@ export const norm: KernelFamily = {
     const q = b.pointer('q', { element: 'i8', access: 'out', extent: padded, doc: `quantised [${padded}]` });
     const inverse = b.pointer('inverse', { element: 'f32', access: 'out', extent: 1, doc: 'max|h| / 127' });
     const sum = b.pointer('sum', { element: 'i32', access: 'out', extent: 1, doc: 'sum of q' });
-    const peak = b.let('peak', 'max1', reduceGroup(b, 'largest', 'max', peaks), b.let('least', 'number', 1e-5));
+    const peak = b.let('peak', 'max1', b.let('least', 'number', 1e-5), reduceGroup(b, 'largest', 'max_or_nan', peaks));
     const top = b.let('top', 'number', 127);
     b.do('put', inverse, b.let('inverse_scale', 'div1', peak, top));
     const s = b.let('s', 'splat', b.let('scale', 'div1', top, peak));
+    const lowest = b.let('lowest', 'constant', -127);
     const zero = b.let('zero', 'integer', 0);
     const sums = range(LANES / L).map((v) => b.variable(`sums_${v}`, 'splat_int', zero));
     b.unrolled('l', padded / LANES, unroll, (i, u, tag) => {
       const hs = loadGroup(b, L, `hs${tag}${u}`, 'load_floats', at(h, times(i, LANES)));
-      const qs = mapGroup(b, `q${tag}${u}`, 'round', mapGroup(b, `t${tag}${u}`, 'mul', hs, s));
+      const qs = hs.map((value, v) => toCode(b, `${tag}${u}_${v}`, value, s, lowest));
       storeGroup(b, L, 'store_int8', at(q, times(i, LANES)), qs);
       qs.forEach((value, v) => {
         b.set(sums[v]!, 'add_ints', sums[v]!, value);

@@ -10,7 +10,8 @@
  * that a step adds at most products * 127 * 127: two products of vpmaddubsw make 32,258 <= 32,767, and sdot may take both as
  * signed. offset = -64 sum q; |sum (u - 64) q| <= 63 * 127 * d <= 2^24 for d <= 2,096 and |sum c v| <= 32 * 127 * 127 =
  * 516,128, so both are exact in float32. W > 0: the largest p of a block is e^0 = 1 and V >= 1e-20 / 127 (quantise.ts).
- * The sum of weights l takes p as it is. Positions that do not exist have p = 0 and code 0: codes there may be anything.
+ * The sum of weights l takes p as it is. Positions that do not exist have p = 0 and code 0: codes there may be anything, scales
+ * must be finite. A scale that is NaN or infinite makes s_j NaN, or W / 127 NaN or infinite, and with it o_b.
  *
  * Cache layouts: keys [position / 16][d / 4][16 positions][4 dims] with d rounded up to 4, values
  * [position / 4][d / 16][16 dims][4 positions] with d rounded up to 16: four bytes of a lane meet one broadcast of four codes
@@ -37,6 +38,7 @@ import {
 } from './attention-blocks.ts';
 import type { KernelFamily } from './kernel.ts';
 import { LANES, range, roundUp } from './kernel.ts';
+import { toCode } from './quantise.ts';
 
 /** Largest code, signed and unsigned. */
 const TOP = 127;
@@ -119,11 +121,14 @@ export const qattention: KernelFamily = {
     'add',
     'sub',
     'max',
+    'max_or_nan',
+    'abs',
     'min',
     'round',
     'exp2i',
     'sum',
     'peak',
+    'peak_or_nan',
     'splat',
   ],
 
@@ -245,12 +250,15 @@ export const qattention: KernelFamily = {
             b.let(`vs_${v}`, 'load_floats', at(valueScales, times(block, BLOCK), v * L)),
           );
         });
-        const most = reduceGroup(b, 'most', 'max', w);
+        // Not negative: |w| takes the sign off NaNs alone.
+        const sizes = w.map((value, v) => b.let(`size_${v}`, 'abs', value));
+        const most = reduceGroup(b, 'most', 'max_or_nan', sizes);
         const top = b.let('top_code', 'number', TOP);
         b.do('put', frame.state('blockScale', block, h), b.let('step', 'div1', most, top));
         const factor = b.let('factor', 'splat', b.let('factor1', 'div1', top, most));
+        const lowest = b.let('lowest_code', 'constant', 0);
         w.forEach((value, v) => {
-          const code = b.let(`code_${v}`, 'round', b.let(`t_${v}`, 'mul', value, factor));
+          const code = toCode(b, `_${v}`, value, factor, lowest);
           b.do('store_int8', codeOf(block, h, v * L), code);
         });
       },

@@ -6,10 +6,12 @@
  *   u7 (keys)             top = 63,  shift = 64:   codes in [1, 127]: unsigned for the x86 dot products, not negative for NEON's
  *
  * 1e-20 stands in for a vector of zeros: 127 / 1e-20 = 1.3e22 and 1e-20 / 127 = 8e-23 are normal float32 numbers, and
- * |x * (top / m)| <= top (1 + 2^-22) rounds to at most top. Tile: 1 x 1 x dims of an unrolled step.
+ * |x * (top / m)| <= top (1 + 2^-22) rounds to at most top. NaN and infinity: if x holds one, scale is NaN or infinite, and so
+ * is all that is computed with it; codes, which come of max(x * (top / m), -top), are in their range all the same.
+ * Tile: 1 x 1 x dims of an unrolled step.
  */
 import { reduceGroup } from '../ir/lanes.ts';
-import { at, times } from '../ir/record.ts';
+import { at, type Recorder, times, type Value } from '../ir/record.ts';
 import { roundHalfEven } from '../ir/words.ts';
 import type { Isa } from '../isa/isa.ts';
 import type { KernelSpec } from '../name.ts';
@@ -18,6 +20,14 @@ import { LANES, range, roundUp } from './kernel.ts';
 
 const codes = { i8: { top: 127, shift: 0 }, u7: { top: 63, shift: 64 } } as const;
 const LEAST = 1e-20;
+
+/**
+ * The code of x: round_half_even(x * factor), `lowest` at least. That changes no number, but is where NaN, of which no integer is
+ * to be made, turns into `lowest`, or where `max` keeps NaN and `round` makes 0 of it (NEON).
+ */
+export function toCode(b: Recorder, id: string, x: Value, factor: Value, lowest: Value): Value {
+  return b.let(`code${id}`, 'round', b.let(`least${id}`, 'max', b.let(`t${id}`, 'mul', x, factor), lowest));
+}
 
 /** Dims at once: four vectors, whose chains of dependent operations overlap. */
 export const quantiseTile = (isa: Isa): [number, number, number] => [1, 1, 4 * isa.lanes];
@@ -32,7 +42,8 @@ export const quantise: KernelFamily = {
     'splat_int',
     'abs',
     'max',
-    'peak',
+    'max_or_nan',
+    'peak_or_nan',
     'mul',
     'round',
     'add_ints',
@@ -64,21 +75,22 @@ export const quantise: KernelFamily = {
     const peaks = range(vectors).map((v) => b.variable(`peaks_${v}`, 'constant', 0));
     b.unrolled('i', padded / L, vectors, (i, u, tag) => {
       const value = b.let(`x${tag}_${u}`, 'load_floats', at(x, times(i, L)));
-      b.set(peaks[u]!, 'max', peaks[u]!, b.let(`a${tag}_${u}`, 'abs', value));
+      b.set(peaks[u]!, 'max_or_nan', peaks[u]!, b.let(`a${tag}_${u}`, 'abs', value));
     });
-    const largest = reduceGroup(b, 'largest', 'max', peaks);
-    const peak = b.let('peak', 'max1', largest, b.let('least', 'number', LEAST));
+    const largest = reduceGroup(b, 'largest', 'max_or_nan', peaks);
+    const peak = b.let('peak', 'max1', b.let('least', 'number', LEAST), largest);
     const steps = b.let('top', 'number', top);
     b.do('put', scale, b.let('step', 'div1', peak, steps));
     const factor = b.let('factor', 'splat', b.let('factor1', 'div1', steps, peak));
 
+    const lowest = b.let('lowest', 'constant', -top);
     const shifts = shift ? b.let('shift', 'splat_int', b.let('shift1', 'integer', shift)) : undefined;
     const sums = shift
       ? []
       : range(vectors).map((v) => b.variable(`sums_${v}`, 'splat_int', b.let(`zero_${v}`, 'integer', 0)));
     b.unrolled('j', padded / L, vectors, (j, u, tag) => {
       const value = b.let(`y${tag}_${u}`, 'load_floats', at(x, times(j, L)));
-      const code = b.let(`code${tag}_${u}`, 'round', b.let(`t${tag}_${u}`, 'mul', value, factor));
+      const code = toCode(b, `${tag}_${u}`, value, factor, lowest);
       b.do('store_int8', at(q, times(j, L)), shifts ? b.let(`u${tag}_${u}`, 'add_ints', code, shifts) : code);
       const sum = sums[u];
       if (sum) b.set(sum, 'add_ints', sum, code);

@@ -31,10 +31,16 @@ static inline float bn_sum(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-static inline float bn_peak(__m256 v) {
-  __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
-  return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+/* without sign bits, floats are ordered as their bits are, NaN above infinity */
+static inline __m256 bn_max_or_nan(__m256 a, __m256 b) {
+  return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+
+static inline float bn_peak_or_nan(__m256 v) {
+  const __m256i i = _mm256_castps_si256(v);
+  __m128i s = _mm_max_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+  s = _mm_max_epi32(s, _mm_unpackhi_epi64(s, s));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(s, _mm_shuffle_epi32(s, 1))));
 }
 
 static inline void bn_store_int8(int8_t *p, __m256i v) {
@@ -79,7 +85,9 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
   const float root = __builtin_sqrtf(mean_eps);
   const float one = 1.0f;
   const float r = one / root;
-  const __m256 factor = _mm256_set1_ps(r);
+  const float nothing = mean - mean;
+  const float r_or_nan = r + nothing;
+  const __m256 factor = _mm256_set1_ps(r_or_nan);
   __m256 peaks_0 = _mm256_set1_ps(0.0f);
   __m256 peaks_1 = _mm256_set1_ps(0.0f);
   for (long j = 0; j < 16; j += 4) {
@@ -95,8 +103,8 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
     _mm256_storeu_ps(h + 16 * j + 8, h0_1);
     const __m256 a0_0 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h0_0);
     const __m256 a0_1 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h0_1);
-    peaks_0 = _mm256_max_ps(peaks_0, a0_0);
-    peaks_1 = _mm256_max_ps(peaks_1, a0_1);
+    peaks_0 = bn_max_or_nan(peaks_0, a0_0);
+    peaks_1 = bn_max_or_nan(peaks_1, a0_1);
     const __m256 xn1_0 = _mm256_loadu_ps(x + 16 * j + 16);
     const __m256 xn1_1 = _mm256_loadu_ps(x + 16 * j + 24);
     const __m256 w1_0 = _mm256_loadu_ps(w + 16 * j + 16);
@@ -109,8 +117,8 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
     _mm256_storeu_ps(h + 16 * j + 24, h1_1);
     const __m256 a1_0 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h1_0);
     const __m256 a1_1 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h1_1);
-    peaks_0 = _mm256_max_ps(peaks_0, a1_0);
-    peaks_1 = _mm256_max_ps(peaks_1, a1_1);
+    peaks_0 = bn_max_or_nan(peaks_0, a1_0);
+    peaks_1 = bn_max_or_nan(peaks_1, a1_1);
     const __m256 xn2_0 = _mm256_loadu_ps(x + 16 * j + 32);
     const __m256 xn2_1 = _mm256_loadu_ps(x + 16 * j + 40);
     const __m256 w2_0 = _mm256_loadu_ps(w + 16 * j + 32);
@@ -123,8 +131,8 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
     _mm256_storeu_ps(h + 16 * j + 40, h2_1);
     const __m256 a2_0 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h2_0);
     const __m256 a2_1 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h2_1);
-    peaks_0 = _mm256_max_ps(peaks_0, a2_0);
-    peaks_1 = _mm256_max_ps(peaks_1, a2_1);
+    peaks_0 = bn_max_or_nan(peaks_0, a2_0);
+    peaks_1 = bn_max_or_nan(peaks_1, a2_1);
     const __m256 xn3_0 = _mm256_loadu_ps(x + 16 * j + 48);
     const __m256 xn3_1 = _mm256_loadu_ps(x + 16 * j + 56);
     const __m256 w3_0 = _mm256_loadu_ps(w + 16 * j + 48);
@@ -137,18 +145,19 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
     _mm256_storeu_ps(h + 16 * j + 56, h3_1);
     const __m256 a3_0 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h3_0);
     const __m256 a3_1 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), h3_1);
-    peaks_0 = _mm256_max_ps(peaks_0, a3_0);
-    peaks_1 = _mm256_max_ps(peaks_1, a3_1);
+    peaks_0 = bn_max_or_nan(peaks_0, a3_0);
+    peaks_1 = bn_max_or_nan(peaks_1, a3_1);
   }
-  const __m256 largest_h1_0 = _mm256_max_ps(peaks_0, peaks_1);
-  const float largest = bn_peak(largest_h1_0);
   const float least = 0x1.4f8b58p-17f /* 0.00000999999975 */;
-  const float peak = largest > least ? largest : least;
+  const __m256 largest_h1_0 = bn_max_or_nan(peaks_0, peaks_1);
+  const float largest = bn_peak_or_nan(largest_h1_0);
+  const float peak = least > largest ? least : largest;
   const float top = 127.0f;
   const float inverse_scale = peak / top;
   *(inverse) = inverse_scale;
   const float scale = top / peak;
   const __m256 s = _mm256_set1_ps(scale);
+  const __m256 lowest = _mm256_set1_ps(-127.0f);
   const int32_t zero = 0;
   __m256i sums_0 = _mm256_set1_epi32(zero);
   __m256i sums_1 = _mm256_set1_epi32(zero);
@@ -156,43 +165,51 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx2(const float *restrict x, const float 
     const __m256 hs0_0 = _mm256_loadu_ps(h + 16 * l);
     const __m256 hs0_1 = _mm256_loadu_ps(h + 16 * l + 8);
     const __m256 t0_0 = _mm256_mul_ps(hs0_0, s);
+    const __m256 least0_0 = _mm256_max_ps(t0_0, lowest);
+    const __m256i code0_0 = _mm256_cvtps_epi32(least0_0);
     const __m256 t0_1 = _mm256_mul_ps(hs0_1, s);
-    const __m256i q0_0 = _mm256_cvtps_epi32(t0_0);
-    const __m256i q0_1 = _mm256_cvtps_epi32(t0_1);
-    bn_store_int8(q + 16 * l, q0_0);
-    bn_store_int8(q + 16 * l + 8, q0_1);
-    sums_0 = _mm256_add_epi32(sums_0, q0_0);
-    sums_1 = _mm256_add_epi32(sums_1, q0_1);
+    const __m256 least0_1 = _mm256_max_ps(t0_1, lowest);
+    const __m256i code0_1 = _mm256_cvtps_epi32(least0_1);
+    bn_store_int8(q + 16 * l, code0_0);
+    bn_store_int8(q + 16 * l + 8, code0_1);
+    sums_0 = _mm256_add_epi32(sums_0, code0_0);
+    sums_1 = _mm256_add_epi32(sums_1, code0_1);
     const __m256 hs1_0 = _mm256_loadu_ps(h + 16 * l + 16);
     const __m256 hs1_1 = _mm256_loadu_ps(h + 16 * l + 24);
     const __m256 t1_0 = _mm256_mul_ps(hs1_0, s);
+    const __m256 least1_0 = _mm256_max_ps(t1_0, lowest);
+    const __m256i code1_0 = _mm256_cvtps_epi32(least1_0);
     const __m256 t1_1 = _mm256_mul_ps(hs1_1, s);
-    const __m256i q1_0 = _mm256_cvtps_epi32(t1_0);
-    const __m256i q1_1 = _mm256_cvtps_epi32(t1_1);
-    bn_store_int8(q + 16 * l + 16, q1_0);
-    bn_store_int8(q + 16 * l + 24, q1_1);
-    sums_0 = _mm256_add_epi32(sums_0, q1_0);
-    sums_1 = _mm256_add_epi32(sums_1, q1_1);
+    const __m256 least1_1 = _mm256_max_ps(t1_1, lowest);
+    const __m256i code1_1 = _mm256_cvtps_epi32(least1_1);
+    bn_store_int8(q + 16 * l + 16, code1_0);
+    bn_store_int8(q + 16 * l + 24, code1_1);
+    sums_0 = _mm256_add_epi32(sums_0, code1_0);
+    sums_1 = _mm256_add_epi32(sums_1, code1_1);
     const __m256 hs2_0 = _mm256_loadu_ps(h + 16 * l + 32);
     const __m256 hs2_1 = _mm256_loadu_ps(h + 16 * l + 40);
     const __m256 t2_0 = _mm256_mul_ps(hs2_0, s);
+    const __m256 least2_0 = _mm256_max_ps(t2_0, lowest);
+    const __m256i code2_0 = _mm256_cvtps_epi32(least2_0);
     const __m256 t2_1 = _mm256_mul_ps(hs2_1, s);
-    const __m256i q2_0 = _mm256_cvtps_epi32(t2_0);
-    const __m256i q2_1 = _mm256_cvtps_epi32(t2_1);
-    bn_store_int8(q + 16 * l + 32, q2_0);
-    bn_store_int8(q + 16 * l + 40, q2_1);
-    sums_0 = _mm256_add_epi32(sums_0, q2_0);
-    sums_1 = _mm256_add_epi32(sums_1, q2_1);
+    const __m256 least2_1 = _mm256_max_ps(t2_1, lowest);
+    const __m256i code2_1 = _mm256_cvtps_epi32(least2_1);
+    bn_store_int8(q + 16 * l + 32, code2_0);
+    bn_store_int8(q + 16 * l + 40, code2_1);
+    sums_0 = _mm256_add_epi32(sums_0, code2_0);
+    sums_1 = _mm256_add_epi32(sums_1, code2_1);
     const __m256 hs3_0 = _mm256_loadu_ps(h + 16 * l + 48);
     const __m256 hs3_1 = _mm256_loadu_ps(h + 16 * l + 56);
     const __m256 t3_0 = _mm256_mul_ps(hs3_0, s);
+    const __m256 least3_0 = _mm256_max_ps(t3_0, lowest);
+    const __m256i code3_0 = _mm256_cvtps_epi32(least3_0);
     const __m256 t3_1 = _mm256_mul_ps(hs3_1, s);
-    const __m256i q3_0 = _mm256_cvtps_epi32(t3_0);
-    const __m256i q3_1 = _mm256_cvtps_epi32(t3_1);
-    bn_store_int8(q + 16 * l + 48, q3_0);
-    bn_store_int8(q + 16 * l + 56, q3_1);
-    sums_0 = _mm256_add_epi32(sums_0, q3_0);
-    sums_1 = _mm256_add_epi32(sums_1, q3_1);
+    const __m256 least3_1 = _mm256_max_ps(t3_1, lowest);
+    const __m256i code3_1 = _mm256_cvtps_epi32(least3_1);
+    bn_store_int8(q + 16 * l + 48, code3_0);
+    bn_store_int8(q + 16 * l + 56, code3_1);
+    sums_0 = _mm256_add_epi32(sums_0, code3_0);
+    sums_1 = _mm256_add_epi32(sums_1, code3_1);
   }
   const int32_t part_0 = bn_sum_ints(sums_0);
   const int32_t part_1 = bn_sum_ints(sums_1);

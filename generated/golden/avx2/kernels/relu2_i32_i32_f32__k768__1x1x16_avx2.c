@@ -43,8 +43,8 @@ void bn_relu2_i32_i32_f32__k768__1x1x16_avx2(const int32_t *restrict g, const in
     const __m256 zero = _mm256_set1_ps(0.0f);
     const __m256 gf_0 = _mm256_mul_ps(g_f_0, f_all);
     const __m256 gf_1 = _mm256_mul_ps(g_f_1, f_all);
-    const __m256 gate_0 = _mm256_max_ps(gf_0, zero);
-    const __m256 gate_1 = _mm256_max_ps(gf_1, zero);
+    const __m256 gate_0 = _mm256_max_ps(zero, gf_0);
+    const __m256 gate_1 = _mm256_max_ps(zero, gf_1);
     const __m256 gg_0 = _mm256_mul_ps(gate_0, gate_0);
     const __m256 gg_1 = _mm256_mul_ps(gate_1, gate_1);
     const __m256 ue_0 = _mm256_mul_ps(u_f_0, e_all);

@@ -57,8 +57,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_avx2(const int32_t *restrict g, const int3
     const __m256 e_c4 = _mm256_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
     const __m256 e_c5 = _mm256_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
     const __m256 e_c6 = _mm256_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m256 e_top_0 = _mm256_min_ps(minus_0, e_high);
-    const __m256 e_x_0 = _mm256_max_ps(e_top_0, e_low);
+    const __m256 e_top_0 = _mm256_min_ps(e_high, minus_0);
+    const __m256 e_x_0 = _mm256_max_ps(e_low, e_top_0);
     const __m256 e_t_0 = _mm256_mul_ps(e_x_0, e_log2e);
     const __m256i e_n_0 = _mm256_cvtps_epi32(e_t_0);
     const __m256 e_whole_0 = _mm256_cvtepi32_ps(e_n_0);
@@ -73,8 +73,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_avx2(const int32_t *restrict g, const int3
     const __m256 e_p0_0 = _mm256_fmadd_ps(e_p1_0, e_f_0, e_c0);
     const __m256 e_scale_0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e_n_0, _mm256_set1_epi32(127)), 23));
     const __m256 e_0 = _mm256_mul_ps(e_p0_0, e_scale_0);
-    const __m256 e_top_1 = _mm256_min_ps(minus_1, e_high);
-    const __m256 e_x_1 = _mm256_max_ps(e_top_1, e_low);
+    const __m256 e_top_1 = _mm256_min_ps(e_high, minus_1);
+    const __m256 e_x_1 = _mm256_max_ps(e_low, e_top_1);
     const __m256 e_t_1 = _mm256_mul_ps(e_x_1, e_log2e);
     const __m256i e_n_1 = _mm256_cvtps_epi32(e_t_1);
     const __m256 e_whole_1 = _mm256_cvtepi32_ps(e_n_1);

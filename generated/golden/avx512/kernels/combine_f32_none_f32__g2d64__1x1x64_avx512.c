@@ -51,8 +51,8 @@ void bn_combine_f32_none_f32__g2d64__1x1x64_avx512(const float *restrict sums, c
     const __m512 c_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
     const __m512 c_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
     const __m512 c_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m512 c_top_0 = _mm512_min_ps(below, c_high);
-    const __m512 c_x_0 = _mm512_max_ps(c_top_0, c_low);
+    const __m512 c_top_0 = _mm512_min_ps(c_high, below);
+    const __m512 c_x_0 = _mm512_max_ps(c_low, c_top_0);
     const __m512 c_t_0 = _mm512_mul_ps(c_x_0, c_log2e);
     const __m512i c_n_0 = _mm512_cvtps_epi32(c_t_0);
     const __m512 c_whole_0 = _mm512_cvtepi32_ps(c_n_0);

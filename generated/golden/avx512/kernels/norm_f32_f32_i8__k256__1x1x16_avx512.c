@@ -26,6 +26,15 @@ static inline float bn_sum(__m512 v) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
+/* without sign bits, floats are ordered as their bits are, NaN above infinity */
+static inline __m512 bn_max_or_nan(__m512 a, __m512 b) {
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
+static inline float bn_peak_or_nan(__m512 v) {
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(_mm512_castps_si512(v)))));
+}
+
 /* Preconditions; checked where BN_DEBUG is defined. */
 #ifdef BN_DEBUG
 #define BN_ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
@@ -53,7 +62,9 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx512(const float *restrict x, const floa
   const float root = __builtin_sqrtf(mean_eps);
   const float one = 1.0f;
   const float r = one / root;
-  const __m512 factor = _mm512_set1_ps(r);
+  const float nothing = mean - mean;
+  const float r_or_nan = r + nothing;
+  const __m512 factor = _mm512_set1_ps(r_or_nan);
   __m512 peaks_0 = _mm512_set1_ps(0.0f);
   for (long j = 0; j < 16; j += 4) {
     const __m512 xn0_0 = _mm512_loadu_ps(x + 16 * j);
@@ -62,60 +73,65 @@ void bn_norm_f32_f32_i8__k256__1x1x16_avx512(const float *restrict x, const floa
     const __m512 h0_0 = _mm512_mul_ps(xr0_0, w0_0);
     _mm512_storeu_ps(h + 16 * j, h0_0);
     const __m512 a0_0 = _mm512_abs_ps(h0_0);
-    peaks_0 = _mm512_max_ps(peaks_0, a0_0);
+    peaks_0 = bn_max_or_nan(peaks_0, a0_0);
     const __m512 xn1_0 = _mm512_loadu_ps(x + 16 * j + 16);
     const __m512 w1_0 = _mm512_loadu_ps(w + 16 * j + 16);
     const __m512 xr1_0 = _mm512_mul_ps(xn1_0, factor);
     const __m512 h1_0 = _mm512_mul_ps(xr1_0, w1_0);
     _mm512_storeu_ps(h + 16 * j + 16, h1_0);
     const __m512 a1_0 = _mm512_abs_ps(h1_0);
-    peaks_0 = _mm512_max_ps(peaks_0, a1_0);
+    peaks_0 = bn_max_or_nan(peaks_0, a1_0);
     const __m512 xn2_0 = _mm512_loadu_ps(x + 16 * j + 32);
     const __m512 w2_0 = _mm512_loadu_ps(w + 16 * j + 32);
     const __m512 xr2_0 = _mm512_mul_ps(xn2_0, factor);
     const __m512 h2_0 = _mm512_mul_ps(xr2_0, w2_0);
     _mm512_storeu_ps(h + 16 * j + 32, h2_0);
     const __m512 a2_0 = _mm512_abs_ps(h2_0);
-    peaks_0 = _mm512_max_ps(peaks_0, a2_0);
+    peaks_0 = bn_max_or_nan(peaks_0, a2_0);
     const __m512 xn3_0 = _mm512_loadu_ps(x + 16 * j + 48);
     const __m512 w3_0 = _mm512_loadu_ps(w + 16 * j + 48);
     const __m512 xr3_0 = _mm512_mul_ps(xn3_0, factor);
     const __m512 h3_0 = _mm512_mul_ps(xr3_0, w3_0);
     _mm512_storeu_ps(h + 16 * j + 48, h3_0);
     const __m512 a3_0 = _mm512_abs_ps(h3_0);
-    peaks_0 = _mm512_max_ps(peaks_0, a3_0);
+    peaks_0 = bn_max_or_nan(peaks_0, a3_0);
   }
-  const float largest = _mm512_reduce_max_ps(peaks_0);
   const float least = 0x1.4f8b58p-17f /* 0.00000999999975 */;
-  const float peak = largest > least ? largest : least;
+  const float largest = bn_peak_or_nan(peaks_0);
+  const float peak = least > largest ? least : largest;
   const float top = 127.0f;
   const float inverse_scale = peak / top;
   *(inverse) = inverse_scale;
   const float scale = top / peak;
   const __m512 s = _mm512_set1_ps(scale);
+  const __m512 lowest = _mm512_set1_ps(-127.0f);
   const int32_t zero = 0;
   __m512i sums_0 = _mm512_set1_epi32(zero);
   for (long l = 0; l < 16; l += 4) {
     const __m512 hs0_0 = _mm512_loadu_ps(h + 16 * l);
     const __m512 t0_0 = _mm512_mul_ps(hs0_0, s);
-    const __m512i q0_0 = _mm512_cvtps_epi32(t0_0);
-    _mm_storeu_si128((__m128i *)(q + 16 * l), _mm512_cvtsepi32_epi8(q0_0));
-    sums_0 = _mm512_add_epi32(sums_0, q0_0);
+    const __m512 least0_0 = _mm512_max_ps(t0_0, lowest);
+    const __m512i code0_0 = _mm512_cvtps_epi32(least0_0);
+    _mm_storeu_si128((__m128i *)(q + 16 * l), _mm512_cvtsepi32_epi8(code0_0));
+    sums_0 = _mm512_add_epi32(sums_0, code0_0);
     const __m512 hs1_0 = _mm512_loadu_ps(h + 16 * l + 16);
     const __m512 t1_0 = _mm512_mul_ps(hs1_0, s);
-    const __m512i q1_0 = _mm512_cvtps_epi32(t1_0);
-    _mm_storeu_si128((__m128i *)(q + 16 * l + 16), _mm512_cvtsepi32_epi8(q1_0));
-    sums_0 = _mm512_add_epi32(sums_0, q1_0);
+    const __m512 least1_0 = _mm512_max_ps(t1_0, lowest);
+    const __m512i code1_0 = _mm512_cvtps_epi32(least1_0);
+    _mm_storeu_si128((__m128i *)(q + 16 * l + 16), _mm512_cvtsepi32_epi8(code1_0));
+    sums_0 = _mm512_add_epi32(sums_0, code1_0);
     const __m512 hs2_0 = _mm512_loadu_ps(h + 16 * l + 32);
     const __m512 t2_0 = _mm512_mul_ps(hs2_0, s);
-    const __m512i q2_0 = _mm512_cvtps_epi32(t2_0);
-    _mm_storeu_si128((__m128i *)(q + 16 * l + 32), _mm512_cvtsepi32_epi8(q2_0));
-    sums_0 = _mm512_add_epi32(sums_0, q2_0);
+    const __m512 least2_0 = _mm512_max_ps(t2_0, lowest);
+    const __m512i code2_0 = _mm512_cvtps_epi32(least2_0);
+    _mm_storeu_si128((__m128i *)(q + 16 * l + 32), _mm512_cvtsepi32_epi8(code2_0));
+    sums_0 = _mm512_add_epi32(sums_0, code2_0);
     const __m512 hs3_0 = _mm512_loadu_ps(h + 16 * l + 48);
     const __m512 t3_0 = _mm512_mul_ps(hs3_0, s);
-    const __m512i q3_0 = _mm512_cvtps_epi32(t3_0);
-    _mm_storeu_si128((__m128i *)(q + 16 * l + 48), _mm512_cvtsepi32_epi8(q3_0));
-    sums_0 = _mm512_add_epi32(sums_0, q3_0);
+    const __m512 least3_0 = _mm512_max_ps(t3_0, lowest);
+    const __m512i code3_0 = _mm512_cvtps_epi32(least3_0);
+    _mm_storeu_si128((__m128i *)(q + 16 * l + 48), _mm512_cvtsepi32_epi8(code3_0));
+    sums_0 = _mm512_add_epi32(sums_0, code3_0);
   }
   const int32_t part_0 = _mm512_reduce_add_epi32(sums_0);
   *(sum) = part_0;

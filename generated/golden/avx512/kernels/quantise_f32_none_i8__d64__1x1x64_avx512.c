@@ -15,6 +15,15 @@
 #include <stdint.h>
 #include <immintrin.h>
 
+/* without sign bits, floats are ordered as their bits are, NaN above infinity */
+static inline __m512 bn_max_or_nan(__m512 a, __m512 b) {
+  return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
+static inline float bn_peak_or_nan(__m512 v) {
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(_mm512_castps_si512(v)))));
+}
+
 /* Preconditions; checked where BN_DEBUG is defined. */
 #ifdef BN_DEBUG
 #define BN_ASSERT(condition) ((condition) ? (void)0 : __builtin_trap())
@@ -30,27 +39,28 @@ void bn_quantise_f32_none_i8__d64__1x1x64_avx512(float *restrict x, int8_t *rest
   __m512 peaks_3 = _mm512_set1_ps(0.0f);
   const __m512 x_0 = _mm512_loadu_ps(x);
   const __m512 a_0 = _mm512_abs_ps(x_0);
-  peaks_0 = _mm512_max_ps(peaks_0, a_0);
+  peaks_0 = bn_max_or_nan(peaks_0, a_0);
   const __m512 x_1 = _mm512_loadu_ps(x + 16);
   const __m512 a_1 = _mm512_abs_ps(x_1);
-  peaks_1 = _mm512_max_ps(peaks_1, a_1);
+  peaks_1 = bn_max_or_nan(peaks_1, a_1);
   const __m512 x_2 = _mm512_loadu_ps(x + 32);
   const __m512 a_2 = _mm512_abs_ps(x_2);
-  peaks_2 = _mm512_max_ps(peaks_2, a_2);
+  peaks_2 = bn_max_or_nan(peaks_2, a_2);
   const __m512 x_3 = _mm512_loadu_ps(x + 48);
   const __m512 a_3 = _mm512_abs_ps(x_3);
-  peaks_3 = _mm512_max_ps(peaks_3, a_3);
-  const __m512 largest_h2_0 = _mm512_max_ps(peaks_0, peaks_2);
-  const __m512 largest_h2_1 = _mm512_max_ps(peaks_1, peaks_3);
-  const __m512 largest_h1_0 = _mm512_max_ps(largest_h2_0, largest_h2_1);
-  const float largest = _mm512_reduce_max_ps(largest_h1_0);
+  peaks_3 = bn_max_or_nan(peaks_3, a_3);
+  const __m512 largest_h2_0 = bn_max_or_nan(peaks_0, peaks_2);
+  const __m512 largest_h2_1 = bn_max_or_nan(peaks_1, peaks_3);
+  const __m512 largest_h1_0 = bn_max_or_nan(largest_h2_0, largest_h2_1);
+  const float largest = bn_peak_or_nan(largest_h1_0);
   const float least = 0x1.79ca1p-67f /* 9.99999968e-21 */;
-  const float peak = largest > least ? largest : least;
+  const float peak = least > largest ? least : largest;
   const float top = 127.0f;
   const float step = peak / top;
   *(scale) = step;
   const float factor1 = top / peak;
   const __m512 factor = _mm512_set1_ps(factor1);
+  const __m512 lowest = _mm512_set1_ps(-127.0f);
   const int32_t zero_0 = 0;
   __m512i sums_0 = _mm512_set1_epi32(zero_0);
   const int32_t zero_1 = 0;
@@ -61,22 +71,26 @@ void bn_quantise_f32_none_i8__d64__1x1x64_avx512(float *restrict x, int8_t *rest
   __m512i sums_3 = _mm512_set1_epi32(zero_3);
   const __m512 y_0 = _mm512_loadu_ps(x);
   const __m512 t_0 = _mm512_mul_ps(y_0, factor);
-  const __m512i code_0 = _mm512_cvtps_epi32(t_0);
+  const __m512 least_0 = _mm512_max_ps(t_0, lowest);
+  const __m512i code_0 = _mm512_cvtps_epi32(least_0);
   _mm_storeu_si128((__m128i *)(q), _mm512_cvtsepi32_epi8(code_0));
   sums_0 = _mm512_add_epi32(sums_0, code_0);
   const __m512 y_1 = _mm512_loadu_ps(x + 16);
   const __m512 t_1 = _mm512_mul_ps(y_1, factor);
-  const __m512i code_1 = _mm512_cvtps_epi32(t_1);
+  const __m512 least_1 = _mm512_max_ps(t_1, lowest);
+  const __m512i code_1 = _mm512_cvtps_epi32(least_1);
   _mm_storeu_si128((__m128i *)(q + 16), _mm512_cvtsepi32_epi8(code_1));
   sums_1 = _mm512_add_epi32(sums_1, code_1);
   const __m512 y_2 = _mm512_loadu_ps(x + 32);
   const __m512 t_2 = _mm512_mul_ps(y_2, factor);
-  const __m512i code_2 = _mm512_cvtps_epi32(t_2);
+  const __m512 least_2 = _mm512_max_ps(t_2, lowest);
+  const __m512i code_2 = _mm512_cvtps_epi32(least_2);
   _mm_storeu_si128((__m128i *)(q + 32), _mm512_cvtsepi32_epi8(code_2));
   sums_2 = _mm512_add_epi32(sums_2, code_2);
   const __m512 y_3 = _mm512_loadu_ps(x + 48);
   const __m512 t_3 = _mm512_mul_ps(y_3, factor);
-  const __m512i code_3 = _mm512_cvtps_epi32(t_3);
+  const __m512 least_3 = _mm512_max_ps(t_3, lowest);
+  const __m512i code_3 = _mm512_cvtps_epi32(least_3);
   _mm_storeu_si128((__m128i *)(q + 48), _mm512_cvtsepi32_epi8(code_3));
   sums_3 = _mm512_add_epi32(sums_3, code_3);
   const int32_t part_0 = _mm512_reduce_add_epi32(sums_0);

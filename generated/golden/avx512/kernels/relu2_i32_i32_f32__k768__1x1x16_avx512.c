@@ -38,7 +38,7 @@ void bn_relu2_i32_i32_f32__k768__1x1x16_avx512(const int32_t *restrict g, const 
     const __m512 u_f_0 = _mm512_cvtepi32_ps(u_0);
     const __m512 zero = _mm512_set1_ps(0.0f);
     const __m512 gf_0 = _mm512_mul_ps(g_f_0, f_all);
-    const __m512 gate_0 = _mm512_max_ps(gf_0, zero);
+    const __m512 gate_0 = _mm512_max_ps(zero, gf_0);
     const __m512 gg_0 = _mm512_mul_ps(gate_0, gate_0);
     const __m512 ue_0 = _mm512_mul_ps(u_f_0, e_all);
     const __m512 o_0 = _mm512_mul_ps(gg_0, ue_0);

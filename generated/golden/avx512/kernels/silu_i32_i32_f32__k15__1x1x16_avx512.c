@@ -51,8 +51,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_avx512(const int32_t *restrict g, const in
     const __m512 e_c4 = _mm512_set1_ps(0x1.3b2ab6p-7f /* 0.00961812865 */);
     const __m512 e_c5 = _mm512_set1_ps(0x1.5d87fep-10f /* 0.00133335579 */);
     const __m512 e_c6 = _mm512_set1_ps(0x1.430912p-13f /* 0.000154035297 */);
-    const __m512 e_top_0 = _mm512_min_ps(minus_0, e_high);
-    const __m512 e_x_0 = _mm512_max_ps(e_top_0, e_low);
+    const __m512 e_top_0 = _mm512_min_ps(e_high, minus_0);
+    const __m512 e_x_0 = _mm512_max_ps(e_low, e_top_0);
     const __m512 e_t_0 = _mm512_mul_ps(e_x_0, e_log2e);
     const __m512i e_n_0 = _mm512_cvtps_epi32(e_t_0);
     const __m512 e_whole_0 = _mm512_cvtepi32_ps(e_n_0);

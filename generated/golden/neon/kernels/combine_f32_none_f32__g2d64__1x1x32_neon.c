@@ -56,8 +56,8 @@ void bn_combine_f32_none_f32__g2d64__1x1x32_neon(const float *restrict sums, con
       const float32x4_t c_c4 = vdupq_n_f32(0x1.3b2ab6p-7f /* 0.00961812865 */);
       const float32x4_t c_c5 = vdupq_n_f32(0x1.5d87fep-10f /* 0.00133335579 */);
       const float32x4_t c_c6 = vdupq_n_f32(0x1.430912p-13f /* 0.000154035297 */);
-      const float32x4_t c_top_0 = vminq_f32(below, c_high);
-      const float32x4_t c_x_0 = vmaxq_f32(c_top_0, c_low);
+      const float32x4_t c_top_0 = vminq_f32(c_high, below);
+      const float32x4_t c_x_0 = vmaxq_f32(c_low, c_top_0);
       const float32x4_t c_t_0 = vmulq_f32(c_x_0, c_log2e);
       const int32x4_t c_n_0 = vcvtnq_s32_f32(c_t_0);
       const float32x4_t c_whole_0 = vcvtq_f32_s32(c_n_0);

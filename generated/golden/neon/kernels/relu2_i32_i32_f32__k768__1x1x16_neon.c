@@ -53,10 +53,10 @@ void bn_relu2_i32_i32_f32__k768__1x1x16_neon(const int32_t *restrict g, const in
     const float32x4_t gf_1 = vmulq_f32(g_f_1, f_all);
     const float32x4_t gf_2 = vmulq_f32(g_f_2, f_all);
     const float32x4_t gf_3 = vmulq_f32(g_f_3, f_all);
-    const float32x4_t gate_0 = vmaxq_f32(gf_0, zero);
-    const float32x4_t gate_1 = vmaxq_f32(gf_1, zero);
-    const float32x4_t gate_2 = vmaxq_f32(gf_2, zero);
-    const float32x4_t gate_3 = vmaxq_f32(gf_3, zero);
+    const float32x4_t gate_0 = vmaxq_f32(zero, gf_0);
+    const float32x4_t gate_1 = vmaxq_f32(zero, gf_1);
+    const float32x4_t gate_2 = vmaxq_f32(zero, gf_2);
+    const float32x4_t gate_3 = vmaxq_f32(zero, gf_3);
     const float32x4_t gg_0 = vmulq_f32(gate_0, gate_0);
     const float32x4_t gg_1 = vmulq_f32(gate_1, gate_1);
     const float32x4_t gg_2 = vmulq_f32(gate_2, gate_2);

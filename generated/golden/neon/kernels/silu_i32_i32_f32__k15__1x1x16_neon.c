@@ -69,8 +69,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_neon(const int32_t *restrict g, const int3
     const float32x4_t e_c4 = vdupq_n_f32(0x1.3b2ab6p-7f /* 0.00961812865 */);
     const float32x4_t e_c5 = vdupq_n_f32(0x1.5d87fep-10f /* 0.00133335579 */);
     const float32x4_t e_c6 = vdupq_n_f32(0x1.430912p-13f /* 0.000154035297 */);
-    const float32x4_t e_top_0 = vminq_f32(minus_0, e_high);
-    const float32x4_t e_x_0 = vmaxq_f32(e_top_0, e_low);
+    const float32x4_t e_top_0 = vminq_f32(e_high, minus_0);
+    const float32x4_t e_x_0 = vmaxq_f32(e_low, e_top_0);
     const float32x4_t e_t_0 = vmulq_f32(e_x_0, e_log2e);
     const int32x4_t e_n_0 = vcvtnq_s32_f32(e_t_0);
     const float32x4_t e_whole_0 = vcvtq_f32_s32(e_n_0);
@@ -85,8 +85,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_neon(const int32_t *restrict g, const int3
     const float32x4_t e_p0_0 = vfmaq_f32(e_c0, e_p1_0, e_f_0);
     const float32x4_t e_scale_0 = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(e_n_0, vdupq_n_s32(127)), 23));
     const float32x4_t e_0 = vmulq_f32(e_p0_0, e_scale_0);
-    const float32x4_t e_top_1 = vminq_f32(minus_1, e_high);
-    const float32x4_t e_x_1 = vmaxq_f32(e_top_1, e_low);
+    const float32x4_t e_top_1 = vminq_f32(e_high, minus_1);
+    const float32x4_t e_x_1 = vmaxq_f32(e_low, e_top_1);
     const float32x4_t e_t_1 = vmulq_f32(e_x_1, e_log2e);
     const int32x4_t e_n_1 = vcvtnq_s32_f32(e_t_1);
     const float32x4_t e_whole_1 = vcvtq_f32_s32(e_n_1);
@@ -101,8 +101,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_neon(const int32_t *restrict g, const int3
     const float32x4_t e_p0_1 = vfmaq_f32(e_c0, e_p1_1, e_f_1);
     const float32x4_t e_scale_1 = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(e_n_1, vdupq_n_s32(127)), 23));
     const float32x4_t e_1 = vmulq_f32(e_p0_1, e_scale_1);
-    const float32x4_t e_top_2 = vminq_f32(minus_2, e_high);
-    const float32x4_t e_x_2 = vmaxq_f32(e_top_2, e_low);
+    const float32x4_t e_top_2 = vminq_f32(e_high, minus_2);
+    const float32x4_t e_x_2 = vmaxq_f32(e_low, e_top_2);
     const float32x4_t e_t_2 = vmulq_f32(e_x_2, e_log2e);
     const int32x4_t e_n_2 = vcvtnq_s32_f32(e_t_2);
     const float32x4_t e_whole_2 = vcvtq_f32_s32(e_n_2);
@@ -117,8 +117,8 @@ void bn_silu_i32_i32_f32__k15__1x1x16_neon(const int32_t *restrict g, const int3
     const float32x4_t e_p0_2 = vfmaq_f32(e_c0, e_p1_2, e_f_2);
     const float32x4_t e_scale_2 = vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(e_n_2, vdupq_n_s32(127)), 23));
     const float32x4_t e_2 = vmulq_f32(e_p0_2, e_scale_2);
-    const float32x4_t e_top_3 = vminq_f32(minus_3, e_high);
-    const float32x4_t e_x_3 = vmaxq_f32(e_top_3, e_low);
+    const float32x4_t e_top_3 = vminq_f32(e_high, minus_3);
+    const float32x4_t e_x_3 = vmaxq_f32(e_low, e_top_3);
     const float32x4_t e_t_3 = vmulq_f32(e_x_3, e_log2e);
     const int32x4_t e_n_3 = vcvtnq_s32_f32(e_t_3);
     const float32x4_t e_whole_3 = vcvtq_f32_s32(e_n_3);

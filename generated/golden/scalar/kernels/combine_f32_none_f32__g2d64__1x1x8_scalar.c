@@ -72,8 +72,8 @@ void bn_combine_f32_none_f32__g2d64__1x1x8_scalar(const float *restrict sums, co
       const float c_c4 = 0x1.3b2ab6p-7f /* 0.00961812865 */;
       const float c_c5 = 0x1.5d87fep-10f /* 0.00133335579 */;
       const float c_c6 = 0x1.430912p-13f /* 0.000154035297 */;
-      const float c_top_0 = below < c_high ? below : c_high;
-      const float c_x_0 = c_top_0 > c_low ? c_top_0 : c_low;
+      const float c_top_0 = c_high < below ? c_high : below;
+      const float c_x_0 = c_low > c_top_0 ? c_low : c_top_0;
       const float c_t_0 = c_x_0 * c_log2e;
       const int32_t c_n_0 = bn_round(c_t_0);
       const float c_whole_0 = (float)c_n_0;
