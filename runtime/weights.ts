@@ -49,18 +49,14 @@ async function packTo(
   const packTensor = (i: number, from: string): void => {
     const t = source.tensors.get(from);
     if (!t) throw new ModelError(`${source.path}: tensor '${from}' is missing`);
-    library.packTensor(
-      i,
-      t.file,
-      t.offset,
-      t.bytes,
-      encodings[t.encoding],
-      t.rows,
-      t.cols,
-      t.scale ?? 0,
-      t.factor ?? 1,
-      t.permutedHeads ?? 0,
-    );
+    const { file, offset, bytes, rows, cols, scale = 0, factor = 1, permutedHeads = 0 } = t;
+    try {
+      library.packTensor(i, file, offset, bytes, encodings[t.encoding], rows, cols, scale, factor, permutedHeads);
+    } catch (error) {
+      if (!(error instanceof LibraryError)) throw error;
+      // The library knows tensors by our names.
+      throw new ModelError(`${file}: ${error.message.replace(/(?<=^tensor ')[^']*/, () => t.name)}`);
+    }
   };
   library.packBegin(file, threads);
   try {

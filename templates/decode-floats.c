@@ -108,6 +108,38 @@ static void read_q6_k(const uint8_t *data, int64_t n, float *out) {
   }
 }
 
+/* Largest magnitude of n 16-bit floats, as their bits. */
+static uint32_t largest16(const uint8_t *data, int64_t n) {
+  uint16_t most = 0;
+  for (int64_t i = 0; i < n; i++) {
+    const uint16_t magnitude = bn_load16(data + 2 * i) & 0x7fffu;
+    most = magnitude > most ? magnitude : most;
+  }
+  return most;
+}
+
+uint32_t bn_decode_largest(int encoding, const uint8_t *data, int64_t n) {
+  uint32_t most = 0;
+  if (encoding == BN_F32) {
+    for (int64_t i = 0; i < n; i++) {
+      uint32_t bits;
+      memcpy(&bits, data + 4 * i, sizeof bits);
+      bits &= 0x7fffffffu;
+      most = bits > most ? bits : most;
+    }
+    return most;
+  }
+  if (encoding == BN_BF16) return largest16(data, n) << 16;
+  if (encoding == BN_F16) return bn_f32_to_bits(half_to_float((uint16_t)largest16(data, n)));
+  const bn_block block = bn_decode_block(encoding);
+  for (const uint8_t *d = data + block.scale_at, *end = d + n / block.elements * block.bytes; d < end;
+       d += block.bytes) {
+    const uint32_t magnitude = bn_load16(d) & 0x7fffu;
+    most = magnitude > most ? magnitude : most;
+  }
+  return bn_f32_to_bits(half_to_float((uint16_t)most));
+}
+
 int bn_decode_floats(const bn_source *source, int64_t row, float *out) {
   const int checked = bn_decode_check(source);
   if (checked) return checked;

@@ -8,19 +8,17 @@
  */
 #include "decode-internal.h"
 
-#include <math.h>
-
 /* ---- sizes ---- */
 
 bn_block bn_decode_block(int encoding) {
   static const bn_block sizes[] = {
-      {BN_F32, 1, 4},    {BN_F16, 1, 2},      {BN_BF16, 1, 2},     {BN_Q4_0, 32, 18},
-      {BN_Q8_0, 32, 34}, {BN_Q6_K, 256, 210}, {BN_TQ1_0, 256, 54}, {BN_TQ2_0, 256, 66},
+      {BN_F32, 1, 4, -1},   {BN_F16, 1, 2, -1},       {BN_BF16, 1, 2, -1},     {BN_Q4_0, 32, 18, 0},
+      {BN_Q8_0, 32, 34, 0}, {BN_Q6_K, 256, 210, 208}, {BN_TQ1_0, 256, 54, 52}, {BN_TQ2_0, 256, 66, 64},
   };
   for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     if (sizes[i].encoding == encoding) return sizes[i];
   }
-  return (bn_block){encoding, 0, 0};
+  return (bn_block){encoding, 0, 0, -1};
 }
 
 int bn_decode_check(const bn_source *source) {
@@ -89,7 +87,7 @@ static int float_rule(const bn_source *source, bn_ternary *rule) {
     if (least[lane] < least[0]) least[0] = least[lane];
   }
 
-  if (most[0] >= 0x7f800000u) return BN_DECODE_VALUE;
+  if (most[0] > BN_LARGEST_BITS) return BN_DECODE_VALUE;
   *rule = (bn_ternary){.scale = bn_bits_to_f32(most[0]), .inverse = 0, .masters = 0};
   if (most[0] == 0 || most[0] - (least[0] + 1u) <= tolerance) return BN_DECODE_OK;
 
@@ -111,7 +109,7 @@ static int block_rule(const bn_source *source, bn_ternary *rule) {
   const int64_t blocks = source->rows * (source->cols / block.elements);
   uint32_t most = 0, least = UINT32_MAX;
   for (int64_t i = 0; i < blocks; i++) {
-    const uint32_t d = bn_load16(source->data + (i + 1) * block.bytes - 2);
+    const uint32_t d = bn_load16(source->data + i * block.bytes + block.scale_at);
     if ((d & 0x7fffu) == 0) continue;
     if (d >= 0x7c00u) return BN_DECODE_VALUE; /* infinity, NaN or negative */
     if (d > most) most = d;
@@ -131,12 +129,13 @@ int bn_decode_scale(const bn_source *source, bn_ternary *rule) {
   if (source->encoding == BN_HF_U8) return BN_DECODE_OK;
   if (source->encoding != BN_I2_S) return BN_DECODE_ENCODING;
   memcpy(&rule->scale, source->data + source->bytes - 32, sizeof rule->scale);
-  return rule->scale >= 0 && isfinite(rule->scale) ? BN_DECODE_OK : BN_DECODE_VALUE;
+  return BN_DECODE_OK;
 }
 
 /* ---- ternary digits ---- */
 
-/* Two-bit code to digit: 0, 1, 2 -> -1, 0, 1, and 3 -> 0: the even codes are -1 and 1, the odd ones are masked to 0. */
+/* Two-bit code to digit: 0, 1, 2 -> -1, 0, 1, and 3, which is refused, -> 0: the even codes are -1 and 1, the odd ones
+ * are masked to 0. */
 static inline int8_t digit(unsigned code) {
   return (int8_t)(((int)(code & 2u) - 1) & ((int)(code & 1u) - 1));
 }
@@ -174,28 +173,37 @@ static int hf_row(const bn_source *source, int64_t row, int8_t *out) {
 
 /*
  * I2_S: blocks of 128 digits in 32 bytes, over the flattened matrix; byte p of a block holds elements p, p + 32, p +
- * 64, p + 96, most significant first. A row may begin and end inside a block. Code 3 counts as 0, as in BitNet's
- * kernels.
+ * 64, p + 96, most significant first. A row may begin and end inside a block. BitNet's kernels take code 3 for 0, but
+ * no converter writes it.
  */
 static int i2s_row(const bn_source *source, int64_t row, int8_t *out) {
   int64_t element = row * source->cols, left = source->cols;
+  unsigned bad = 0;
   while (left > 0) {
     const uint8_t *block = source->data + element / 128 * 32;
     const int64_t within = element % 128;
     if (within == 0 && left >= 128) {
       for (int group = 0; group < 4; group++) {
         const int shift = 6 - 2 * group;
-        for (int p = 0; p < 32; p++) out[32 * group + p] = digit((unsigned)block[p] >> shift);
+        for (int p = 0; p < 32; p++) {
+          const unsigned code = (unsigned)block[p] >> shift & 3u;
+          bad |= code & code >> 1;
+          out[32 * group + p] = digit(code);
+        }
       }
       element += 128, out += 128, left -= 128;
     } else {
       const int shift = 6 - 2 * (int)(within / 32);
       const int64_t p = within % 32, count = 32 - p < left ? 32 - p : left;
-      for (int64_t i = 0; i < count; i++) out[i] = digit((unsigned)block[p + i] >> shift);
+      for (int64_t i = 0; i < count; i++) {
+        const unsigned code = (unsigned)block[p + i] >> shift & 3u;
+        bad |= code & code >> 1;
+        out[i] = digit(code);
+      }
       element += count, out += count, left -= count;
     }
   }
-  return BN_DECODE_OK;
+  return bad ? BN_DECODE_CODE : BN_DECODE_OK;
 }
 
 /* qs[64] | f16 d; element 128 h + 32 k + m is bits 2k of qs[32 h + m]. */
@@ -225,11 +233,18 @@ static int8_t *tq1_digits(const uint8_t *qs, int n, int digits, int8_t *out) {
   return out;
 }
 
-/* qs[48] | qh[4] | f16 d; qs[0..31] hold elements 0..159, qs[32..47] 160..239, qh 240..255. */
-static void tq1_block(const uint8_t *qs, int8_t *out) {
+/*
+ * qs[48] | qh[4] | f16 d; qs[0..31] hold elements 0..159, qs[32..47] 160..239, qh 240..255. As byte * 243 = value * 256
+ * + a remainder below 243, other remainders show bytes that stand for no value; a fifth digit of qh must be 0.
+ */
+static int tq1_block(const uint8_t *qs, int8_t *out) {
+  unsigned bad = 0;
+  for (int m = 0; m < 52; m++) bad |= (uint8_t)(qs[m] * 243u) > 242;
+  for (int m = 48; m < 52; m++) bad |= (qs[m] * 81u & 255u) * 3 >> 8;
   out = tq1_digits(qs, 32, 5, out);
   out = tq1_digits(qs + 32, 16, 5, out);
   tq1_digits(qs + 48, 4, 4, out);
+  return bad ? BN_DECODE_CODE : BN_DECODE_OK;
 }
 
 /* A row of TQ blocks. A block of scale 0 is zero whatever its digits say. */
@@ -240,9 +255,7 @@ static int tq_row(const bn_source *source, int64_t row, int8_t *out) {
   for (int64_t c = 0; c < source->cols; c += 256, data += block_bytes) {
     if ((bn_load16(data + block_bytes - 2) & 0x7fffu) == 0) {
       memset(out + c, 0, 256);
-    } else if (ternary5) {
-      tq1_block(data, out + c);
-    } else if (tq2_block(data, out + c)) {
+    } else if (ternary5 ? tq1_block(data, out + c) : tq2_block(data, out + c)) {
       return BN_DECODE_CODE;
     }
   }
@@ -270,7 +283,7 @@ int bn_decode_trits(const bn_source *source, const bn_ternary *rule, int64_t row
     int result = BN_DECODE_OK;
     switch (source->encoding) {
     case BN_HF_U8: result = hf_row(source, row, out); break;
-    case BN_I2_S: i2s_row(source, row, out); break;
+    case BN_I2_S: result = i2s_row(source, row, out); break;
     case BN_TQ1_0:
     case BN_TQ2_0: result = tq_row(source, row, out); break;
     default: return BN_DECODE_ENCODING;
@@ -278,18 +291,4 @@ int bn_decode_trits(const bn_source *source, const bn_ternary *rule, int64_t row
     if (result) return result;
   }
   return BN_DECODE_OK;
-}
-
-const char *bn_decode_message(int result) {
-  static const char *const messages[] = {
-      [BN_DECODE_OK] = "no error",
-      [BN_DECODE_ENCODING] = "this encoding cannot be decoded here",
-      [BN_DECODE_SIZE] = "the number of bytes does not fit rows and columns",
-      [BN_DECODE_RANGE] = "rows outside the matrix",
-      [BN_DECODE_VALUE] = "a value or scale is infinite, not a number, or negative; the file is damaged",
-      [BN_DECODE_CODE] = "a code is no ternary digit; the file is damaged or not a BitNet model",
-      [BN_DECODE_SCALES] = "its blocks have different scales; it was quantised from a dense model, not from BitNet",
-  };
-  const unsigned count = sizeof messages / sizeof *messages;
-  return result >= 0 && (unsigned)result < count ? messages[result] : "unknown result";
 }

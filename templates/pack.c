@@ -59,6 +59,8 @@ typedef struct {
   bn_source source;
   bn_ternary rule;
   atomic_int result; /* the first decoding error of any thread */
+  atomic_int
+      seen; /* what there is among the digits: bit 0, 1, 2 for -1, 0, 1; among rows of floats 1 for any but zero */
   int heads;
   int8_t *trits; /* [threads][packing rows][cols] */
   float *row;    /* [threads][cols] */
@@ -92,6 +94,12 @@ static int decode_row(work *w, int64_t r, int8_t *trits) {
   const int64_t from = source_row(w, r);
   const int result = bn_decode_trits(&w->source, &w->rule, from, from + 1, trits);
   if (result) atomic_store(&w->result, result);
+  const int seen = atomic_load_explicit(&w->seen, memory_order_relaxed);
+  if ((seen & (seen - 1)) == 0) { /* not yet two kinds: in a sound matrix, not beyond the first row */
+    int here = 0;
+    for (int64_t k = 0; k < w->source.cols; k++) here |= 1 << (trits[k] + 1);
+    atomic_fetch_or(&w->seen, here);
+  }
   return result;
 }
 
@@ -174,18 +182,24 @@ static int type_of(const bn_tensor *t) {
 static void pack_rows(void *argument, int thread, int threads) {
   work *w = argument;
   const int type = type_of(w->tensor);
-  const bn_block block = bn_decode_block(type);
-  const int64_t cols = w->source.cols, bytes = cols / block.elements * block.bytes,
+  const bn_block block = bn_decode_block(type), from = bn_decode_block(w->source.encoding);
+  const int64_t cols = w->source.cols, bytes = cols / from.elements * from.bytes,
                 stride = (cols + 15) / 16 * 16 / block.elements * block.bytes;
+  uint32_t largest = 0;
   long r0, r1;
   bn_span(w->source.rows, thread, threads, &r0, &r1);
   for (long r = r0; r < r1; r++) {
+    const uint8_t *row = w->source.data + r * bytes;
     uint8_t *out = w->out + r * stride;
     if (w->source.encoding == type)
-      memcpy(out, w->source.data + r * bytes, (size_t)bytes);
+      memcpy(out, row, (size_t)bytes);
     else if (bn_decode_floats(&w->source, r, (float *)(void *)out))
       atomic_store(&w->result, BN_DECODE_ENCODING);
+    const uint32_t here = bn_decode_largest(w->source.encoding, row, cols);
+    largest = here > largest ? here : largest;
   }
+  if (largest > BN_LARGEST_BITS) atomic_store(&w->result, BN_DECODE_VALUE);
+  if (largest) atomic_store(&w->seen, 1);
 }
 
 #if BN_SCREENED
@@ -213,35 +227,71 @@ static void pack_screen(void *argument, int thread, int threads) {
 }
 #endif
 
-static int32_t pack(work *w, double scale, double factor) {
-  const int threads = bn_pool_threads(packing.pool);
+static int32_t refuse(const work *w, int result) {
+  char why[256];
+  return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name,
+                 bn_decode_why(&w->source, result, why, sizeof why));
+}
+
+static int32_t out_of_memory(const work *w) {
+  return bn_fail("out of memory while packing '%s'", w->tensor->name);
+}
+
+/*
+ * Is what was packed nothing but zeros, as a download that broke off leaves it? Masters may round to them. In two-bit
+ * codes without a scale of their own zeros stand for -1.
+ */
+static int is_empty(work *w) {
+  const int seen = atomic_load(&w->seen), encoding = w->source.encoding;
+  if (w->tensor->kind != BN_TERNARY) return !seen;
+  return (seen == 1 << 1 && !w->rule.masters) || (seen == 1 << 0 && (encoding == BN_HF_U8 || encoding == BN_I2_S));
+}
+
+static int32_t pack_ternary(work *w, double scale, double factor) {
+  const size_t tile = (size_t)(bn_packings[w->tensor->type].rows * w->source.cols);
+  const int result = bn_decode_scale(&w->source, &w->rule);
+  if (result) return refuse(w, result);
+  if (!(w->trits = malloc((size_t)bn_pool_threads(packing.pool) * tile))) return out_of_memory(w);
+  static bn_job *const jobs[] = {pack_tiles, pack_by_rows, pack_by_columns};
+  bn_pool_run(packing.pool, jobs[bn_packings[w->tensor->type].order], w);
+  free(w->trits);
+  if (atomic_load(&w->result) || is_empty(w)) return 0; /* refused below */
+  const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
+  if (!(final >= BN_LEAST_SCALE && final <= BN_LARGEST))
+    return bn_fail("tensor '%s' cannot be packed: its scale is %g, not between 2^-40 and 2^20; the file is damaged, "
+                   "download it again",
+                   w->tensor->name, (double) final);
+  memcpy(w->out + w->tensor->bytes, &final, sizeof final);
+  return 0;
+}
+
 #if BN_SCREENED
-  if (w->tensor->kind == BN_INT8) {
-    if (!(w->row = malloc((size_t)threads * (size_t)w->source.cols * sizeof *w->row)))
-      return bn_fail("out of memory while packing '%s'", w->tensor->name);
-    bn_pool_run(packing.pool, pack_screen, w);
-    free(w->row);
-  } else
+/* Of rows that are packed, and checked, as they are, too. */
+static int32_t pack_int8(work *w) {
+  const size_t row = (size_t)w->source.cols * sizeof *w->row;
+  if (!(w->row = malloc((size_t)bn_pool_threads(packing.pool) * row))) return out_of_memory(w);
+  bn_pool_run(packing.pool, pack_screen, w);
+  free(w->row);
+  return atomic_load(&w->result) ? refuse(w, atomic_load(&w->result)) : 0;
+}
 #endif
-      if (w->tensor->kind == BN_TERNARY) {
-    const size_t tile = (size_t)(bn_packings[w->tensor->type].rows * w->source.cols);
-    int result = bn_decode_scale(&w->source, &w->rule);
-    if (!result && !(w->trits = malloc((size_t)threads * tile)))
-      return bn_fail("out of memory while packing '%s'", w->tensor->name);
-    if (result) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result));
-    static bn_job *const jobs[] = {pack_tiles, pack_by_rows, pack_by_columns};
-    bn_pool_run(packing.pool, jobs[bn_packings[w->tensor->type].order], w);
-    free(w->trits);
-    const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
-    memcpy(w->out + w->tensor->bytes, &final, sizeof final);
+
+static int32_t pack(work *w, double scale, double factor) {
+#if BN_SCREENED
+  if (w->tensor->kind == BN_INT8) return pack_int8(w);
+#endif
+  /* Rows of the right type are copied, not decoded, so nothing else looks at their size. */
+  const int checked = bn_decode_check(&w->source);
+  if (checked) return refuse(w, checked);
+  if (w->tensor->kind == BN_TERNARY) {
+    if (pack_ternary(w, scale, factor)) return -1;
+  } else if (!bn_decode_block(w->source.encoding).elements) {
+    return refuse(w, BN_DECODE_ENCODING);
   } else {
-    /* Rows of the right type are copied, not decoded, so nothing else looks at their size. */
-    const int checked = bn_decode_check(&w->source);
-    if (checked) return bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(checked));
     bn_pool_run(packing.pool, pack_rows, w);
   }
   const int result = atomic_load(&w->result);
-  return result ? bn_fail("tensor '%s' cannot be packed: %s", w->tensor->name, bn_decode_message(result)) : 0;
+  return result ? refuse(w, result) : is_empty(w) ? refuse(w, BN_DECODE_EMPTY) : 0;
 }
 
 int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding, int32_t rows,
@@ -263,7 +313,7 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
   struct stat s;
   const int fd = open(file, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
-  if (fstat(fd, &s) || offset < 0 || bytes < 1 || offset + bytes > (double)s.st_size) {
+  if (fstat(fd, &s) || !(offset >= 0 && bytes >= 1 && offset + bytes <= (double)s.st_size)) {
     close(fd);
     return bn_fail("tensor '%s' does not lie within '%s'", t->name, file);
   }

@@ -4,7 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import { describeDecoder, random, results, tensor } from './decode-program.ts';
-import { bitsOf, floatOf, halfOf, roundBfloat, roundHalf, toBfloat, toHalf } from './float-types.ts';
+import { bitsOf, floatOf, halfOf, roundBfloat, roundHalf, stored, toBfloat, toHalf } from './float-types.ts';
 
 describeDecoder('decode-floats.c', (decoder) => {
   describe('embeddings', () => {
@@ -39,6 +39,37 @@ describeDecoder('decode-floats.c', (decoder) => {
         assert.deepEqual(got, { result: results.ok, values: expected });
       });
     }
+  });
+
+  it('finds the largest magnitude, or scale of a block', async () => {
+    const half = (bytes: number, at: number, bits: number, blocks = 2) => {
+      const data = Buffer.alloc(bytes * blocks, 0x11);
+      for (let i = 0; i < blocks; i++) data.writeUInt16LE(i === blocks - 1 ? bits : 0x3c00, i * bytes + at);
+      return data;
+    };
+    for (const [encoding, elements, bytes, at] of [
+      ['q4_0', 32, 18, 0],
+      ['q8_0', 32, 34, 0],
+      ['q6_k', 256, 210, 208],
+      ['f16', 1, 2, 0],
+    ] as const) {
+      const largest = (bits: number) => decoder.largest(encoding, 2 * elements, half(bytes, at, bits));
+      assert.equal(await largest(0xc000), 2, encoding);
+      assert.equal(await largest(0x0000), 1, encoding);
+      assert.equal(await largest(0xfc00), Number.POSITIVE_INFINITY, encoding);
+      assert.ok(Number.isNaN(await largest(0x7e01)), encoding);
+      assert.match(
+        await decoder.why(encoding, 1, 2 * elements, results.value, half(bytes, at, 0x7e01)),
+        elements > 1 ? new RegExp(`^the scale of the block at element ${elements} is NaN: `) : /^element 1 is NaN: /,
+      );
+    }
+    for (const type of ['f32', 'bf16'] as const) {
+      const of = (values: readonly number[]) => decoder.largest(type, values.length, stored(type, values));
+      assert.equal(await of([1, -3, 2]), 3, type);
+      assert.equal(await of([0, -0]), 0, type);
+      assert.equal(await of([1, Number.NEGATIVE_INFINITY, 1]), Number.POSITIVE_INFINITY, type);
+    }
+    assert.ok(Number.isNaN(await decoder.largest('f32', 2, stored('f32', [Number.NaN, 1]))));
   });
 
   describe('conversions', () => {

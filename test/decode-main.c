@@ -1,6 +1,8 @@
 /* Driver for test/decode-program.ts: decodes a file and writes the result to standard output in binary.
  *   trits   <encoding> <rows> <cols> <file>   i32 result, f32 scale, i32 masters, i8[rows][cols]
  *   floats  <encoding> <rows> <cols> <file>   i32 result, f32[rows][cols]
+ *   why     <encoding> <rows> <cols> <file> <result>  text: what is wrong
+ *   largest <encoding> <rows> <cols> <file>   f32 largest magnitude
  *   halves                                    f32[65536] f16 patterns, f32[65536] bf16 patterns
  *   narrow  <file of f32>                     u16[n] f16, u16[n] bf16
  *   speed   <encoding> <rows> <cols>          text: seconds for rule and digits of a synthetic matrix */
@@ -91,7 +93,13 @@ int main(int argc, char **argv) {
 
   uint8_t *data = load(argv[5], &source.bytes);
   source.data = data + 1;
-  if (!strcmp(argv[1], "floats")) {
+  if (!strcmp(argv[1], "why")) {
+    char text[256];
+    printf("%s", bn_decode_why(&source, atoi(argv[6]), text, sizeof text));
+  } else if (!strcmp(argv[1], "largest")) {
+    const uint32_t bits = bn_decode_largest(source.encoding, source.data, source.rows * source.cols);
+    put(&bits, sizeof bits, 1);
+  } else if (!strcmp(argv[1], "floats")) {
     float *out = malloc((size_t)source.cols * sizeof *out);
     for (int64_t row = 0; row < source.rows; row++) {
       const int result = bn_decode_floats(&source, row, out);

@@ -1,5 +1,5 @@
 /**
- * templates/decode.c and decode-floats.c as a program (decode-main.c) that tests can ask, compiled twice: optimised, and with
+ * templates/decode.c, decode-floats.c and decode-why.c as a program (decode-main.c) that tests can ask, compiled twice: optimised, and with
  * the address and undefined-behaviour sanitizers. tensors/ holds one ternary 256 x 512 matrix and one 8 x 512 embedding in every
  * encoding, written by reference encoders.
  */
@@ -15,14 +15,16 @@ import { skip } from './fixtures.ts';
 const here = import.meta.dirname;
 
 /** The decoder's sources and the warnings that they must compile without. */
-export const decoderSources = ['decode.c', 'decode-floats.c'].map((name) => path.join(here, '../templates', name));
+export const decoderSources = ['decode.c', 'decode-floats.c', 'decode-why.c'].map((name) =>
+  path.join(here, '../templates', name),
+);
 export const warnings = ['-std=c11', '-Wall', '-Wextra', '-Wconversion', '-Werror'];
 
 /** A file of tensors/. */
 export const tensor = (name: string): Buffer => readFileSync(path.join(here, 'tensors', name));
 
 /** Results in the order of decode.h. */
-export const results = { ok: 0, encoding: 1, size: 2, value: 4, code: 5, scales: 6 } as const;
+export const results = { ok: 0, encoding: 1, size: 2, value: 4, code: 5, scales: 6, empty: 7 } as const;
 
 /** A generator of numbers in [0, 1) that is the same on every run. */
 export function random(seed: number): () => number {
@@ -69,6 +71,16 @@ function useDecoder(sanitize: boolean) {
       const out = await decoder.run('trits', encodings[encoding], rows, cols, decoder.save(data));
       const digits = new Int8Array(out.subarray(12));
       return { result: out.readInt32LE(0), scale: out.readFloatLE(4), masters: out.readInt32LE(8), digits };
+    },
+    /** What is wrong with a source that gave this result. */
+    async why(encoding: Encoding, rows: number, cols: number, result: number, data: Uint8Array): Promise<string> {
+      const out = await decoder.run('why', encodings[encoding], rows, cols, decoder.save(data), result);
+      return out.toString();
+    },
+    /** The largest magnitude of the elements, or of the scales of blocks. */
+    async largest(encoding: Encoding, cols: number, data: Uint8Array): Promise<number> {
+      const out = await decoder.run('largest', encodings[encoding], 1, cols, decoder.save(data));
+      return out.readFloatLE(0);
     },
     /** A matrix of floats [rows][cols]. */
     async floats(encoding: Encoding, rows: number, cols: number, data: Uint8Array) {

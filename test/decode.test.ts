@@ -13,6 +13,7 @@ import { encodings } from '../runtime/formats/source.ts';
 import { decoderSources, describeDecoder, random, results, tensor, warnings } from './decode-program.ts';
 import { fixture, skip } from './fixtures.ts';
 import { type FloatName, floatTypes, stored } from './float-types.ts';
+import { some } from './tier.ts';
 
 const manifest = JSON.parse(tensor('manifest.json').toString());
 const [rows, cols, scale] = [manifest.matrix.rows_out, manifest.matrix.cols_in, manifest.matrix.scale];
@@ -133,10 +134,28 @@ describeDecoder('decode.c', (decoder) => {
         assert.deepEqual(got.digits, new Int8Array(15));
       });
     }
-    it('refuses NaN and infinity', async () => {
-      for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
-        assert.equal((await decoder.trits('f32', 1, 4, stored('f32', [1, bad, 0, 2]))).result, results.value);
-      }
+    it('refuses NaN, infinity and what is too large, and says where', async () => {
+      for (const [bad, text] of [
+        [Number.NaN, 'NaN'],
+        [Number.POSITIVE_INFINITY, 'infinity'],
+        [Number.NEGATIVE_INFINITY, '-infinity'],
+        [-(2 ** 21), '-2.09715e\\+06'],
+      ] as const)
+        for (const type of ['f32', 'bf16'] as const) {
+          const data = stored(type, [1, 0, 2, 1, 1, bad, 0, bad]);
+          // stored() rounds; NaN of bf16 needs its bits.
+          if (type === 'bf16' && Number.isNaN(bad)) data.writeUInt16LE(0x7fc0, 10);
+          assert.equal((await decoder.trits(type, 2, 4, data)).result, results.value, `${type} ${bad}`);
+          assert.match(
+            await decoder.why(type, 2, 4, results.value, data),
+            new RegExp(
+              `^row 1, column 1 is ${text}: weights are finite and at most 2\\^20 in size; the file is damaged`,
+            ),
+          );
+        }
+      assert.equal((await decoder.trits('f32', 1, 4, stored('f32', [1, 2 ** 20, 0, 2]))).result, results.ok);
+      const vector = stored('f32', [1, Number.NaN]);
+      assert.match(await decoder.why('f32', 1, 2, results.value, vector), /^element 1 is NaN: /);
     });
   });
 
@@ -159,13 +178,16 @@ describeDecoder('decode.c', (decoder) => {
     });
     it('refuses TQ blocks with different, negative or infinite scales', async () => {
       const data = tensor('tq2_0.bin');
-      for (const [half, result] of [
-        [0x3000, results.scales],
-        [0xbe38, results.value],
-        [0x7c00, results.value],
+      for (const [half, result, value] of [
+        [0x3000, results.scales, '0.125, another than before; it was quantised from a dense model'],
+        [0xbe38, results.value, '-1.55469: weights are finite'],
+        [0x7c00, results.value, 'infinity: '],
+        [0x7e00, results.value, 'NaN: '],
       ] as const) {
         data.writeUInt16LE(half, 3 * 66 + 64);
         assert.equal((await decoder.trits('tq2_0', rows, cols, data)).result, result);
+        const why = await decoder.why('tq2_0', rows, cols, result, data);
+        assert.ok(why.startsWith(`the scale of the block at row 1, column 256 is ${value}`), why);
       }
     });
     it('reads I2_S rows that straddle blocks', async () => {
@@ -179,20 +201,52 @@ describeDecoder('decode.c', (decoder) => {
       assert.deepEqual((await decoder.trits('i2_s', 2, 192, odd)).digits, matrix.subarray(0, 384));
       assert.deepEqual((await decoder.trits('i2_s', 128, 3, odd)).digits, matrix.subarray(0, 384));
     });
-    it('takes code 3 as 0 in I2_S and refuses it elsewhere', async () => {
-      const i2s = Buffer.alloc(64, 0xff);
-      i2s.writeFloatLE(1, 32);
-      assert.deepEqual((await decoder.trits('i2_s', 1, 128, i2s)).digits, new Int8Array(128));
-      assert.equal((await decoder.trits('hf-u8', 4, 2, Buffer.from([0, 0xc0]))).result, results.code);
-      const tq2 = Buffer.alloc(66, 0x55);
-      tq2[9] = 0x03;
-      assert.equal((await decoder.trits('tq2_0', 1, 256, tq2)).result, results.code);
+    /** Refused, for a code at this place. */
+    const wrongCode = async (encoding: Encoding, rows: number, cols: number, data: Buffer, place: string) => {
+      assert.equal((await decoder.trits(encoding, rows, cols, data)).result, results.code, place);
+      const why = await decoder.why(encoding, rows, cols, results.code, data);
+      assert.ok(why.startsWith(`${place}, which is no ternary digit; the file is damaged or`), why);
+    };
+    it('refuses the code 3, and says where', async () => {
+      for (const [cols, row, column] of [
+        [128, 1, 65],
+        [64, 3, 1],
+        [8, 24, 1],
+      ] as const) {
+        const i2s = Buffer.alloc(96, 0x55);
+        i2s.writeFloatLE(1, 64);
+        i2s[32 + 1] = 0x5d; // element 128 + 64 + 1
+        await wrongCode('i2_s', 256 / cols, cols, i2s, `row ${row}, column ${column} has the code 3`);
+      }
+      await wrongCode('hf-u8', 4, 2, Buffer.from([0, 0xc0]), 'row 3, column 1 has the code 3');
+      const tq2 = Buffer.alloc(2 * 66, 0x55);
+      tq2[66 + 33] = 0x75; // bits 4 and 5: element 128 + 2 * 32 + 1
+      await wrongCode('tq2_0', 2, 256, tq2, 'row 1, column 193 has the code 3');
     });
-    it('refuses an I2_S scale that is no number', async () => {
-      const data = Buffer.alloc(64);
-      for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, -1]) {
-        data.writeFloatLE(bad, 32);
-        assert.equal((await decoder.trits('i2_s', 1, 128, data)).result, results.value);
+    it('refuses bytes of TQ1_0 that no digits make, and no others', async () => {
+      const made = (digits: number) =>
+        new Set(Array.from({ length: 3 ** digits }, (_, value) => Math.ceil((value * 3 ** (5 - digits) * 256) / 243)));
+      const block = (place: number, byte: number) => {
+        const data = Buffer.alloc(54, 0x80);
+        data.fill(0x7f, 48, 52); // 1 1 1 1 0
+        data[place] = byte;
+        data.writeUInt16LE(0x3c00, 52);
+        return data;
+      };
+      assert.ok(made(4).has(0x7f) && made(5).has(0x80));
+      for (const [place, element, digits] of [
+        [0, 0, 5],
+        [31, 31, 5],
+        [33, 161, 5],
+        [50, 242, 4],
+      ] as const) {
+        const valid = made(digits);
+        const rows = [...valid].map((byte) => block(place, byte));
+        assert.equal((await decoder.trits('tq1_0', rows.length, 256, Buffer.concat(rows))).result, results.ok);
+        const invalid = Array.from({ length: 256 }, (_, byte) => byte).filter((byte) => !valid.has(byte));
+        assert.equal(invalid.length, 256 - 3 ** digits);
+        for (const byte of some([invalid[0]!, invalid.at(-1)!, ...invalid.slice(1, -1)], 2))
+          await wrongCode('tq1_0', 1, 256, block(place, byte), `element ${element} is in the byte ${byte}`);
       }
     });
     it('unpacks U8 whose rows are no multiple of four', async () => {
