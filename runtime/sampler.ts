@@ -43,7 +43,7 @@ export interface Sampler {
    * @param logits [vocabulary], left unchanged
    * @param history tokens so far, the prompt's included; only the last `repeatLastN` are looked at
    * @returns a token id
-   * @throws LibraryError if no logit is a finite number
+   * @throws LibraryError if a logit is NaN or Infinity, or all are -Infinity
    */
   sample(logits: Float32Array, history: readonly number[]): number;
   /**
@@ -73,23 +73,28 @@ export function createSampler(options: SamplerOptions): Sampler {
   return new ChainSampler({ ...options, repeatLastN: lastN });
 }
 
+/** What is wrong with the logits after the tokens so far. */
+const damaged = (what: string, history: readonly number[]): LibraryError =>
+  new LibraryError(
+    `after ${history.length} tokens ${what}: the model's weights are damaged; pack them anew (bitnet-run --cache clear) or download the model again`,
+  );
+
 /**
- * The token with the greatest logit; of equal ones that with the lowest id. NaN counts as impossible.
- * @throws LibraryError if no logit is a finite number
+ * The token with the greatest logit; of equal ones that with the lowest id. -Infinity is an impossible token.
+ * @throws LibraryError if a logit is NaN or Infinity, or no token is possible
  */
-export function greedy(logits: Float32Array): number {
+export function greedy(logits: Float32Array, history: readonly number[] = []): number {
   let best = -1;
   let greatest = Number.NEGATIVE_INFINITY;
   for (let id = 0; id < logits.length; id++) {
-    if (logits[id]! > greatest) {
-      greatest = logits[id]!;
-      best = id;
-    }
+    const logit = logits[id]!;
+    // False for NaN.
+    if (logit <= greatest) continue;
+    if (!(logit < Number.POSITIVE_INFINITY)) throw damaged(`the logit of token ${id} is ${logit}`, history);
+    greatest = logit;
+    best = id;
   }
-  if (best < 0 || greatest === Number.POSITIVE_INFINITY)
-    throw new LibraryError(
-      `the model returned ${best < 0 ? 'no finite logit' : 'an infinite logit'}; its weights are damaged`,
-    );
+  if (best < 0) throw damaged('no token is possible', history);
   return best;
 }
 
@@ -117,7 +122,7 @@ class ChainSampler implements Sampler {
   sample(logits: Float32Array, history: readonly number[]): number {
     const { temperature, topK } = this.options;
     const values = this.penalise(logits, history);
-    const best = greedy(values);
+    const best = greedy(values, history);
     if (temperature === 0 || topK === 1) return best;
     const count = topK > 0 && topK < values.length ? this.selectTop(values) : this.selectMass(values, best);
     return this.ids[this.draw(values[best]!, count)]!;
@@ -139,6 +144,7 @@ class ChainSampler implements Sampler {
     for (let i = 0; i < count; i++) {
       const id = top.ids[i]!;
       const logit = penalised.has(id) ? this.penalty(top.logits[i]!) : top.logits[i]!;
+      if (!(logit < Number.POSITIVE_INFINITY)) throw damaged(`the logit of token ${id} is ${logit}`, history);
       // Into its place among those before it: they stay in order.
       let at = i;
       for (; at > 0 && (selected[at - 1]! < logit || (selected[at - 1] === logit && ids[at - 1]! > id)); at--) {
@@ -148,7 +154,7 @@ class ChainSampler implements Sampler {
       ids[at] = id;
       selected[at] = logit;
     }
-    greedy(selected.subarray(0, count)); // throws as `sample` does
+    if (selected[0] === Number.NEGATIVE_INFINITY) throw damaged('no token is possible', history);
     if (temperature === 0 || topK === 1) return ids[0]!;
     return ids[this.draw(selected[0]!, this.cut(Math.min(topK, count)))]!;
   }
@@ -179,33 +185,30 @@ class ChainSampler implements Sampler {
   }
 
   /**
-   * Puts what top-k, top-p and min-p leave into `ids`, by falling logit.
+   * Puts what top-k, top-p and min-p leave into `ids`, by falling logit. @returns how many
    * A heap of the topK best so far, the worst at its root: most tokens cost one comparison.
-   * @returns how many
    */
   private selectTop(values: Float32Array): number {
     const { topK } = this.options;
     const ids = this.workspace(topK);
-    let size = 0;
-    let id = 0;
-    for (; id < values.length && size < topK; id++) if (!Number.isNaN(values[id]!)) ids[size++] = id;
-    for (let i = (size >> 1) - 1; i >= 0; i--) this.sink(values, i, size);
-    for (let floor = values[ids[0]!]!; id < values.length; id++) {
+    for (let id = 0; id < topK; id++) ids[id] = id;
+    for (let i = (topK >> 1) - 1; i >= 0; i--) this.sink(values, i, topK);
+    for (let id = topK, floor = values[ids[0]!]!; id < values.length; id++) {
       // Ids rise, so a later one of equal value is the worse one and stays outside.
       if (!(values[id]! > floor)) continue;
       ids[0] = id;
-      this.sink(values, 0, size);
+      this.sink(values, 0, topK);
       floor = values[ids[0]!]!;
     }
     // The worst goes to the end, until the best is in front.
-    for (let end = size - 1; end > 0; end--) {
+    for (let end = topK - 1; end > 0; end--) {
       const worst = ids[0]!;
       ids[0] = ids[end]!;
       ids[end] = worst;
       this.sink(values, 0, end);
     }
-    this.gather(values, size);
-    return this.cut(size);
+    this.gather(values, topK);
+    return this.cut(topK);
   }
 
   /** What top-p and min-p leave of the first `size` selected tokens, which are in order. @returns how many */
@@ -240,10 +243,8 @@ class ChainSampler implements Sampler {
     const ids = this.workspace(values.length);
     let count = 0;
     if (topP === 1) {
-      for (let id = 0; id < values.length; id++) {
-        const value = values[id]!;
-        if (!Number.isNaN(value) && (minP === 0 || exponential(value - max) >= minP)) ids[count++] = id;
-      }
+      for (let id = 0; id < values.length; id++)
+        if (minP === 0 || exponential(values[id]! - max) >= minP) ids[count++] = id;
       return count;
     }
     const { weights, masses } = this;
@@ -262,7 +263,7 @@ class ChainSampler implements Sampler {
     for (let id = 0; id < values.length; id++) {
       const bucket = bucketOf(max - values[id]!);
       if (bucket < last && weights[id]! >= minP) ids[count++] = id;
-      else if (bucket === last && !Number.isNaN(values[id]!)) edge.push(id);
+      else if (bucket === last) edge.push(id);
     }
     // By rising id so far, and sorting is stable: equal logits stay in that order.
     edge.sort((a, b) => values[b]! - values[a]!);
@@ -308,8 +309,7 @@ class ChainSampler implements Sampler {
   }
 
   /**
-   * Draws one of the first `count` selected tokens with probability proportional to exp(logit / temperature).
-   * @returns its place in `ids`
+   * Draws one of the first `count` selected tokens with probability proportional to exp(logit / temperature). @returns its place
    */
   private draw(max: number, count: number): number {
     const { temperature } = this.options;

@@ -34,8 +34,8 @@ static void store_key(bn_state *s, size_t head, size_t p, float *key, float *scr
   }
 }
 
-/* The products y of a value -> position p of a cached head. */
-static void store_value(bn_state *s, size_t head, size_t p, const int32_t *y, float scale, float *scratch) {
+/* The products y of token t's value -> position p of a cached head. */
+static void store_value(bn_state *s, size_t head, size_t t, size_t p, const int32_t *y, float scale, float *scratch) {
   uint8_t *values = s->values + head * s->head_bytes_v;
   if (s->kv == 32) {
     bn_scale_f32(y, scale, (float *)(void *)values + p * V_STRIDE);
@@ -45,7 +45,13 @@ static void store_value(bn_state *s, size_t head, size_t p, const int32_t *y, fl
     int8_t *codes = (int8_t *)(scratch + V_STRIDE);
     int32_t sum;
     bn_scale_f32(y, scale, scratch);
-    bn_quantise_i8(scratch, codes, &s->value_scales[head * s->rows_of_cache + p], &sum);
+    float *const stored = &s->value_scales[head * s->rows_of_cache + p];
+    bn_quantise_i8(scratch, codes, stored, &sum);
+    if (!isfinite(*stored)) {
+      /* Tokens before this one meet it, times 0: their blocks are read whole. */
+      *stored = 0;
+      bn_is_unsound(s, (int)t);
+    }
     values += p / 4 * 4 * V_STRIDE + p % 4; /* [p / 4][d][p % 4] */
     for (size_t d = 0; d < V_STRIDE; d++) values[4 * d] = (uint8_t)codes[d];
   }
@@ -79,7 +85,7 @@ void bn_rotate(bn_state *s, int thread, int layer) {
       bn_rope(s->y[BN_ATTN_K] + t * (size_t)bn_matrices[BN_ATTN_K].y_stride + kv * BN_HEAD_SIZE, inverse * fk, cosine,
               sine, scratch);
       store_key(s, head, p, scratch, scratch + Q_STRIDE);
-      store_value(s, head, p, s->y[BN_ATTN_V] + t * (size_t)bn_matrices[BN_ATTN_V].y_stride + kv * BN_HEAD_SIZE,
+      store_value(s, head, t, p, s->y[BN_ATTN_V] + t * (size_t)bn_matrices[BN_ATTN_V].y_stride + kv * BN_HEAD_SIZE,
                   inverse * fv, scratch);
     }
   }

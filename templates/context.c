@@ -1,5 +1,6 @@
 /* Contexts by number: checks of what the caller asks for, then the forward pass. */
 #include <pthread.h>
+#include <stdio.h>
 #include "internal.h"
 
 enum { CONTEXTS = 64 };
@@ -61,6 +62,21 @@ static int32_t check_tokens(const bn_state *state, const int32_t *tokens, int32_
   return 0;
 }
 
+static int32_t fail_at(const char *token, int position) {
+  return bn_fail("%s at position %d gives numbers that are not finite (NaN or infinity): the weights, or their packed "
+                 "copy, are damaged; remove the copy (bitnet-run --cache clear), and if that does not help download "
+                 "the model again",
+                 token, position);
+}
+
+/* The same for a token that was to be evaluated, after which the context is as it was. */
+static int32_t undo(bn_state *state, int before, const int32_t *tokens, int index) {
+  char token[32];
+  snprintf(token, sizeof token, "token %d", tokens[index]);
+  bn_state_rewind(state, before);
+  return fail_at(token, before + index);
+}
+
 int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
   bn_state *state = find(context, 0);
   if (!state) return -1;
@@ -68,8 +84,8 @@ int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want,
   if (want < BN_WANT_NONE || want > BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
   if (want != BN_WANT_NONE && !logits) return bn_fail("logits are wanted, but there is no buffer for them");
   if (check_tokens(state, tokens, n)) return -1;
-  bn_forward(state, tokens, n, want, logits);
-  return bn_state_position(state);
+  const int before = bn_state_position(state), sound = bn_forward(state, tokens, n, want, logits);
+  return sound == n ? bn_state_position(state) : undo(state, before, tokens, sound);
 }
 
 int32_t bn_huge_pages(int32_t context) {
@@ -89,14 +105,19 @@ int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int
   if (!ids || !logits) return bn_fail("logits are wanted, but there is no buffer for them");
   if (!n && !bn_state_has_hidden(state)) return bn_fail("no tokens to evaluate, and none was evaluated last");
   if (check_tokens(state, tokens, n)) return -1;
+  const int before = bn_state_position(state);
   if (want == BN_WANT_LAST) {
-    if (n) bn_forward(state, tokens, n, BN_WANT_NONE, NULL);
-    bn_largest(state, 1, k, ids, logits);
+    const int sound = n ? bn_forward(state, tokens, n, BN_WANT_NONE, NULL) : 0;
+    if (sound < n) return undo(state, before, tokens, sound);
+    if (bn_largest(state, 1, k, ids, logits) < 1)
+      return n ? undo(state, before, tokens, n - 1) : fail_at("the last token", before - 1);
   } else {
     for (int32_t done = 0, count; done < n; done += count) {
       count = n - done < BN_BATCH ? n - done : BN_BATCH;
-      bn_forward(state, tokens + done, count, BN_WANT_ALL, NULL);
-      bn_largest(state, count, k, ids + (size_t)done * (size_t)k, logits + (size_t)done * (size_t)k);
+      int sound = bn_forward(state, tokens + done, count, BN_WANT_ALL, NULL);
+      if (sound == count)
+        sound = bn_largest(state, count, k, ids + (size_t)done * (size_t)k, logits + (size_t)done * (size_t)k);
+      if (sound < count) return undo(state, before, tokens, done + sound);
     }
   }
   return bn_state_position(state);

@@ -11,6 +11,7 @@
  * (sparse.c) there are two more; in a batch, two for each eight tokens. Whatever the division, each result
  * is computed in the same order, so the logits do not depend on threads or batches.
  */
+#include <math.h>
 #include "state.h"
 
 /* Tokens whose vectors a thread computes, [*t0, *t1): its share of a batch, or the only token. */
@@ -178,23 +179,42 @@ static void evaluate(void *argument, int thread, int threads) {
     bn_pool_barrier(s->pool);
   }
   /* The hidden states stay, the last token's always: bn_largest reads them. */
-  const int first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
-  bn_leave(s, thread, first);
+  bn_leave(s, thread, s->first);
   if (s->want == BN_WANT_NONE || !s->logits) return;
   bn_pool_barrier(s->pool);
-  bn_project(s, thread, s->normed, s->n - first);
+  bn_project(s, thread, s->normed, s->n - s->first);
 }
 
-void bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logits) {
+/*
+ * Tokens of the batch before the first that has numbers that are not finite. What is not finite never becomes a number
+ * again (codegen/kernels/norm.ts): wherever it arises, each scale of activations after it is NaN or infinite, the last
+ * too.
+ */
+static int sound_tokens(const bn_state *s) {
+  const int sound = atomic_load(&s->sound);
+  int t = 0;
+  while (t < sound && isfinite(s->inner.inverse[t])) t++;
+  return t;
+}
+
+int bn_forward(bn_state *s, const int32_t *tokens, int n, int want, float *logits) {
   for (int done = 0; done < n; done += s->n) {
     s->n = n - done < BN_BATCH ? n - done : BN_BATCH;
     s->tokens = tokens + done;
     s->want = want == BN_WANT_LAST && done + s->n < n ? BN_WANT_NONE : want;
     s->logits = logits && want == BN_WANT_ALL ? logits + (size_t)done * BN_VOCABULARY : logits;
+    s->first = s->want == BN_WANT_ALL ? 0 : s->n - 1;
+    atomic_store(&s->sound, s->n);
     bn_pool_run(s->pool, evaluate, s);
+    const int sound = sound_tokens(s);
+    if (sound < s->n) {
+      s->last_position = -1; /* the state of the token before is gone */
+      return done + sound;
+    }
     if (s->n == 1) s->watched_tokens += s->watched;
     s->position += s->n;
     s->last = s->normed + (s->want == BN_WANT_ALL ? (size_t)s->n - 1 : 0) * PADDED(BN_HIDDEN);
     s->last_position = s->position;
   }
+  return n;
 }

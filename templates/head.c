@@ -28,5 +28,6 @@ void bn_project(bn_state *s, int thread, const float *states, int count) {
     for (; t < count; t++)
       bn_head_one(w, states + (size_t)t * PADDED(BN_HIDDEN), s->logits + (size_t)t * BN_VOCABULARY, r,
                   r + (end - r) / BN_HEAD_ONE_ROWS * BN_HEAD_ONE_ROWS, end);
+    for (t = 0; t < count; t++) bn_check_logits(s, t, s->logits + (size_t)t * BN_VOCABULARY + r, end - r);
   }
 }

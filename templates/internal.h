@@ -198,10 +198,10 @@ int bn_state_profile(bn_state *, int on, float *seconds); /* as bn_pool_profile 
 int bn_state_live(bn_state *, int on, float *shares);     /* as bn_live */
 int bn_state_dead(const bn_state *, float *counts);       /* as bn_dead */
 /* Without logits (NULL) the last batch's hidden states stay for bn_largest: of the last token, or of all that are
- * wanted. */
-void bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
+ * wanted. -> how many tokens are sound: n, or fewer where one has activations or logits that are not finite */
+int bn_forward(bn_state *, const int32_t *tokens, int n, int want, float *logits);
 /* The k <= BN_MOST_TOP largest logits of each of the last `count` hidden states, the largest first, equal ones by
- * rising id; with the fast head very likely the largest. ids, logits: [count][k] */
-void bn_largest(bn_state *, int count, int k, int32_t *ids, float *logits);
+ * rising id; with the fast head very likely the largest. ids, logits: [count][k]. -> how many states are sound */
+int bn_largest(bn_state *, int count, int k, int32_t *ids, float *logits);
 
 #endif

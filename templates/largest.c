@@ -40,12 +40,6 @@ static int keep(bn_candidate *heap, int size, int k, bn_candidate c) {
   return size + 1;
 }
 
-/* The logit of row r; NaN counts as the smallest. */
-static float logit_of(const bn_search *q, int32_t r) {
-  const float y = q->scores[r];
-  return y == y ? y : -__builtin_inff();
-}
-
 /* ---- steps of the screen: each is run by all threads, for all states */
 
 #if BN_SCREENED
@@ -107,7 +101,7 @@ static void set_threshold(bn_state *s, bn_search *q) {
   q->threshold = __builtin_inff();
   for (int i = 0; i < s->k; i++) {
     const int32_t r = q->rows_passed[i];
-    q->threshold = MIN(q->threshold, MIN(logit_of(q, r), q->upper[r]));
+    q->threshold = MIN(q->threshold, MIN(q->scores[r], q->upper[r]));
   }
   atomic_store(&q->passed, 0);
 }
@@ -130,6 +124,7 @@ static void rescore(bn_state *s, bn_search *q, int thread) {
   for (long i = i0; i < i1; i++) {
     const long r = q->rows_passed[i];
     bn_head_row(bn_head_rows(s, thread, r, r + 1), q->state, q->scores, r, r + 1, r + 1);
+    bn_check_logits(s, (int)(q - s->searches), q->scores + r, 1);
   }
 }
 
@@ -179,7 +174,7 @@ static void score(void *argument, int thread, int threads) {
 }
 
 static int offer(const bn_state *s, bn_search *q, int size, int32_t r) {
-  return keep(q->best, size, s->k, (bn_candidate){logit_of(q, r), r});
+  return keep(q->best, size, s->k, (bn_candidate){q->scores[r], r});
 }
 
 /* The best of the rows that have a logit, the largest first. */
@@ -201,7 +196,7 @@ static void sort_out(const bn_state *s, bn_search *q, int32_t *ids, float *logit
   }
 }
 
-void bn_largest(bn_state *s, int count, int k, int32_t *ids, float *logits) {
+int bn_largest(bn_state *s, int count, int k, int32_t *ids, float *logits) {
   const float *state = s->last - (size_t)(count - 1) * PADDED(BN_HIDDEN);
   s->k = k;
   s->logits = s->searches[0].scores; /* those of the other states follow */
@@ -211,7 +206,12 @@ void bn_largest(bn_state *s, int count, int k, int32_t *ids, float *logits) {
 #if BN_SCREENED
     s->screened = prepare(s);
 #endif
+    s->first = 0;
+    atomic_store(&s->sound, s->searching);
     bn_pool_run(s->pool, score, s);
+    const int sound = atomic_load(&s->sound);
+    if (sound < s->searching) return done + sound;
     for (int i = 0; i < s->searching; i++, ids += k, logits += k) sort_out(s, &s->searches[i], ids, logits);
   }
+  return count;
 }

@@ -1,6 +1,7 @@
 /* Making and freeing the state of a context: one zeroed mapping for all buffers, the rotary tables, the threads. */
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "decode.h"
 #include "state.h"
 
 /* AddressSanitizer knows nothing of buffers inside a mapping unless it is told: what lies between them is poisoned. */
@@ -100,7 +101,8 @@ static void lay_out(bn_state *s, arena *a, int threads) {
 }
 
 /* ---- rotary angles: cosine and sine of the float angle position * inverse frequency, by reduction and Taylor series
- * in double; the C library's functions differ between machines. |angle| < 2^20 keeps the reduction exact to 1e-10. */
+ * in double; the C library's functions differ between machines. Frequencies are at most 1 and positions below 2^20, so
+ * that the reduction is exact to 1e-10, and no integer is made of what it cannot hold. */
 
 static void sincos_of(double x, float *sine, float *cosine) {
   const double half_pi_high = 0x1.921fb544p+0, half_pi_low = 0x1.0b4611a626331p-34;
@@ -120,7 +122,22 @@ static void sincos_of(double x, float *sine, float *cosine) {
   }
 }
 
+/* -> the name of a tensor whose scale is none that packing writes, or NULL */
+static const char *damaged_scale(const bn_model *model) {
+  for (int tensor = 0; tensor < BN_TENSORS; tensor++) {
+    if (bn_tensors[tensor].kind != BN_TERNARY) continue;
+    const float scale = bn_tensor_scale(model, tensor);
+    if (!(scale >= 0 && scale <= BN_LARGEST)) return bn_tensors[tensor].name;
+  }
+  return NULL;
+}
+
 bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages, int head) {
+  const char *damaged = damaged_scale(model);
+  if (damaged) {
+    bn_fail("the scale of '%s' in the packed weights is damaged; remove them (bitnet-run --cache clear)", damaged);
+    return NULL;
+  }
   bn_state *s = calloc(1, sizeof *s);
   if (!s) {
     bn_fail("out of memory");

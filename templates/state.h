@@ -5,6 +5,7 @@
 #ifndef BN_STATE_H
 #define BN_STATE_H
 #include <stdatomic.h>
+#include <string.h>
 #include "internal.h"
 #include "screen.h"
 
@@ -77,7 +78,9 @@ struct bn_state {
   const int32_t *tokens;
   float *logits;
   int n, want;
-  float *x;                           /* [rows][PADDED(BN_HIDDEN)] the residual stream */
+  int first;        /* that has logits */
+  atomic_int sound; /* tokens before the first that has numbers that are not finite; of a search, states */
+  float *x;         /* [rows][PADDED(BN_HIDDEN)] the residual stream */
   float *normed, *rotated, *attended; /* [BN_BATCH][...] */
   float *gated;                       /* [PADDED(BN_INTERMEDIATE)] of the only token */
   int8_t *queries;                    /* [BN_BATCH][BN_HEADS][V_STRIDE], for kv = 8, as the next two */
@@ -170,6 +173,24 @@ BN_SHARED long columns_read(const bn_state *s, long live) {
 BN_SHARED const uint8_t *weights_at(const bn_state *s, int thread, int layer, int matrix) {
   return s->arena ? bn_arena_weights(s->arena, thread, layer, matrix)
                   : bn_tensor_data(s->model, tensor_of(layer, matrix));
+}
+
+/* Token t of the batch, or state t of a search, has numbers that are not finite. */
+BN_SHARED void bn_is_unsound(bn_state *s, int t) {
+  for (int before = atomic_load(&s->sound); t < before;)
+    if (atomic_compare_exchange_weak(&s->sound, &before, t)) return;
+}
+
+/* Is one of n logits of state t not finite? */
+BN_SHARED void bn_check_logits(bn_state *s, int t, const float *logits, long n) {
+  uint32_t largest = 0;
+  for (long i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, logits + i, sizeof bits);
+    bits &= 0x7fffffffu;
+    largest = bits > largest ? bits : largest;
+  }
+  if (largest >= 0x7f800000u) bn_is_unsound(s, s->first + t);
 }
 
 /* Row `token` of the embedding as x[PADDED(BN_HIDDEN)]. */

