@@ -14,13 +14,13 @@ import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
 import { openModel } from './runtime/formats/open.ts';
-import type { ModelSource } from './runtime/formats/source.ts';
+import type { ModelSource, TokenizerSource } from './runtime/formats/source.ts';
 import type { ModelInfo } from './runtime/info.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
 import { contextSize, DEFAULT_KV, kvTypes, positionBytes } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
 import { openWeights } from './runtime/weights.ts';
-import { LibraryError } from './schemas/error.ts';
+import { LibraryError, ModelError } from './schemas/error.ts';
 import { demoModel } from './schemas/files.ts';
 import { defaultThreads } from './schemas/host.ts';
 
@@ -40,6 +40,8 @@ export interface LoadOptions extends EngineOptions {
   readonly packing?: string;
   /** Decode kernels: names, each for the matrices of its size, or an operation for those that are left; default: the plan's choice. */
   readonly kernel?: readonly string[];
+  /** false: a tokenizer that cannot be read is noted, and left out; default true. */
+  readonly needsTokenizer?: boolean;
   /** Instruction set or `native`. */
   readonly target?: string;
   /** C compiler command. */
@@ -55,7 +57,7 @@ export interface LoadOptions extends EngineOptions {
 export interface Loaded {
   readonly engine: Engine;
   readonly library: Library;
-  /** Absent when the model has none. */
+  /** Absent when the model has none, or none that can be read. */
   readonly tokenizer: Tokenizer | undefined;
   readonly source: ModelSource;
   readonly manifest: Awaited<ReturnType<typeof ensureBuilt>>['manifest'];
@@ -95,7 +97,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     ...(options.signal ? { signal: options.signal } : {}),
   });
   try {
-    const tokenizer = source.tokenizer && loadTokenizer(source.tokenizer);
+    const tokenizer = source.tokenizer && openTokenizer(source.tokenizer, options);
     const engine = new Engine(source, library, weights.model, options);
     return {
       engine,
@@ -110,6 +112,16 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   } catch (error) {
     library.close(weights.model);
     throw error;
+  }
+}
+
+function openTokenizer(source: TokenizerSource, options: LoadOptions): Tokenizer | undefined {
+  try {
+    return loadTokenizer(source);
+  } catch (error) {
+    if (!(error instanceof ModelError) || options.needsTokenizer !== false) throw error;
+    options.onNote?.(`token ids are printed instead of text, as the tokenizer cannot be used: ${error.message}`);
+    return undefined;
   }
 }
 

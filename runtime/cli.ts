@@ -59,6 +59,8 @@ const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) langu
   .option('--packing <name>', 'packing of all ternary matrices (as of bitnet-gen)')
   .option('--kernel <name>', 'decode kernel (as of bitnet-gen; repeatable)', collect)
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
+  .option('--no-special', 'read texts such as <|eot_id|> in the prompt as plain text, not as special tokens')
+  .option('--verbose-prompt', "print the prompt's token ids and their texts on stderr")
   .option('--logits <path>', 'write the logits of every prompt position, float32 little-endian [tokens, vocabulary]')
   .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
   .option('--no-sparse', 'read all weights, for a model with few zeros')
@@ -105,6 +107,8 @@ interface Options {
   packing?: string;
   kernel?: string[];
   tokens?: string;
+  special: boolean;
+  verbosePrompt?: boolean;
   logits?: string;
   sparse?: boolean;
   stats?: boolean;
@@ -176,13 +180,17 @@ function parseTokens(text: string): number[] {
   return parts.map(Number);
 }
 
+/** One line a token: its id and its text. */
+const formatTokens = (tokens: readonly number[], tokenizer: Loaded['tokenizer']): string =>
+  tokens
+    .map((id) => `${String(id).padStart(6)}${tokenizer ? `  ${JSON.stringify(tokenizer.spelling(id))}` : ''}\n`)
+    .join('');
+
 function promptTokens(loaded: Loaded, text: string | undefined, o: Options): number[] {
   if (o.tokens !== undefined) return parseTokens(o.tokens);
   const { tokenizer, source } = loaded;
   if (!tokenizer) throw new ModelError(`${source.path} has no tokenizer; give the prompt as token ids with --tokens`);
-  const ids = tokenizer.encode(text ?? '', { special: true });
-  const bos = source.addBos && source.bos !== undefined && ids[0] !== source.bos ? [source.bos] : [];
-  const tokens = [...bos, ...ids];
+  const tokens = tokenizer.prompt(text ?? '', { special: o.special });
   if (!tokens.length) throw new UsageError('the prompt is empty and this model has no start token; give a text');
   return tokens;
 }
@@ -241,6 +249,7 @@ async function generate(model: string | undefined, positional: string | undefine
     head: o.head,
     pages: o.pages,
     kv: kvTypes[o.kv],
+    needsTokenizer: o.tokens === undefined,
     ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
     signal: interrupted,
     onNote: (note) => {
@@ -264,6 +273,7 @@ async function generate(model: string | undefined, positional: string | undefine
         `bitnet-run: the model was trained for ${source.shape.context} positions; text beyond them may be poor\n`,
       );
     const tokens = promptTokens(loaded, text, o);
+    if (o.verbosePrompt) process.stderr.write(formatTokens(tokens, tokenizer));
     const outside = tokens.find((id) => id >= source.shape.vocabulary);
     if (outside !== undefined)
       throw new LibraryError(`token ${outside} is not in the model's vocabulary of ${source.shape.vocabulary}`);
@@ -304,6 +314,7 @@ async function generate(model: string | undefined, positional: string | undefine
         threads: engine.threads,
         text: g.text,
         prompt_tokens: tokens.length,
+        prompt_ids: tokens,
         tokens: g.tokens,
         stop_reason: g.stopReason,
         seed,

@@ -25,9 +25,9 @@ describe('Hugging Face folders', () => {
     assert.throws(() => openModel(file), { name: 'ModelError', message });
 
   it('opens the smallest model', () => {
-    const { shape, bos, eos, addBos, tokenizer } = openModel(model());
+    const { shape, bos, eos, tokenizer } = openModel(model());
     assert.deepEqual([shape.headSize, shape.normEps, shape.ropeTheta], [16, 1e-6, 5000]);
-    assert.deepEqual([bos, eos, addBos, tokenizer], [1, [2], true, undefined]);
+    assert.deepEqual([bos, eos, tokenizer], [1, [2], undefined]);
   });
 
   it('names models after their folder, or their repository in the Hugging Face cache', () => {
@@ -171,9 +171,9 @@ describe('Hugging Face folders', () => {
     // Three ranks, and the end of turn is the tenth special.
     assert.deepEqual(tiktoken.eos, [2, 12]);
     assert.equal(open({ 'tokenizer.model': Buffer.from([10, 14, 10, 5]) }).tokenizer, undefined, 'SentencePiece');
-    assert.equal(open({ 'tokenizer_config.json': { add_bos_token: false } }).addBos, false);
-    assert.equal(open({ 'tokenizer_config.json': { add_bos_token: true } }).addBos, true);
-    assert.equal(open({}, { bos_token_id: null }).addBos, false);
+    const damaged = { 'tokenizer.json': '{', 'tokenizer_config.json': '{' };
+    const { tokenizer } = open(damaged, { bos_token_id: 3 });
+    assert.ok(tokenizer?.kind === 'huggingface' && tokenizer.bos === 3, 'found, not read');
   });
 
   describe('shards', () => {

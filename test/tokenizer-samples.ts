@@ -21,8 +21,15 @@ export const demo = path.resolve(import.meta.dirname, '../models/demo/tokenizer.
 export const demoJson = (): Json => JSON.parse(readFileSync(demo, 'utf8')) as Json;
 export const plain = (tokenizer: Tokenizer, text: string): number[] => tokenizer.encode(text, { special: false });
 
-/** The same tokenizer as a GGUF file would hold it. */
-export function ggufOf(json: Json): Gguf {
+/** A GGUF file's metadata; keys are named without "tokenizer.ggml.", undefined leaves one out. */
+export function gguf(keys: Readonly<Record<string, unknown>>): Gguf {
+  const given = Object.entries(keys).filter(([, value]) => value !== undefined);
+  const metadata = new Map(given.map(([key, value]) => [`tokenizer.ggml.${key}`, value]));
+  return { kind: 'gguf', tokens: [], metadata };
+}
+
+/** The same tokenizer as a GGUF file would hold it. @param more further keys */
+export function ggufOf(json: Json, more: Readonly<Record<string, unknown>> = {}): Gguf {
   const tokens: string[] = [];
   for (const [text, id] of Object.entries(json.model.vocab)) tokens[id] = text;
   const types = tokens.map(() => 1);
@@ -31,7 +38,8 @@ export function ggufOf(json: Json): Gguf {
     types[id] = special ? 3 : 4;
   }
   const merges = json.model.merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')));
-  return { kind: 'gguf', model: 'gpt2', tokens, types, merges };
+  const bos_token_id = json.added_tokens[0]?.id;
+  return gguf({ model: 'gpt2', tokens, token_type: types, merges, bos_token_id, ...more });
 }
 
 /** 20 kinds of trouble: white space of all sorts, other scripts, emoji sequences, control characters, special texts. */

@@ -2,7 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
-import { fromJson, type Gguf, type Json, plain, refused, texts } from './tokenizer-samples.ts';
+import { fromJson, gguf, type Json, plain, refused, texts } from './tokenizer-samples.ts';
 
 describe('tokenizer SentencePiece vocabulary', () => {
   const pieces: [string, number, number][] = [
@@ -22,11 +22,10 @@ describe('tokenizer SentencePiece vocabulary', () => {
     ['[X]', 0, 4],
   ];
   const tokens = pieces.map(([text]) => text);
-  const gguf: Gguf = {
-    kind: 'gguf',
+  const keys = {
     model: 'llama',
     tokens,
-    types: pieces.map(([, , type]) => type),
+    token_type: pieces.map(([, , type]) => type),
     scores: pieces.map(([, score]) => score),
   };
   const id = (text: string): number => tokens.indexOf(text);
@@ -69,14 +68,14 @@ describe('tokenizer SentencePiece vocabulary', () => {
     ],
   };
   it('merges by score and falls back to bytes', () => {
-    const tokenizer = loadTokenizer(gguf);
+    const tokenizer = loadTokenizer(gguf(keys));
     assert.deepEqual(plain(tokenizer, 'the hello'), ids('▁the', '▁', 'hell', 'o'));
     assert.deepEqual(plain(tokenizer, 'é你\n'), ids('▁', '<0xC3>', '<0xA9>', '你', '<0x0A>'));
     assert.deepEqual(plain(tokenizer, ''), []);
     assert.deepEqual(plain(tokenizer, ' t'), ids('▁', '▁t'));
   });
   it('finds user-defined tokens always, control tokens on demand', () => {
-    const tokenizer = loadTokenizer(gguf);
+    const tokenizer = loadTokenizer(gguf(keys));
     assert.deepEqual(plain(tokenizer, '[X]the'), ids('[X]', '▁the'));
     assert.deepEqual(tokenizer.encode('<s>the</s>', { special: true }), ids('<s>', '▁the', '</s>'));
     assert.equal(plain(tokenizer, '<s>').includes(id('<s>')), false);
@@ -87,14 +86,14 @@ describe('tokenizer SentencePiece vocabulary', () => {
     assert.equal(Buffer.from(tokenizer.bytes(id('[X]'))).toString(), '[X]');
   });
   it('decodes bytes and spaces, without the space in front', () => {
-    const tokenizer = loadTokenizer(gguf);
+    const tokenizer = loadTokenizer(gguf(keys));
     for (const text of texts) assert.equal(tokenizer.decode(plain(tokenizer, text)), text);
     assert.equal(Buffer.from(tokenizer.bytes(id('▁the'))).toString(), ' the');
     assert.deepEqual([...tokenizer.bytes(id('<0xC3>'))], [0xc3]);
   });
   it('is the same from tokenizer.json, with a normalizer or with Metaspace, and in the library', () => {
     const forms = [json({ normalizer: replacing }), json({ pre_tokenizer: metaspace })];
-    const reference = loadTokenizer(gguf);
+    const reference = loadTokenizer(gguf(keys));
     for (const [at, form] of forms.entries()) {
       const tokenizer = fromJson(form);
       const library = new Library(form, { tokenizer_class: 'LlamaTokenizerFast' });
@@ -128,12 +127,16 @@ describe('tokenizer SentencePiece vocabulary', () => {
     assert.deepEqual(plain(tokenizer(false), 'xyté'), ids('▁', '<unk>', '<unk>', 't', '<unk>'));
   });
   it('needs scores', () => {
-    const { scores: _, ...bare } = gguf;
-    refused(() => loadTokenizer(bare), /tokenizer\.ggml\.scores is missing/);
-    refused(() => loadTokenizer({ ...gguf, scores: [1] }), /scores has 1 entries; it must have one for each/);
+    const load = (scores: unknown) => () => loadTokenizer(gguf({ ...keys, scores }));
+    refused(load(undefined), /tokenizer\.ggml\.scores is missing/);
+    refused(load([1]), /scores has 1 entries; it must have one for each/);
+    refused(
+      load(keys.scores.map((score, i) => (i === 9 ? Number.NaN : score))),
+      /scores has a score that is no number/,
+    );
   });
   it('is fast on long texts without a break', () => {
-    const tokenizer = loadTokenizer(gguf);
+    const tokenizer = loadTokenizer(gguf(keys));
     const start = performance.now();
     assert.equal(plain(tokenizer, 'hell'.repeat(50_000)).length, 50_001);
     assert(performance.now() - start < 5000);

@@ -8,7 +8,7 @@ import { readGguf } from '../runtime/formats/gguf.ts';
 import { readTiktoken } from '../runtime/tokenizer/tiktoken.ts';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
 import { fixture } from './fixtures.ts';
-import { demoJson, fromText, type Gguf, plain, texts } from './tokenizer-samples.ts';
+import { demoJson, fromText, type Gguf, gguf, plain, texts } from './tokenizer-samples.ts';
 
 describe('tokenizer vectors', () => {
   const real = (context: Mocha.Context): Tokenizer =>
@@ -33,16 +33,18 @@ describe('tokenizer vectors', () => {
     }
   };
   /** The real vocabulary as tokenizer.json and GGUF files hold it: every split of every token is a merge. */
-  const realGguf = (context: Mocha.Context): Gguf & { merges: string[] } => {
-    const { texts: tokens, ids, added } = readTiktoken(fixture(context, 'tokenizer/tokenizer.model'));
+  const realGguf = (context: Mocha.Context): { source: Gguf; tokens: string[]; merges: string[] } => {
+    const ranks = fixture(context, 'tokenizer/tokenizer.model');
+    const { texts, ids, added } = readTiktoken({ kind: 'tiktoken', ranks });
+    const tokens = texts as string[];
     const merges = [...ids.keys()].flatMap((text) =>
       Array.from({ length: text.length - 1 }, (_, i) => [text.slice(0, i + 1), text.slice(i + 1)] as const)
         .filter(([a, b]) => ids.has(a) && ids.has(b))
         .sort(([a], [b]) => ids.get(a)! - ids.get(b)!)
         .map((pair) => pair.join(' ')),
     );
-    const types = tokens.map((_, id) => (id < tokens.length - added.length ? 1 : 3));
-    return { kind: 'gguf', model: 'gpt2', tokens: tokens as string[], types, merges };
+    const token_type = tokens.map((_, id) => (id < tokens.length - added.length ? 1 : 3));
+    return { source: gguf({ model: 'gpt2', tokens, token_type, merges, bos_token_id: 128000 }), tokens, merges };
   };
 
   for (const version of ['ik', 'upstream2025'])
@@ -60,14 +62,14 @@ describe('tokenizer vectors', () => {
     checkCases(real(this), cases(this));
   });
   it('reference cases with the merges of a GGUF file and of tokenizer.json', function () {
-    const gguf = realGguf(this);
-    assert.equal(gguf.merges.length, 280147);
-    assert.deepEqual(gguf.merges.slice(0, 4), ['Ġ Ġ', 'Ġ ĠĠĠ', 'ĠĠ ĠĠ', 'ĠĠĠ Ġ']);
-    checkCases(loadTokenizer(gguf), cases(this));
+    const { source, tokens, merges } = realGguf(this);
+    assert.equal(merges.length, 280147);
+    assert.deepEqual(merges.slice(0, 4), ['Ġ Ġ', 'Ġ ĠĠĠ', 'ĠĠ ĠĠ', 'ĠĠĠ Ġ']);
+    checkCases(loadTokenizer(source), cases(this));
     const json = demoJson();
-    json.added_tokens = gguf.tokens.slice(128000).map((content, i) => ({ id: 128000 + i, content, special: true }));
-    const vocab = Object.fromEntries(gguf.tokens.slice(0, 128000).map((text, id) => [text, id]));
-    json.model = { type: 'BPE', ignore_merges: true, vocab, merges: gguf.merges };
+    json.added_tokens = tokens.slice(128000).map((content, i) => ({ id: 128000 + i, content, special: true }));
+    const vocab = Object.fromEntries(tokens.slice(0, 128000).map((text, id) => [text, id]));
+    json.model = { type: 'BPE', ignore_merges: true, vocab, merges };
     const file = JSON.stringify(json);
     const start = performance.now();
     const tokenizer = fromText(file);
@@ -97,10 +99,10 @@ describe('tokenizer vectors', () => {
     }
   });
   it('the tiny vocabulary agrees between its three forms', function () {
-    const gguf = readGguf(fixture(this, 'tiny/2b4t/tiny-2b4t-i2_s.gguf')).tokenizer;
-    assert(gguf?.kind === 'gguf' && gguf.pre === undefined);
+    const official = readGguf(fixture(this, 'tiny/2b4t/tiny-2b4t-i2_s.gguf')).tokenizer;
+    assert(official?.kind === 'gguf' && !official.metadata.has('tokenizer.ggml.pre'));
     const forms = [
-      loadTokenizer(gguf),
+      loadTokenizer(official),
       loadTokenizer({ kind: 'tiktoken', ranks: fixture(this, 'tiny/tokenizer/tokenizer.model') }),
       loadTokenizer({ kind: 'huggingface', tokenizer: fixture(this, 'tiny/tokenizer/tokenizer.json') }),
     ];

@@ -75,11 +75,10 @@ describe('tokenizer', () => {
     it('is the same with merges as "a b", from GGUF metadata, and from GGUF without merges', () => {
       const joined = demoJson();
       joined.model.merges = joined.model.merges.map((merge) => (merge as string[]).join(' '));
-      const { merges: _, ...bare } = ggufOf(demoJson());
       const others = [
         fromJson(joined),
-        loadTokenizer({ ...bare, merges: ggufOf(joined).merges! }),
-        loadTokenizer(bare),
+        loadTokenizer(ggufOf(joined)),
+        loadTokenizer(ggufOf(joined, { merges: undefined })),
       ];
       for (const other of others)
         for (const text of texts)
@@ -90,13 +89,11 @@ describe('tokenizer', () => {
       const json = demoJson();
       json.pre_tokenizer = { type: 'ByteLevel', add_prefix_space: false, use_regex: true };
       const oracle = new Library(json, { tokenizer_class: 'PreTrainedTokenizerFast' });
-      for (const pre of ['gpt-2', 'default']) {
-        const gguf = loadTokenizer({ ...ggufOf(json), pre });
-        for (const text of texts) {
-          const ids = oracle.encode(text, { add_special_tokens: false }).ids;
-          assert.deepEqual(gguf.encode(text, { special: true }), ids, text);
-          assert.deepEqual(fromJson(json).encode(text, { special: true }), ids, text);
-        }
+      const gguf = loadTokenizer(ggufOf(json, { pre: 'gpt-2' }));
+      for (const text of texts) {
+        const ids = oracle.encode(text, { add_special_tokens: false }).ids;
+        assert.deepEqual(gguf.encode(text, { special: true }), ids, text);
+        assert.deepEqual(fromJson(json).encode(text, { special: true }), ids, text);
       }
       assert(texts.some((text) => plain(fromJson(json), text).join() !== plain(tokenizer, text).join()));
     });
@@ -146,7 +143,7 @@ describe('tokenizer', () => {
         fc.property(lists, fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 60 }), (merges, text) => {
           const json = jsonOf(merges);
           const ids = bruteForce(text, merges).map((part) => json.model.vocab[part]);
-          assert.deepEqual(plain(loadTokenizer({ ...ggufOf(json), pre: 'default' }), text), ids);
+          assert.deepEqual(plain(fromJson(json), text), ids);
         }),
         { numRuns: 3000, seed: 5 },
       );
@@ -219,7 +216,7 @@ describe('tokenizer', () => {
         [Uint8Array.of(0x0a, 0x0e, 0x0a, 0x05, 0x3c, 0x75), /is a SentencePiece model/],
       ];
       for (const [content, message] of damaged) refused(() => fromRanks(content), message);
-      refused(() => loadTokenizer({ kind: 'tiktoken', ranks: '/nowhere/tokenizer.model' }), /does not exist/);
+      refused(() => loadTokenizer({ kind: 'tiktoken', ranks: '/nowhere/tokenizer.model' }), /cannot be read: ENOENT/);
     });
   });
 
@@ -232,11 +229,11 @@ describe('tokenizer', () => {
     const kinds: [string, () => unknown, RegExp][] = [
       [
         'a pre-tokenizer name',
-        () => loadTokenizer({ ...ggufOf(demoJson()), pre: 'toString' }),
+        () => loadTokenizer(ggufOf(demoJson(), { pre: 'toString' })),
         /"toString".*known: llama-bpe, /,
       ],
-      ['a GGUF model', () => loadTokenizer({ ...ggufOf(demoJson()), model: 'bert' }), /"bert".*known: gpt2, llama/],
-      ['type lists', () => loadTokenizer({ ...ggufOf(demoJson()), types: [1, 1] }), /token_type has 2 entries/],
+      ['a GGUF model', () => loadTokenizer(ggufOf(demoJson(), { model: 'bert' })), /"bert".*known: gpt2, llama/],
+      ['type lists', () => loadTokenizer(ggufOf(demoJson(), { token_type: [1, 1] })), /token_type has 2 entries/],
       [
         'a model type',
         change((json) => Object.assign(json.model, { type: 'Unigram' })),
@@ -244,13 +241,13 @@ describe('tokenizer', () => {
       ],
       [
         'a normalizer',
-        change((json) => Object.assign(json, { normalizer: { type: 'Lowercase' } })),
-        /normalizer "Lowercase"/,
+        change((json) => Object.assign(json, { normalizer: { type: 'Nmt' } })),
+        /normalizer type "Nmt" is not supported; known: Sequence, NFC/,
       ],
       [
         'a pre-tokenizer',
         change((json) => Object.assign(json, { pre_tokenizer: { type: 'Bert' } })),
-        /pre_tokenizer "Bert"/,
+        /pre_tokenizer type "Bert" is not supported/,
       ],
       [
         'suffixes',
@@ -258,7 +255,7 @@ describe('tokenizer', () => {
         /end_of_word_suffix = "<\/w>"/,
       ],
       ['ids', change((json) => Object.assign(json.model.vocab, { zzz: -1 })), /token "zzz" has id -1/],
-      ['no JSON', () => fromText('{'), /: not a readable tokenizer\.json/],
+      ['no JSON', () => fromText('{'), /: not readable as JSON/],
     ];
     for (const [name, load, message] of kinds) it(`are refused: ${name}`, () => refused(load, message));
   });

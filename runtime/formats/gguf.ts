@@ -46,9 +46,6 @@ interface Metadata {
   /** A number that some models give per layer; all layers must agree. */
   uniform(key: string, fallback?: number): number;
   text(key: string): string | undefined;
-  flag(key: string): boolean | undefined;
-  texts(key: string): readonly string[] | undefined;
-  numbers(key: string): readonly number[] | undefined;
 }
 
 /**
@@ -80,7 +77,7 @@ function model(file: ModelFile, header: GgufHeader): ModelSource {
   const permuted = architecture.permuted ? { heads, kvHeads } : undefined;
   const tensors = nameTensors(file, placeTensors(file, header), permuted, fail);
   const shape = readShape(metadata, arch, architecture, { heads, kvHeads }, tensors, file, fail);
-  const tokenizer = readTokenizer(metadata, fail);
+  const tokenizer = findTokenizer(header);
   const bos = metadata.has('tokenizer.ggml.bos_token_id') ? metadata.number('tokenizer.ggml.bos_token_id') : undefined;
   return {
     path: file.path,
@@ -92,7 +89,6 @@ function model(file: ModelFile, header: GgufHeader): ModelSource {
     ...(tokenizer ? { tokenizer } : {}),
     ...(bos === undefined ? {} : { bos }),
     eos: endTokens(metadata, tokenizer),
-    addBos: bos !== undefined && metadata.flag('tokenizer.ggml.add_bos_token') !== false,
   };
 }
 
@@ -196,29 +192,13 @@ function readFactor(file: ModelFile, scale: PlacedTensor | undefined, fail: Fail
   return factor;
 }
 
-function readTokenizer(metadata: Metadata, fail: Fail): TokenizerSource | undefined {
-  const kind = metadata.text('tokenizer.ggml.model');
-  const tokens = metadata.texts('tokenizer.ggml.tokens');
-  if (kind === undefined || tokens === undefined || kind === 'none') return undefined;
-  const pre = metadata.text('tokenizer.ggml.pre');
-  const merges = metadata.texts('tokenizer.ggml.merges');
-  const scores = metadata.numbers('tokenizer.ggml.scores');
-  // The specification makes token_type optional; without it all tokens are normal.
-  const types = metadata.numbers('tokenizer.ggml.token_type') ?? new Array<number>(tokens.length).fill(1);
-  for (const [key, list] of Object.entries({ token_type: types, scores })) {
-    if (list && list.length !== tokens.length) {
-      fail(`tokenizer.ggml.${key} has ${list.length} items for ${tokens.length} tokens; the file is damaged`);
-    }
-  }
-  return {
-    kind: 'gguf',
-    model: kind,
-    ...(pre === undefined ? {} : { pre }),
-    tokens,
-    types,
-    ...(merges ? { merges } : {}),
-    ...(scores ? { scores } : {}),
-  };
+/** What is wrong with a tokenizer is told when it is loaded. */
+function findTokenizer({ metadata }: GgufHeader): TokenizerSource | undefined {
+  const model = metadata.get('tokenizer.ggml.model');
+  const tokens = metadata.get('tokenizer.ggml.tokens');
+  if (model === undefined || model === 'none' || model === 'no_vocab') return undefined;
+  if (!Array.isArray(tokens) || typeof tokens[0] !== 'string') return undefined;
+  return { kind: 'gguf', tokens: tokens as readonly string[], metadata };
 }
 
 /** eos and eot as the file names them, and `<|eot_id|>`, with which 2B4T ends turns although its file does not say so. */
@@ -252,9 +232,6 @@ function accessor(values: ReadonlyMap<string, MetadataValue>, fail: Fail): Metad
     if (value === undefined || is(value)) return value as T | undefined;
     return fail(`metadata '${key}' is ${JSON.stringify(value).slice(0, 60)}, not ${kind}`);
   };
-  const listOf = (type: string) => (value: MetadataValue) =>
-    // Items of a GGUF array share one type, so the first speaks for all.
-    Array.isArray(value) && (value.length === 0 || typeof value[0] === type);
   const number = (key: string, fallback?: number): number =>
     typed<number>(key, 'a number', (value) => typeof value === 'number') ??
     fallback ??
@@ -270,8 +247,5 @@ function accessor(values: ReadonlyMap<string, MetadataValue>, fail: Fail): Metad
       return fail(`metadata '${key}' differs between layers, which is not supported`);
     },
     text: (key) => typed(key, 'a string', (value) => typeof value === 'string'),
-    flag: (key) => typed(key, 'true or false', (value) => typeof value === 'boolean'),
-    texts: (key) => typed(key, 'a list of strings', listOf('string')),
-    numbers: (key) => typed(key, 'a list of numbers', listOf('number')),
   };
 }

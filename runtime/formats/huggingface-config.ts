@@ -173,11 +173,10 @@ export interface HuggingfaceTokenizer {
   readonly tokenizer?: TokenizerSource;
   /** Id of `<|eot_id|>`, which ends turns though neither config file may name it. */
   readonly endOfTurn?: number;
-  readonly addBos: boolean;
 }
 
-/** Finds the tokenizer: tokenizer.json, else a tiktoken tokenizer.model, else none. */
-export function findTokenizer(folder: string): HuggingfaceTokenizer {
+/** Finds the tokenizer: tokenizer.json, else a tiktoken tokenizer.model, else none. @param bos config.json's */
+export function findTokenizer(folder: string, bos: number | undefined): HuggingfaceTokenizer {
   const inFolder = (name: string): string | undefined => {
     const file = path.join(folder, name);
     return existsSync(file) ? file : undefined;
@@ -185,35 +184,39 @@ export function findTokenizer(folder: string): HuggingfaceTokenizer {
   const tokenizer = inFolder('tokenizer.json');
   const config = inFolder('tokenizer_config.json');
   const ranks = inFolder('tokenizer.model');
-  const addBos = (config ? readJson(config).add_bos_token : undefined) !== false;
 
   if (tokenizer) {
-    const endOfTurn = addedToken(readFileSync(tokenizer, 'utf8'), '<|eot_id|>');
+    const endOfTurn = addedToken(tokenizer, '<|eot_id|>');
     return {
-      tokenizer: { kind: 'huggingface', tokenizer, ...(config ? { config } : {}) },
+      tokenizer: {
+        kind: 'huggingface',
+        tokenizer,
+        ...(config ? { config } : {}),
+        ...(bos === undefined ? {} : { bos }),
+      },
       ...(endOfTurn === undefined ? {} : { endOfTurn }),
-      addBos,
     };
   }
   if (ranks && isTiktoken(ranks)) {
     // Llama 3's specials follow the ranks and are not in the file: <|eot_id|> is the tenth of them.
     const count = readFileSync(ranks, 'latin1').trimEnd().split('\n').length;
-    return { tokenizer: { kind: 'tiktoken', ranks }, endOfTurn: count + 9, addBos };
+    return { tokenizer: { kind: 'tiktoken', ranks, ...(config ? { config } : {}) }, endOfTurn: count + 9 };
   }
-  return { addBos };
+  return {};
 }
 
 /**
  * Id of an added token in tokenizer.json. Its entries are flat objects, so one can be cut out of the text without parsing
  * the other 9 MB (Llama 3), which would take longer than everything else in opening a model.
  */
-function addedToken(json: string, content: string): number | undefined {
+function addedToken(file: string, content: string): number | undefined {
   const quoted = JSON.stringify(content);
-  const at = json.indexOf(quoted);
-  if (at < 0) return undefined;
-  const before = json.lastIndexOf('{', at);
-  const after = json.indexOf('}', at);
   try {
+    const json = readFileSync(file, 'utf8');
+    const at = json.indexOf(quoted);
+    if (at < 0) return undefined;
+    const before = json.lastIndexOf('{', at);
+    const after = json.indexOf('}', at);
     const entry: unknown = JSON.parse(json.slice(before, after + 1));
     const { id, content: found } = entry as { id?: unknown; content?: unknown };
     return found === content && Number.isInteger(id) ? (id as number) : undefined;

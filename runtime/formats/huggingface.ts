@@ -81,7 +81,7 @@ export function readHuggingface(folder: string): ModelSource {
     ropeTheta: config.ropeTheta,
   });
 
-  const { tokenizer, endOfTurn, addBos } = findTokenizer(folder);
+  const { tokenizer, endOfTurn } = findTokenizer(folder, config.bos);
   const eos = new Set(config.eos);
   // A tokenizer may know more tokens than the embedding has rows; such a token can never be produced.
   if (endOfTurn !== undefined && endOfTurn < shape.vocabulary) eos.add(endOfTurn);
@@ -95,7 +95,6 @@ export function readHuggingface(folder: string): ModelSource {
     ...(tokenizer ? { tokenizer } : {}),
     ...(config.bos === undefined ? {} : { bos: config.bos }),
     eos: [...eos],
-    addBos: config.bos !== undefined && addBos,
   };
 }
 

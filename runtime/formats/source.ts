@@ -39,21 +39,23 @@ export interface SourceTensor {
   readonly permutedHeads?: number;
 }
 
-/** Where the tokenizer's data lies. */
+/** Where the tokenizer's data lies. It is read and checked when the tokenizer is loaded, so that --tokens can do without. */
 export type TokenizerSource =
-  | { readonly kind: 'huggingface'; readonly tokenizer: string; readonly config?: string }
-  | { readonly kind: 'tiktoken'; readonly ranks: string }
+  | {
+      readonly kind: 'huggingface';
+      /** Paths of tokenizer.json and tokenizer_config.json. */
+      readonly tokenizer: string;
+      readonly config?: string;
+      /** config.json's, for a tokenizer that adds a BOS and does not name it. */
+      readonly bos?: number;
+    }
+  | { readonly kind: 'tiktoken'; readonly ranks: string; readonly config?: string }
   | {
       readonly kind: 'gguf';
-      /** tokenizer.ggml.model: "gpt2" (byte-level BPE) or "llama" (SentencePiece). */
-      readonly model: string;
-      /** tokenizer.ggml.pre, absent in the official 2B4T file. */
-      readonly pre?: string;
+      /** tokenizer.ggml.tokens */
       readonly tokens: readonly string[];
-      /** 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. */
-      readonly types: readonly number[];
-      readonly merges?: readonly string[];
-      readonly scores?: readonly number[];
+      /** The file's metadata; the keys of a tokenizer begin with "tokenizer.ggml.". */
+      readonly metadata: ReadonlyMap<string, unknown>;
     };
 
 /** A model on disk. Tensor names are GGUF's without `.weight`: token_embd, output_norm, output, blk.N.attn_q, ... */
@@ -72,5 +74,4 @@ export interface ModelSource {
   readonly bos?: number;
   /** Tokens that end a text: config's eos plus the end-of-turn tokens. */
   readonly eos: readonly number[];
-  readonly addBos: boolean;
 }

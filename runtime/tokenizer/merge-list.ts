@@ -4,6 +4,7 @@
  * substrings that took 390 ms; hashing the characters where they are takes 280 ms (Node 20, table of pairs included).
  */
 import { ModelError } from '../../schemas/error.ts';
+import { show } from './json.ts';
 import { pairs } from './merge.ts';
 import type { MergeTable } from './parts.ts';
 
@@ -12,25 +13,28 @@ const fnvStart = 0x811c9dc5 | 0;
 const fnvPrime = 0x01000193;
 
 /**
- * @param list merges as "left right" or [left, right], in order of priority
+ * @param list merges as "left right" or [left, right], in order of priority; not yet checked
  * @param origin file name for messages
- * @throws ModelError if a merge names or makes a token that the vocabulary lacks
+ * @param options.whole tokens that no merge may take part of; `firstCounts`: of a pair that is listed twice, not the last
+ * @throws ModelError if a merge is none, or names or makes a token that the vocabulary lacks
  */
 export function readMerges(
-  list: readonly (string | readonly string[])[],
+  list: readonly unknown[],
   ids: ReadonlyMap<string, number>,
   origin: string,
+  options: { readonly whole?: ReadonlySet<number>; readonly firstCounts?: boolean } = {},
 ): MergeTable {
   const table = new SpellingTable(ids);
   const left = new Int32Array(list.length);
   const right = new Int32Array(list.length);
   const results = new Int32Array(list.length);
   for (let i = 0; i < list.length; i++) {
-    const merge = list[i]!;
+    const merge = list[i];
     // In "left right" both halves lie in one string, the space between them.
     const together = typeof merge === 'string';
-    const a = together ? merge : String(merge[0]);
-    const b = together ? merge : String(merge[1]);
+    const [a, b]: readonly unknown[] = together ? [merge, merge] : Array.isArray(merge) ? merge : [];
+    if (typeof a !== 'string' || typeof b !== 'string' || (!together && (merge as unknown[]).length !== 2))
+      throw new ModelError(`${origin}: merge ${i} is ${show(merge)}, not "left right" or [left, right]`);
     const aEnd = together ? a.indexOf(' ', 1) : a.length;
     const bStart = together ? aEnd + 1 : 0;
     const aHash = hashOf(fnvStart, a, 0, aEnd);
@@ -39,10 +43,12 @@ export function readMerges(
     results[i] = table.find(hashOf(aHash, b, bStart, b.length), a, 0, aEnd, b, bStart, b.length);
     if (aEnd < 0 || left[i]! < 0 || right[i]! < 0 || results[i]! < 0)
       throw new ModelError(
-        `${origin}: merge ${i}, ${JSON.stringify(merge)}: both halves and the whole must be tokens of the vocabulary`,
+        `${origin}: merge ${i}, ${show(together ? a : `${a} ${b}`)}: both halves and the whole must be tokens of the vocabulary`,
       );
+    if (options.whole?.has(left[i]!) || options.whole?.has(right[i]!))
+      throw new ModelError(`${origin}: merge ${i} joins byte tokens or the unknown token, which is not supported`);
   }
-  return pairs(left, right, results);
+  return pairs(left, right, results, options.firstCounts);
 }
 
 /** Goes on hashing: the hash of a concatenation is that of its second half, started from that of the first. */

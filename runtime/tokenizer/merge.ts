@@ -6,7 +6,8 @@
  * Two tables say what may be joined: `concatenations` (two tokens join if their texts together are a token: tiktoken's ranks,
  * SentencePiece's scores) and `pairs` (the list of merges in tokenizer.json and GGUF).
  */
-import { UsageError } from '../../schemas/error.ts';
+import { ModelError, UsageError } from '../../schemas/error.ts';
+import { show } from './json.ts';
 import type { MergeTable, TokenizerParts } from './parts.ts';
 
 /** Heap keys are priority * 2^26 + position: exact in a double (2^26 * 2^26 < 2^53) and ordered by both at once. */
@@ -31,9 +32,10 @@ export function concatenations(ids: ReadonlyMap<string, number>, priorities: Int
 /**
  * Exactly the listed pairs join, earlier ones first. An open hash table in typed arrays: Llama-3 has 280,147 pairs, and no
  * object is made for any of them.
- * @param left @param right @param results ids of merge number i; a pair listed twice counts with its last place
+ * @param left @param right @param results ids of merge number i
+ * @param firstCounts a pair listed twice counts with its first place (llama.cpp) instead of its last (Rust's `tokenizers`)
  */
-export function pairs(left: Int32Array, right: Int32Array, results: Int32Array): MergeTable {
+export function pairs(left: Int32Array, right: Int32Array, results: Int32Array, firstCounts = false): MergeTable {
   const bits = Math.max(4, 32 - Math.clz32(left.length * 2));
   const mask = (1 << bits) - 1;
   const slots = new Int32Array(mask + 1).fill(-1);
@@ -43,7 +45,10 @@ export function pairs(left: Int32Array, right: Int32Array, results: Int32Array):
     while (slots[slot]! >= 0 && (left[slots[slot]!] !== l || right[slots[slot]!] !== r)) slot = (slot + 1) & mask;
     return slot;
   };
-  for (let merge = 0; merge < left.length; merge++) slots[slotOf(left[merge]!, right[merge]!)] = merge;
+  for (let merge = 0; merge < left.length; merge++) {
+    const slot = slotOf(left[merge]!, right[merge]!);
+    if (!firstCounts || slots[slot]! < 0) slots[slot] = merge;
+  }
   return {
     find: (l, r) => slots[slotOf(l, r)]!,
     priorities: Int32Array.from({ length: left.length }, (_, merge) => merge),
@@ -154,7 +159,13 @@ export class PieceEncoder {
   private spellOut(character: string, afterUnknown: boolean, out: number[]): void {
     const { byteTokens, unknown } = this.parts;
     if (byteTokens) for (const byte of Buffer.from(character, 'utf8')) out.push(byteTokens[byte]!);
-    else if (unknown && !(unknown.fuse && afterUnknown)) out.push(unknown.id);
+    else if (unknown) {
+      if (unknown.id < 0)
+        throw new ModelError(
+          `the tokenizer has neither ${show(character)} nor its unknown token ${show(unknown.text)}; leave the character out`,
+        );
+      if (!(unknown.fuse && afterUnknown)) out.push(unknown.id);
+    }
   }
 }
 

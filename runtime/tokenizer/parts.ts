@@ -1,8 +1,13 @@
 /**
  * What every tokenizer is made of, whatever file it came from. The readers (huggingface.ts, tiktoken.ts, gguf.ts) build it;
- * ../tokenizer.ts runs it: added tokens are cut out first, `split` cuts the rest into pieces, `merges` joins each piece's
- * characters to tokens.
+ * ../tokenizer.ts runs it: added tokens are cut out first, `normalize` changes the rest, `split` cuts it into pieces, `merges`
+ * joins each piece's characters to tokens.
  */
+
+/** Token ids are below this: sixteen times the largest published vocabulary (262,144). */
+export const mostTokens = 2 ** 22;
+/** UTF-16 units of a token's text; published ones have 1 to 256. */
+export const longestToken = 4096;
 
 /** A token that is found in the text before anything else is looked at. */
 export interface AddedToken {
@@ -15,6 +20,8 @@ export interface AddedToken {
   readonly stripRight?: boolean;
   /** Not recognised inside a word. */
   readonly singleWord?: boolean;
+  /** Looked for after the normalizers, in what they make of its text. */
+  readonly normalized?: boolean;
 }
 
 /** Which two neighbouring tokens become one, and in what order. */
@@ -31,6 +38,9 @@ export interface MergeTable {
   readonly results: Int32Array;
 }
 
+/** Changes a stretch of text. @param most characters that may come out @throws UsageError beyond them */
+export type Normalizer = (text: string, most: number) => string;
+
 /** Stages that turn a stretch of text into pieces. @param first the stretch is the beginning of the text */
 export type Splitter = (pieces: string[], first: boolean) => string[];
 
@@ -41,6 +51,7 @@ export interface TokenizerParts {
   /** Id of each spelling that ordinary text may become: control tokens are not in it. */
   readonly ids: ReadonlyMap<string, number>;
   readonly added: readonly AddedToken[];
+  readonly normalize: readonly Normalizer[];
   readonly split: readonly Splitter[];
   readonly merges: MergeTable;
   /** A piece that is a token as a whole is not looked at further (`ignore_merges`, tiktoken). */
@@ -48,68 +59,11 @@ export interface TokenizerParts {
   readonly spelling: 'byte-level' | 'metaspace';
   /** Ids of <0x00> ... <0xFF>, for characters outside the vocabulary. */
   readonly byteTokens?: Int32Array;
-  /** Token for what cannot be spelt otherwise; `fuse`: one for a run of such characters. */
-  readonly unknown?: { readonly id: number; readonly fuse: boolean };
+  /** Token for what cannot be spelt otherwise, -1 if it is named but missing; `fuse`: one for a run of such characters. */
+  readonly unknown?: { readonly id: number; readonly text: string; readonly fuse: boolean };
   /** A space was put before the text, to be taken off again when it is decoded. */
   readonly prefixed: boolean;
-}
-
-/** Where a token text begins and ends in the input. */
-interface Found {
-  readonly token: AddedToken;
-  readonly start: number;
-  readonly end: number;
-}
-
-/**
- * Finds added tokens in a text: leftmost first, the longest at one place.
- * A candidate is looked for only at its first character, then by one map lookup per distinct length: Falcon3 has 2,000 of them.
- */
-export class AddedTokenFinder {
-  private readonly tokens = new Map<string, AddedToken>();
-  private readonly firstUnits = new Uint8Array(0x10000);
-  private readonly lengths: readonly number[];
-
-  constructor(tokens: readonly AddedToken[]) {
-    for (const token of tokens) {
-      if (token.text === '') continue;
-      this.tokens.set(token.text, token);
-      this.firstUnits[token.text.charCodeAt(0)] = 1;
-    }
-    this.lengths = [...new Set([...this.tokens.keys()].map((text) => text.length))].sort((a, b) => b - a);
-  }
-
-  /** Cuts the text; neighbouring stretches of text never touch. @returns texts and, between them, token ids */
-  cut(text: string): (string | number)[] {
-    if (this.tokens.size === 0) return text === '' ? [] : [text];
-    const parts: (string | number)[] = [];
-    let done = 0;
-    for (let found = this.next(text, 0); found; found = this.next(text, done)) {
-      if (found.start > done) parts.push(text.slice(done, found.start));
-      parts.push(found.token.id);
-      done = found.end;
-    }
-    if (done < text.length) parts.push(text.slice(done));
-    return parts;
-  }
-
-  private next(text: string, from: number): Found | undefined {
-    for (let start = from; start < text.length; start++) {
-      if (this.firstUnits[text.charCodeAt(start)] === 0) continue;
-      for (const length of this.lengths) {
-        const token = this.tokens.get(text.slice(start, start + length));
-        if (token?.text.length !== length) continue;
-        const end = start + length;
-        if (
-          token.singleWord &&
-          (/\p{L}|\p{N}|_/u.test(text[start - 1] ?? '') || /\p{L}|\p{N}|_/u.test(text[end] ?? ''))
-        )
-          continue;
-        const before = token.stripLeft ? text.slice(from, start).trimEnd().length + from : start;
-        const after = token.stripRight ? text.length - text.slice(end).trimStart().length : end;
-        return { token, start: before, end: after };
-      }
-    }
-    return undefined;
-  }
+  /** Ids that belong before and after a prompt: BOS, EOS. */
+  readonly prefix: readonly number[];
+  readonly suffix: readonly number[];
 }

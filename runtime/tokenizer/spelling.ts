@@ -7,6 +7,7 @@
  *   metaspace   plain text with U+2581 for a space; characters outside the vocabulary are spelt as bytes, "<0xE2>".
  *               Source: google/sentencepiece, doc/special_symbols.md and src/model_interface (byte_fallback).
  */
+import { ModelError } from '../../schemas/error.ts';
 
 /** A space in a SentencePiece vocabulary. */
 export const metaspace = '\u2581';
@@ -55,14 +56,13 @@ export function unspellMetaspace(token: string): Uint8Array {
 
 /**
  * Ids of the 256 byte tokens of a SentencePiece vocabulary.
- * @returns undefined unless the vocabulary has all of them
+ * @param where for the message
+ * @returns undefined if it has none @throws ModelError if it has some of them only
  */
-export function byteTokens(ids: ReadonlyMap<string, number>): Int32Array | undefined {
-  const table = new Int32Array(256);
-  for (let byte = 0; byte < 256; byte++) {
-    const id = ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
-    if (id === undefined) return undefined;
-    table[byte] = id;
-  }
-  return table;
+export function byteTokens(ids: ReadonlyMap<string, number>, where: string): Int32Array | undefined {
+  const names = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
+  const missing = names.filter((name) => !ids.has(name));
+  if (missing.length === 256) return undefined;
+  if (missing.length > 0) throw new ModelError(`${where} has byte tokens, but no ${missing[0]}; all 256 are needed`);
+  return Int32Array.from(names, (name) => ids.get(name)!);
 }

@@ -1,29 +1,21 @@
 /**
- * Stages that cut a text into pieces before byte-pair encoding, and the readers of tokenizer.json's "normalizer" and
- * "pre_tokenizer" sections. Tokens never cross a piece's border.
- * Sources: Hugging Face tokenizers, src/normalizers and src/pre_tokenizers; llama.cpp, src/llama-vocab.cpp (names of GGUF's
- * tokenizer.ggml.pre); the Llama-3 expression is in Meta's llama3/tokenizer.py, GPT-2's in gpt-2/src/encoder.py.
+ * Stages that cut a text into pieces before byte-pair encoding, and the reader of tokenizer.json's "pre_tokenizer". Tokens never
+ * cross a piece's border.
+ * Source: Hugging Face tokenizers, src/pre_tokenizers.
  */
-import { ModelError, UsageError } from '../../schemas/error.ts';
+import { Fields } from './json.ts';
+import { type Find, findFast, findPattern, findText } from './matcher.ts';
+import { deepestSequence, mostSteps, readPattern } from './normalize.ts';
 import type { Splitter } from './parts.ts';
-import { escapeRegex, translateRegex } from './regex.ts';
+import { gpt2Pattern, type PreTokenizer } from './patterns.ts';
 import { metaspace, spellBytes } from './spelling.ts';
-
-/** The pieces of Llama 3: contractions, words with one character before them, up to three digits, signs, line ends, spaces. */
-export const llama3Pattern =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-/** The pieces of GPT-2: contractions, words, numbers and signs with one space before them, spaces. */
-export const gpt2Pattern = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 /** What becomes of the matches (tokenizer.json's "behavior"). */
 const behaviors = ['Isolated', 'Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'] as const;
 type Behavior = (typeof behaviors)[number];
 
-/** One JSON object of tokenizer.json; its fields are checked where they are read. */
-export type JsonObject = { readonly [key: string]: unknown };
-
-/** Cuts each piece at the matches of a global expression. @param invert what does not match counts as the match */
-export function cutAt(regex: RegExp, behavior: Behavior = 'Isolated', invert = false): Splitter {
+/** Cuts each piece at the matches. @param invert what does not match counts as the match */
+export function cutAt(find: Find, behavior: Behavior = 'Isolated', invert = false): Splitter {
   return (pieces) => {
     const out: string[] = [];
     for (const piece of pieces) {
@@ -40,19 +32,10 @@ export function cutAt(regex: RegExp, behavior: Behavior = 'Isolated', invert = f
         else if (behavior !== 'Removed' || !matched) out.push(text);
         before = matched;
       };
-      try {
-        for (const match of piece.matchAll(regex)) {
-          if (match.index > at) add(piece.slice(at, match.index), invert);
-          if (match[0] !== '') add(match[0], !invert);
-          at = match.index + match[0].length;
-        }
-      } catch (error) {
-        // V8's expressions run out of backtracking space in a run of several million letters.
-        if (!(error instanceof RangeError)) throw error;
-        throw new UsageError(
-          `a text of ${piece.length} characters without a break cannot be cut into words; give it in parts of a million`,
-          { cause: error },
-        );
+      for (const match of find(piece)) {
+        if (match.index > at) add(piece.slice(at, match.index), invert);
+        if (match[0] !== '') add(match[0], !invert);
+        at = match.index + match[0].length;
       }
       if (at < piece.length) add(piece.slice(at), invert);
     }
@@ -78,106 +61,66 @@ export function toMetaspace(prefix: 'first' | 'always' | 'never', replacement = 
     });
 }
 
-/** Value of tokenizer.ggml.pre -> expression. llama.cpp reads falcon3 like llama3, and ik_llama.cpp falcon_e too. */
-const ggufPatterns: Readonly<Record<string, string>> = {
-  'llama-bpe': llama3Pattern,
-  llama3: llama3Pattern,
-  'llama-v3': llama3Pattern,
-  falcon3: llama3Pattern,
-  falcon_e: llama3Pattern,
-  'gpt-2': gpt2Pattern,
-  default: gpt2Pattern,
-};
-
-/**
- * Pre-tokenizer of a GGUF file. A missing name means llama-bpe: the official 2B4T file has none and is Llama-3's.
- * @throws ModelError for a name that is not known
- */
-export function ggufSplitters(pre = 'llama-bpe'): {
-  readonly split: readonly Splitter[];
-  readonly wholePieces: boolean;
-} {
-  const pattern = Object.hasOwn(ggufPatterns, pre) ? ggufPatterns[pre] : undefined;
-  if (pattern === undefined)
-    throw new ModelError(
-      `tokenizer.ggml.pre = ${JSON.stringify(pre)} is an unknown pre-tokenizer; known: ${Object.keys(ggufPatterns).join(', ')}`,
-    );
-  return {
-    split: [cutAt(translateRegex(pattern, `tokenizer.ggml.pre ${pre}`)), toBytes],
-    wholePieces: pattern === llama3Pattern,
-  };
+/** The stages of a GGUF file's pre-tokenizer. */
+export function ggufStages(pre: PreTokenizer): Splitter[] {
+  return [...pre.patterns.map((pattern) => cutAt(findFast(pattern, 'tokenizer.ggml.pre'))), toBytes];
 }
 
-/** Reads "normalizer" of tokenizer.json: stages that change text without cutting it. */
-export function readNormalizer(config: JsonObject | null | undefined, origin: string): Splitter[] {
-  if (!config) return [];
-  const type = config.type;
-  switch (type) {
-    case 'Sequence':
-      return list(config.normalizers).flatMap((step) => readNormalizer(step, origin));
-    case 'NFC':
-    case 'NFD':
-    case 'NFKC':
-    case 'NFKD':
-      return [mapPieces((piece) => piece.normalize(type))];
-    case 'Prepend':
-      return [mapPieces((piece) => (piece === '' ? '' : String(config.prepend ?? '') + piece))];
-    case 'Replace': {
-      const regex = readPattern(config.pattern, origin);
-      const content = String(config.content ?? '');
-      return [mapPieces((piece) => piece.replace(regex, () => content))];
-    }
-    default:
-      throw unknown(origin, 'normalizer', type, 'NFC, NFD, NFKC, NFKD, Prepend, Replace, Sequence');
-  }
+/** Reads "pre_tokenizer" of tokenizer.json, which may be missing. @throws ModelError for what cannot be done exactly */
+export function readPreTokenizer(value: unknown, where: string, depth = 0): Splitter[] {
+  if (value === undefined || value === null) return [];
+  const fields = new Fields(value, where);
+  if (depth > deepestSequence) fields.fail(`has sequences more than ${deepestSequence} deep`);
+  const stages = read(fields, depth);
+  fields.end();
+  if (stages.length > mostSteps) fields.fail(`has ${stages.length} steps; ${mostSteps} are the limit`);
+  return stages;
 }
 
-/** Reads "pre_tokenizer" of tokenizer.json. */
-export function readPreTokenizer(config: JsonObject | null | undefined, origin: string): Splitter[] {
-  if (!config) return [];
-  const behavior = behaviors.find((name) => name === (config.behavior ?? 'Isolated'));
-  if (!behavior) throw unknown(origin, 'behavior', config.behavior, behaviors.join(', '));
-  switch (config.type) {
+const types = ['Sequence', 'Split', 'ByteLevel', 'Digits', 'Punctuation', 'Metaspace'] as const;
+
+function read(fields: Fields, depth: number): Splitter[] {
+  switch (fields.choice('type', types, '' as (typeof types)[number])) {
     case 'Sequence':
-      return list(config.pretokenizers).flatMap((step) => readPreTokenizer(step, origin));
+      return (fields.list('pretokenizers') ?? fields.fail('has no list pretokenizers')).flatMap((step) =>
+        readPreTokenizer(step, fields.where, depth + 1),
+      );
     case 'Split':
-      return [cutAt(readPattern(config.pattern, origin), behavior, config.invert === true)];
+      return [
+        cutAt(readPattern(fields), fields.choice('behavior', behaviors, 'Isolated'), fields.flag('invert', false)),
+      ];
     case 'Digits':
-      return [cutAt(/\p{N}/gu, config.individual_digits === true ? 'Isolated' : 'Contiguous')];
+      return [cutAt(inText(/\p{N}/gu), fields.flag('individual_digits', false) ? 'Isolated' : 'Contiguous')];
     case 'Punctuation':
-      return [cutAt(/[\p{P}!-/:-@[-`{-~]/gu, behavior)];
+      return [cutAt(inText(/[\p{P}!-/:-@[-`{-~]/gu), fields.choice('behavior', behaviors, 'Isolated'))];
     case 'ByteLevel': {
+      // Offsets are nothing to ids.
+      fields.ignore('trim_offsets');
       const stages: Splitter[] = [];
-      if (config.add_prefix_space !== false)
+      if (fields.flag('add_prefix_space', true))
         stages.push(mapPieces((piece) => (piece.startsWith(' ') ? piece : ` ${piece}`)));
-      if (config.use_regex !== false) stages.push(cutAt(translateRegex(gpt2Pattern, origin)));
+      if (fields.flag('use_regex', true)) stages.push(cutAt(findPattern(gpt2Pattern, fields.where)));
       return [...stages, toBytes];
     }
-    case 'Metaspace': {
-      const replacement = String(config.replacement ?? metaspace);
-      const scheme = config.prepend_scheme ?? (config.add_prefix_space === false ? 'never' : 'always');
-      if (scheme !== 'first' && scheme !== 'always' && scheme !== 'never')
-        throw unknown(origin, 'prepend_scheme', scheme, 'first, always, never');
-      const stages = [toMetaspace(scheme, replacement)];
-      if (config.split !== false) stages.push(cutAt(new RegExp(escapeRegex(replacement), 'gu'), 'MergedWithNext'));
-      return stages;
-    }
-    default:
-      throw unknown(origin, 'pre_tokenizer', config.type, 'Split, ByteLevel, Digits, Punctuation, Metaspace, Sequence');
+    case 'Metaspace':
+      return metaspaceStages(fields);
   }
 }
 
-function readPattern(pattern: unknown, origin: string): RegExp {
-  const { Regex: regex, String: text } = (pattern ?? {}) as { Regex?: unknown; String?: unknown };
-  if (typeof regex === 'string') return translateRegex(regex, origin);
-  if (typeof text === 'string') return new RegExp(escapeRegex(text), 'gu');
-  throw unknown(origin, 'pattern', pattern, '{"Regex": "..."}, {"String": "..."}');
-}
+const inText =
+  (regex: RegExp): Find =>
+  (text) =>
+    text.matchAll(regex);
 
-function list(value: unknown): JsonObject[] {
-  return Array.isArray(value) ? (value as JsonObject[]) : [];
-}
-
-function unknown(origin: string, field: string, value: unknown, known: string): ModelError {
-  return new ModelError(`${origin}: ${field} ${JSON.stringify(value)} is not supported; known: ${known}`);
+function metaspaceStages(fields: Fields): Splitter[] {
+  const replacement = fields.text('replacement') ?? metaspace;
+  if ([...replacement].length !== 1) fields.fail('replacement is not one character');
+  // What older files call prepend_scheme.
+  const prefix = fields.flag('add_prefix_space', true);
+  const scheme = fields.choice('prepend_scheme', ['first', 'always', 'never'], prefix ? 'always' : 'never');
+  if (!prefix && scheme !== 'never') fields.fail(`add_prefix_space false contradicts prepend_scheme "${scheme}"`);
+  const stages = [toMetaspace(scheme, replacement)];
+  fields.ignore('str_rep');
+  if (fields.flag('split', true)) stages.push(cutAt(findText(replacement, fields.where), 'MergedWithNext'));
+  return stages;
 }

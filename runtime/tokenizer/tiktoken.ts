@@ -3,12 +3,14 @@
  * "base64-of-bytes rank" per token, rank = token id = merge priority. The 256 special tokens are in no file; their names and
  * order are Llama-3's (meta-llama/llama3, llama/tokenizer.py; microsoft/BitNet, gpu/tokenizer.py).
  */
-import { readFileSync } from 'node:fs';
 import { ModelError } from '../../schemas/error.ts';
+import type { TokenizerSource } from '../formats/source.ts';
+import { Fields, readJsonFile, readTokenizerFile } from './json.ts';
 import { concatenations } from './merge.ts';
-import type { AddedToken, TokenizerParts } from './parts.ts';
+import { type AddedToken, longestToken, mostTokens, type TokenizerParts } from './parts.ts';
+import { preTokenizerOf } from './patterns.ts';
 import { byteCharacters } from './spelling.ts';
-import { ggufSplitters } from './split.ts';
+import { ggufStages } from './split.ts';
 
 /** Names of the special tokens in order of id; `count` of them. Unnamed ids are reserved_special_token_0, _1, ... */
 function specialNames(count: number): string[] {
@@ -29,11 +31,12 @@ for (const [value, digit] of [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
   digits[digit.charCodeAt(0)] = value;
 
 /**
- * @param path file with the ranks
  * @throws ModelError if it is not such a file; a SentencePiece tokenizer.model, which has the same name, is told apart
  */
-export function readTiktoken(path: string): TokenizerParts {
-  const file = readFileSync(path);
+export function readTiktoken(source: Extract<TokenizerSource, { kind: 'tiktoken' }>): TokenizerParts {
+  const path = source.ranks;
+  const file = readTokenizerFile(path);
+  const config = source.config === undefined ? undefined : new Fields(readJsonFile(source.config), `${source.config}:`);
   const texts: string[] = [];
   const ids = new Map<string, number>();
   // One pass over the bytes, base64 included: no string is made per line but the token's spelling.
@@ -59,6 +62,10 @@ export function readTiktoken(path: string): TokenizerParts {
       throw new ModelError(
         `${path}, line ${line}: rank ${rank} is out of order; ranks must count 0, 1, 2, ... without repeats`,
       );
+    if (text.length > longestToken || rank >= mostTokens)
+      throw new ModelError(
+        `${path}, line ${line}: a token of ${text.length} bytes; at most ${longestToken}, and ${mostTokens} tokens, can be right`,
+      );
     texts.push(text);
     ids.set(text, rank);
   }
@@ -71,10 +78,15 @@ export function readTiktoken(path: string): TokenizerParts {
     texts,
     ids,
     added,
-    ...ggufSplitters('llama-bpe'),
+    normalize: [],
+    split: ggufStages(preTokenizerOf('llama-bpe')),
     merges: concatenations(ids, priorities),
+    wholePieces: true,
     spelling: 'byte-level',
     prefixed: false,
+    // Llama 3's code puts <|begin_of_text|> before every text.
+    prefix: (config?.flag('add_bos_token', true) ?? true) ? [ids.size] : [],
+    suffix: [],
   };
 }
 
