@@ -18,7 +18,7 @@ import { AddedTokenFinder } from './tokenizer/added.ts';
 import { fromGguf } from './tokenizer/gguf.ts';
 import { readHuggingface } from './tokenizer/huggingface.ts';
 import { PieceEncoder } from './tokenizer/merge.ts';
-import { tooLong } from './tokenizer/normalize.ts';
+import { growsTooLong, mostGrowth } from './tokenizer/normalize.ts';
 import type { AddedToken, TokenizerParts } from './tokenizer/parts.ts';
 import { unspellBytes, unspellMetaspace } from './tokenizer/spelling.ts';
 import { readTiktoken } from './tokenizer/tiktoken.ts';
@@ -64,9 +64,6 @@ interface Finders {
   readonly raw: AddedTokenFinder;
   readonly normalized: AddedTokenFinder;
 }
-
-/** Characters that the normalizers may make of one; 18 is the most that Unicode's own do. */
-const mostGrowth = 32;
 
 class PartsTokenizer implements Tokenizer {
   readonly vocabularySize: number;
@@ -124,7 +121,7 @@ class PartsTokenizer implements Tokenizer {
     let result = text;
     for (const step of this.parts.normalize) {
       result = step(result, most);
-      if (result.length > most) throw tooLong(text);
+      if (result.length > most) throw growsTooLong();
     }
     return result;
   }

@@ -41,10 +41,10 @@ export function readHuggingface(source: HuggingfaceSource): TokenizerParts {
   if (byteSteps > 1) json.fail('has two ByteLevel steps, which spell bytes twice; that is not supported');
   const said = readPostProcessor(json.raw('post_processor'), `${origin}: post_processor`);
   json.end();
-  // Whether a space is put in front shows on any text.
+  // Whether a space is put in front shows on any text; this character is nobody's.
   const sample = split.reduce(
     (pieces, stage) => stage(pieces, true),
-    [normalize.reduce((text, step) => step(text, 64), 'a')],
+    [normalize.reduce((text, step) => step(text, 64), '\ue000')],
   );
   const prefixed = /^[ \u2581\u0120]/.test(sample.join(''));
   if (config) checkConfig(config, prefixed);

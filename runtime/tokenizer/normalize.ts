@@ -2,7 +2,7 @@
  * Reads "normalizer" of tokenizer.json: steps that change text without cutting it, before split.ts cuts it.
  * Source: Hugging Face tokenizers, src/normalizers.
  */
-import { UsageError } from '../../schemas/error.ts';
+import { ModelError } from '../../schemas/error.ts';
 import { Fields } from './json.ts';
 import { type Find, findPattern, findText } from './matcher.ts';
 import type { Normalizer } from './parts.ts';
@@ -12,6 +12,8 @@ import { spellBytes } from './spelling.ts';
 export const mostSteps = 32;
 /** Sequences within sequences. */
 export const deepestSequence = 8;
+/** Characters that all steps together may make of one; 18 is the most that Unicode's own do. */
+export const mostGrowth = 32;
 /** Characters that "Prepend" and "Replace" may insert; published ones insert 1. */
 const longestInsert = 64;
 
@@ -106,15 +108,15 @@ function replacing(find: Find, content: string): Normalizer {
     for (const match of find(text)) {
       out += text.slice(at, match.index) + content;
       at = match.index + match[0].length;
-      if (out.length > most) throw tooLong(text);
+      if (out.length > most) throw growsTooLong();
     }
     return at === 0 && out === '' ? text : out + text.slice(at);
   };
 }
 
 /** A text that grows without end. */
-export function tooLong(text: string): UsageError {
-  return new UsageError(
-    `the tokenizer's normalizer makes a text of ${text.length} characters much longer; it cannot be used`,
+export function growsTooLong(): ModelError {
+  return new ModelError(
+    `the tokenizer's normalizer makes a text more than ${mostGrowth} times as long; such a one is not supported`,
   );
 }

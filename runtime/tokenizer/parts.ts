@@ -38,7 +38,7 @@ export interface MergeTable {
   readonly results: Int32Array;
 }
 
-/** Changes a stretch of text. @param most characters that may come out @throws UsageError beyond them */
+/** Changes a stretch of text. @param most characters that may come out @throws ModelError beyond them */
 export type Normalizer = (text: string, most: number) => string;
 
 /** Stages that turn a stretch of text into pieces. @param first the stretch is the beginning of the text */
