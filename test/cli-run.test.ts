@@ -171,6 +171,42 @@ describe('bitnet-run', () => {
       assert.equal(silent.text, '');
       assert.equal(text, `${silent.tokens.join(',')}\n`);
     });
+
+    it('its ids are visible, and special tokens may be plain text', async () => {
+      const args = [models.gguf, '-p', 'Hi<|eot_id|>', '-n', '0'];
+      const [marked, plain, printed] = await Promise.all([
+        cli.json('run', args),
+        cli.json('run', [...args, '--no-special']),
+        cli.run('run', [...args, '--verbose-prompt']),
+      ]);
+      const [bos, h, i, eot] = marked.prompt_ids;
+      assert.deepEqual(marked.prompt_ids, [bos, h, i, eot]);
+      assert.deepEqual([marked.prompt_tokens, plain.prompt_tokens], [4, 3 + '<|eot_id|>'.length]);
+      assert.deepEqual(plain.prompt_ids.slice(0, 3), [bos, h, i]);
+      assert(!plain.prompt_ids.includes(eot));
+      for (const [id, text] of [
+        [bos, '<|begin_of_text|>'],
+        [h, 'H'],
+        [i, 'i'],
+        [eot, '<|eot_id|>'],
+      ] as const)
+        assert.match(printed.stderr, new RegExp(`^ +${id}  ${JSON.stringify(text).replace(/\|/g, '\\|')}$`, 'm'));
+    });
+
+    it('--tokens do without a tokenizer that cannot be used', async () => {
+      const file = models.changedGguf('strange.gguf', (bytes) => {
+        bytes.write('tokenizer.ggml.prx', bytes.indexOf('tokenizer.ggml.pre'));
+      });
+      const strange = /tokenizer\.ggml\.prx is not known, and may change how a text is read/;
+      const [ids, spoken] = await Promise.all([
+        cli.run('run', [file, '--tokens', '1,2,3', ...asked]),
+        cli.json('run', [models.gguf, '--tokens', '1,2,3', ...asked]),
+      ]);
+      assert.equal(ids.stdout, `${spoken.tokens.join(',')}\n`);
+      assert.match(ids.stderr, /token ids are printed instead of text, as the tokenizer cannot be used/);
+      assert.match(ids.stderr, strange);
+      await cli.refuses('run', [file, '-p', 'Hi', ...asked], 1, [strange]);
+    });
   });
 
   describe('generation', () => {
