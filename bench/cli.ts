@@ -12,6 +12,7 @@ import { createProgress } from '../runtime/progress.ts';
 import { createProgram, interrupted, listOf, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import { hostCpu, usableCpus } from '../schemas/host.ts';
+import { print, printJson } from '../schemas/terminal.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { subjects } from './subjects/index.ts';
 import type { Result, Subject } from './subjects/subject.ts';
@@ -161,12 +162,12 @@ program.action(async (asked: string[], o: Options) => {
       shape,
       notes: named((r) => r.notes),
     };
-    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+    printJson(document);
     return;
   }
-  process.stdout.write(`${shape.name}, ${machine.cpu}, ${machine.cpus} CPUs, ${compiler.label}\n`);
+  print(`${shape.name}, ${machine.cpu}, ${machine.cpus} CPUs, ${compiler.label}\n`);
   for (const [name, { text, notes }] of results)
-    process.stdout.write(`\n${name}\n${text}${notes.map((note) => `${note}\n`).join('')}`);
+    print(`\n${name}\n${text}${notes.map((note) => `${note}\n`).join('')}`);
 });
 
 await run(program);

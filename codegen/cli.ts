@@ -8,6 +8,7 @@ import { createProgress } from '../runtime/progress.ts';
 import { collect, createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
+import { print, printJson, tell } from '../schemas/terminal.ts';
 import type { CpuProfile } from '../schemas/types.ts';
 import { adviceHere, buildRoot } from './build.ts';
 import { CLANG_ADVICE, compile, findCompiler, isSlower, writeFiles } from './compile.ts';
@@ -20,7 +21,9 @@ import { packings } from './packings/index.ts';
 import { kernelsOf, planOf, roundingOf } from './plan.ts';
 import { shapeOf, shippedShapes } from './shape.ts';
 
-const program = createProgram('bitnet-gen', 'Generates and compiles the C library of a ternary model for a CPU.')
+const NAME = 'bitnet-gen';
+
+const program = createProgram(NAME, 'Generates and compiles the C library of a ternary model for a CPU.')
   .argument(
     '[model]',
     'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)',
@@ -94,7 +97,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
       ? undefined
       : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
   const ignored = advice?.ignored(problems(shape));
-  if (ignored) process.stderr.write(`bitnet-gen: ${ignored}\n`);
+  if (ignored) tell(NAME, ignored);
   const plan = planOf(shape, cpu, {
     advice,
     packing: o.packing,
@@ -102,9 +105,9 @@ program.action(async (model: string | undefined, o: Options, command) => {
     sparse: o.sparse,
   });
   const rounding = roundingOf(plan);
-  if (rounding) process.stderr.write(`bitnet-gen: ${rounding}\n`);
+  if (rounding) tell(NAME, rounding);
   if (o.dump === 'plan') {
-    process.stdout.write(`${JSON.stringify(plan, null, 2)}\n`);
+    printJson(plan);
     return;
   }
   if (o.dump) {
@@ -117,7 +120,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
             null,
             1,
           )}\n`;
-    process.stdout.write(text);
+    print(text);
     return;
   }
   const files = emit(plan);
@@ -156,13 +159,13 @@ program.action(async (model: string | undefined, o: Options, command) => {
     compiler: compiler?.label ?? null,
     layout: manifest.layout.id,
   };
-  if (o.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+  if (o.json) printJson(summary);
   else {
     const where = path.relative(process.cwd(), out) || '.';
-    process.stdout.write(
+    print(
       `${shape.name} for ${cpu.name}: ${files.size} files in ${where}${build ? `, compiled by ${compiler!.label}` : ''}\n`,
     );
-    if (compiler && isSlower(compiler)) process.stdout.write(`${CLANG_ADVICE}\n`);
+    if (compiler && isSlower(compiler)) print(`${CLANG_ADVICE}\n`);
   }
 });
 

@@ -4,7 +4,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ModelError } from '../schemas/error.ts';
-import { demoModel, packageRoot } from '../schemas/files.ts';
+import { demoModel, missing, packageRoot } from '../schemas/files.ts';
 import type { ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import { blockElements } from './rows.ts';
@@ -53,7 +53,7 @@ export function shapeOf(model: string | undefined, openModel: (path: string) => 
   if (model.endsWith('.json') && existsSync(model)) return readShape(model);
   if (!existsSync(model))
     throw new ModelError(
-      `there is no model or shape '${model}'; give a folder, a GGUF file, a shape JSON or one of ${shippedShapes().join(', ')}`,
+      `${missing('model or shape', model)}; give a folder, a GGUF file, a shape JSON or one of ${shippedShapes().join(', ')}`,
     );
   return openModel(model).shape;
 }

@@ -7,6 +7,7 @@ import { createProgress } from '../runtime/progress.ts';
 import { createProgram, duration, interrupted, listOf, oneOf, run, wholeNumber } from '../schemas/command.ts';
 import { LibraryError, PlanError, UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
+import { print, printJson, tell } from '../schemas/terminal.ts';
 import { findCompiler } from './compile.ts';
 import { missingFeatures, runnableProfile } from './cpu.ts';
 import { inputs, problems } from './graph.ts';
@@ -32,12 +33,10 @@ import {
   writeWisdom,
 } from './wisdom.ts';
 
+const NAME = 'bitnet-tune';
 const MODEL = 'Hugging Face folder, GGUF file, shape JSON, or the name of a shipped shape (default: the demo model)';
 
-const program = createProgram(
-  'bitnet-tune',
-  'Measures the kernels of a model on this machine; later builds use the fastest.',
-)
+const program = createProgram(NAME, 'Measures the kernels of a model on this machine; later builds use the fastest.')
   .enablePositionalOptions()
   .argument('[model]', MODEL)
   .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
@@ -110,21 +109,21 @@ program.action(async (model: string | undefined, o: Options) => {
   const entries: TuningEntry[] = [];
   const tokens: TokenEntry[] = [];
   const thresholds: ThresholdEntry[] = [];
-  const tell = (found: Partial<Wisdom>) => {
+  const take = (found: Partial<Wisdom>) => {
     entries.push(...(found.entries ?? []));
     tokens.push(...(found.tokens ?? []));
     thresholds.push(...(found.thresholds ?? []));
     progress.end();
     if (o.json || interrupted.aborted) return;
-    for (const entry of found.entries ?? []) process.stdout.write(line(entry));
-    for (const entry of found.tokens ?? []) process.stdout.write(tokenLine(entry));
-    for (const entry of found.thresholds ?? []) process.stdout.write(explainThreshold(entry));
+    for (const entry of found.entries ?? []) print(line(entry));
+    for (const entry of found.tokens ?? []) print(tokenLine(entry));
+    for (const entry of found.thresholds ?? []) print(explainThreshold(entry));
   };
   if (o.resume)
     for (const contest of contestsOf(inTiles(shape, cpu), o.phase))
       for (const count of threads) {
         const entry = known(contest, count);
-        if (entry?.finished) tell({ entries: [entry] });
+        if (entry?.finished) take({ entries: [entry] });
       }
   const knownThreshold = (phase: Phase, count: number) =>
     countingThresholds(before.thresholds, cpu, compiler).find(
@@ -134,7 +133,7 @@ program.action(async (model: string | undefined, o: Options) => {
     for (const count of threads)
       for (const phase of o.phase) {
         const entry = knownThreshold(phase, count);
-        if (entry) tell({ thresholds: [entry] });
+        if (entry) take({ thresholds: [entry] });
       }
   const asked = {
     shape,
@@ -149,14 +148,14 @@ program.action(async (model: string | undefined, o: Options) => {
     onProgress: (at: Progress) => progress.update(describe(at), at.done, at.total),
     onNote: (note: string) => {
       progress.end();
-      process.stderr.write(`bitnet-tune: ${note}\n`);
+      tell(NAME, note);
     },
     signal: interrupted,
   };
   try {
     for await (const found of sweep(asked)) {
       addWisdom(found);
-      tell(found);
+      take(found);
     }
   } finally {
     progress.end();
@@ -166,11 +165,11 @@ program.action(async (model: string | undefined, o: Options) => {
   if (o.json) {
     const found = { entries, tokens, thresholds };
     const summary = { wisdom: wisdomFile(), compiler: compiler.label, report: o.report ?? null, ...found };
-    process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+    printJson(summary);
     return;
   }
-  process.stdout.write(`kept in ${wisdomFile()}\n`);
-  if (o.report !== undefined) process.stdout.write(`report in ${o.report}${replaced ? ', replaced' : ''}\n`);
+  print(`kept in ${wisdomFile()}\n`);
+  if (o.report !== undefined) print(`report in ${o.report}${replaced ? ', replaced' : ''}\n`);
 });
 
 program
@@ -195,9 +194,10 @@ program
     const ignored = adviceFor(cpu, compiler).ignored(sizes);
     if (!entries.length)
       throw new PlanError(ignored ?? `nothing was measured for ${shape.name} on this machine; run bitnet-tune`);
-    if (ignored) process.stderr.write(`bitnet-tune: ${ignored}\n`);
+    if (ignored) tell(NAME, ignored);
     const texts = [...entries.map(explain), ...tokens.map(explainTokens), ...thresholds.map(explainThreshold)];
-    process.stdout.write(o.json ? `${JSON.stringify({ entries, tokens, thresholds }, null, 2)}\n` : texts.join('\n'));
+    if (o.json) printJson({ entries, tokens, thresholds });
+    else print(texts.join('\n'));
   });
 
 program
@@ -213,7 +213,7 @@ program
     const merged = brief(files.map((file) => readWisdom(file)).reduce(merge), best);
     writeWisdom(merged, output);
     const count = merged.entries.length + merged.tokens.length + merged.thresholds.length;
-    process.stdout.write(`${count} entries in ${output}\n`);
+    print(`${count} entries in ${output}\n`);
   });
 
 await run(program);

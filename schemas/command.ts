@@ -1,7 +1,13 @@
 /** What the command-line programs share: option parsers, and how they end. */
+import { inspect } from 'node:util';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { BitnetError, UsageError } from './error.ts';
 import { version } from './files.ts';
+import { otherFolder } from './folders.ts';
+import { fallSilent, print, printAside, tell } from './terminal.ts';
+
+/** Milliseconds to tidy up in after Ctrl-C. */
+const PATIENCE = 3000;
 
 const interruption = new AbortController();
 
@@ -17,14 +23,9 @@ export function createProgram(name: string, description: string): Command {
     .allowExcessArguments(false)
     .showSuggestionAfterError()
     .configureOutput({
-      // One line, in the same form as all other errors.
-      outputError: (text, write) =>
-        write(
-          `${name}: ${text
-            .trim()
-            .replace(/^error: /, '')
-            .replaceAll('\n', ' ')}; see ${name} --help\n`,
-        ),
+      writeOut: print,
+      // In the same form as all other errors.
+      outputError: (text) => tell(name, `${text.trim().replace(/^error: /, '')}; see ${name} --help`),
     })
     .exitOverride();
 }
@@ -34,7 +35,7 @@ export const wholeNumber =
   (min: number, max = Number.MAX_SAFE_INTEGER) =>
   (text: string): number => {
     const value = Number(text);
-    if (!/^\d+$/.test(text.trim()) || value < min || value > max)
+    if (!/^-?\d+$/.test(text.trim()) || value < min || value > max)
       throw new InvalidArgumentError(`It must be a whole number from ${min} to ${max}`);
     return value;
   };
@@ -75,32 +76,45 @@ export function duration(text: string): number {
 
 /**
  * Runs a program; errors for people become one line and exit code 1, or 2 for wrong usage. Ctrl-C aborts `interrupted` and gives
- * 130; a second one ends the program where it is.
+ * 130; a second one ends the program where it is, and so do a few seconds.
+ * @param ownNames translates other programs' names of options
  */
-export async function run(program: Command, argv: readonly string[] = process.argv): Promise<void> {
+export async function run(program: Command, ownNames = (args: readonly string[]) => args): Promise<void> {
+  const end = (code: number): void => {
+    process.exitCode = code;
+    interruption.abort();
+    setTimeout(() => process.exit(), PATIENCE).unref();
+  };
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.on(signal, () => {
       if (interrupted.aborted) process.exit(130);
-      interruption.abort();
+      end(130);
     });
-  // A reader that closed the pipe (head, less) has read enough.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (interrupted.aborted) return;
+    // A reader that closed the pipe (head, less) has read enough.
+    const enough = error.code === 'EPIPE';
+    if (!enough) tell(program.name(), `cannot write to standard output: ${error.message}`);
+    fallSilent();
+    end(enough ? 0 : 1);
+  });
   process.stderr.on('error', () => {});
   try {
-    await program.parseAsync(argv as string[]);
+    await program.parseAsync(ownNames(process.argv.slice(2)), { from: 'user' });
   } catch (error) {
-    // After Ctrl-C, whatever failed did so because of it: child processes get it too.
+    // After an early end, whatever failed did so because of it: child processes get Ctrl-C too.
     if (!interrupted.aborted) process.exitCode = report(program, error);
   }
-  if (interrupted.aborted) process.exitCode = 130;
 }
 
 /** Prints an error that is meant for people; others are bugs and keep their stack. @returns the exit code */
 function report(program: Command, error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (!(error instanceof BitnetError || isSystemError(error))) throw error;
-  process.stderr.write(`${program.name()}: ${error.message}\n`);
+  if (error instanceof BitnetError) tell(program.name(), error.message);
+  else if (isSystemError(error)) tell(program.name(), [error.message, fixOf(error)].filter(Boolean).join('; '));
+  else printAside(`${inspect(error)}\n`);
   return error instanceof UsageError ? 2 : 1;
 }
 
 const isSystemError = (error: unknown): error is NodeJS.ErrnoException => error instanceof Error && 'syscall' in error;
+const fixOf = ({ path }: NodeJS.ErrnoException): string | undefined => (path ? otherFolder(path) : undefined);

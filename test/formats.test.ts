@@ -75,7 +75,7 @@ describe('openModel', () => {
       writeFileSync(target, content);
       return target;
     };
-    refuses(path.join(folder(), 'absent'), /absent: no such file or folder; give a Hugging Face model folder/);
+    refuses(path.join(folder(), 'absent'), /there is no model '.*absent'; give a Hugging Face model folder/);
     refuses(path.join(demo, 'model.safetensors'), /give the folder that holds it/);
     refuses(path.join(demo, 'config.json'), /give the folder that holds it/);
     refuses(file('x.bin', 'hello world'), /is not a GGUF file/);

@@ -4,6 +4,7 @@
  */
 import { statSync } from 'node:fs';
 import { ModelError } from '../../schemas/error.ts';
+import { missing } from '../../schemas/files.ts';
 import { checkModel } from './check.ts';
 import { gitLfsAdvice, isGitLfsPointer, withModelFile } from './file.ts';
 import { readGguf } from './gguf.ts';
@@ -16,7 +17,7 @@ import type { ModelSource } from './source.ts';
  */
 export function openModel(path: string): ModelSource {
   const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat) throw new ModelError(`${path}: no such file or folder; give a Hugging Face model folder or a .gguf file`);
+  if (!stat) throw new ModelError(`${missing('model', path)}; give a Hugging Face model folder or a .gguf file`);
   const source = stat.isDirectory() ? readHuggingface(path) : readFile(path);
   checkModel(source);
   return source;
