@@ -9,6 +9,7 @@ import path from 'node:path';
 import { execa } from 'execa';
 import { CompileError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
+import { cannotRun, cannotWrite } from '../schemas/folders.ts';
 import type { Isa } from './isa/isa.ts';
 import { objectsOf } from './objects.ts';
 import { unitsOf } from './units.ts';
@@ -74,9 +75,13 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
   const asked = await execa(file, [...first, '--version'], { reject: false, stdin: 'ignore' });
   if (asked.failed)
     return `${command.join(' ')}: ${asked.exitCode === undefined ? 'cannot be started' : asked.stderr.split('\n')[0] || '--version fails'}`;
-  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-'));
+  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-')).catch((error) => {
+    throw unwritable(tmpdir(), error);
+  });
   try {
-    await writeFile(path.join(folder, 'probe.c'), PROBE);
+    await writeFile(path.join(folder, 'probe.c'), PROBE).catch((error) => {
+      throw unwritable(folder, error);
+    });
     const built = await execa(file, [...first, ...FLAGS, '-o', 'probe', 'probe.c', ...LIBRARIES], {
       cwd: folder,
       reject: false,
@@ -84,6 +89,9 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
     if (built.failed) return `${command.join(' ')}: ${firstError(built.stderr) ?? 'it cannot compile a small program'}`;
     if (run) {
       const ran = await execa(path.join(folder, 'probe'), [], { reject: false });
+      const why = ran.stdout === '7' ? undefined : cannotRun(folder);
+      // No compiler is to blame.
+      if (why) throw new CompileError(`cannot try a C compiler: ${why}`);
       if (ran.stdout !== '7') return `${command.join(' ')}: its programs do not run`;
     }
     const version = asked.stdout.split('\n')[0]!.trim();
@@ -99,11 +107,14 @@ async function probe(command: readonly string[], run: boolean): Promise<Compiler
   }
 }
 
-const firstError = (stderr: string) =>
-  stderr
+/** The first error that a compiler reports; of one that has no room for its own files with the way out. */
+function firstError(stderr: string): string | undefined {
+  const error = stderr
     .split('\n')
     .find((line) => /error/i.test(line))
     ?.trim();
+  return error && /no space left/i.test(error) ? `${error}; make room there, or set TMPDIR or XDG_CACHE_HOME` : error;
+}
 
 /** Full path of a command, or undefined when it is not installed. */
 function locate(command: string): string | undefined {
@@ -270,10 +281,7 @@ export async function compile(
 
 const objectOf = (source: string) => `${path.basename(source, '.c')}.o`;
 
-const unwritable = (file: string, error: Error) =>
-  new CompileError(
-    `cannot write to '${file}': ${error.message}; make room there, or choose another folder (XDG_CACHE_HOME, --out)`,
-  );
+const unwritable = (file: string, error: Error) => new CompileError(cannotWrite(file, error));
 
 async function makeFolder(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true }).catch((error) => {

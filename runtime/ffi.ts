@@ -141,6 +141,8 @@ export function loadNative(file: string): Native {
   try {
     return loaders[name](file);
   } catch (error) {
-    throw new LibraryError(`cannot load the library '${file}': ${(error as Error).message}`);
+    // The system's own words, without what either interface puts before them.
+    const why = (error as Error).message.replace(/^[\w ]+: /, '').replace(`${file}: `, '');
+    throw new LibraryError(`cannot load the library '${file}': ${why}`);
   }
 }

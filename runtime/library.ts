@@ -4,6 +4,8 @@ import path from 'node:path';
 import { execa } from 'execa';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError } from '../schemas/error.ts';
+import { cannotRun } from '../schemas/folders.ts';
+import { printJson } from '../schemas/terminal.ts';
 import type { Argument, Native } from './ffi.ts';
 import { loadNative } from './ffi.ts';
 import type { KvBits } from './memory.ts';
@@ -183,24 +185,45 @@ export class Library {
   }
 }
 
+/** What the child process of `openLibrary` does: says why a library cannot be used, or that it can. */
+export function tryLibrary(file: string): void {
+  let problem: string | null = null;
+  try {
+    new Library(file).describe();
+  } catch (error) {
+    problem = (error as Error).message;
+  }
+  printJson({ problem });
+}
+
+/** Why a library cannot be used on this machine, found out in a child process that it may crash; undefined if it can. */
+async function problemOf(file: string): Promise<string | undefined> {
+  const script = `import(${JSON.stringify(import.meta.url)}).then(({ tryLibrary }) => tryLibrary(${JSON.stringify(file)}))`;
+  const child = await execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], {
+    reject: false,
+    stdin: 'ignore',
+  });
+  try {
+    return JSON.parse(child.stdout).problem ?? undefined;
+  } catch {
+    const how = child.signal ?? `exit code ${child.exitCode}: ${child.stderr.trim().slice(-200)}`;
+    return `the library '${file}' does not work on this machine: it ends with ${how}`;
+  }
+}
+
 /**
  * Loads a library; the first time in a child process, so that a library that crashes on this machine (wrong CPU, broken
  * compiler) is an error and not the end of the program.
+ * @throws LibraryError with the loader's own reason
  */
 export async function openLibrary(file: string): Promise<Library> {
-  const mark = path.join(path.dirname(file), 'tried');
+  const folder = path.dirname(file);
+  const mark = path.join(folder, 'tried');
   if (!existsSync(mark)) {
-    const here = import.meta.url;
-    const script = `import(${JSON.stringify(here)}).then(({ Library }) => new Library(${JSON.stringify(file)}).describe())`;
-    const child = await execa(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], {
-      reject: false,
-      stdin: 'ignore',
-    });
-    if (child.failed) {
-      const why = child.signal
-        ? `it ends with ${child.signal}`
-        : (child.stderr.split('\n').find((l) => l.includes('Error')) ?? child.shortMessage);
-      throw new LibraryError(`the library '${file}' does not work on this machine: ${why}`);
+    const problem = await problemOf(file);
+    if (problem !== undefined) {
+      const fix = cannotRun(folder) ?? `remove '${folder}', so that it is built again, or try another compiler (--cc)`;
+      throw new LibraryError(`${problem}; ${fix}`);
     }
     try {
       writeFileSync(mark, '');

@@ -3,6 +3,8 @@ import { existsSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { UsageError } from '../schemas/error.ts';
+import { cannotWrite } from '../schemas/folders.ts';
+import { tell } from '../schemas/terminal.ts';
 import type { Engine } from './engine.ts';
 
 /** Refuses early what writeLogits would fail on after all the work; renaming onto a device would replace it. */
@@ -21,21 +23,22 @@ export async function writeLogits(
 ): Promise<void> {
   const aside = `${file}.${process.pid}`;
   const replaced = existsSync(file);
-  const out = await open(aside, 'wx').catch((error) => {
-    throw new UsageError(`cannot write logits to '${file}': ${error.message}`);
-  });
+  const refused = (error: NodeJS.ErrnoException): never => {
+    throw new UsageError(`--logits: ${cannotWrite(file, error)}`);
+  };
+  const out = await open(aside, 'wx').catch(refused);
   try {
     for (let done = 0; done < tokens.length; done += 64) {
       const logits = engine.evaluate(tokens.slice(done, done + 64), true);
-      await out.writeFile(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+      await out.writeFile(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength)).catch(refused);
       signal.throwIfAborted();
     }
-    await out.close();
-    await rename(aside, file);
+    await out.close().catch(refused);
+    await rename(aside, file).catch(refused);
   } catch (error) {
     await out.close().catch(() => undefined);
     await rm(aside, { force: true });
     throw error;
   }
-  if (replaced) process.stderr.write(`bitnet-run: replaced ${file}\n`);
+  if (replaced) tell('bitnet-run', `replaced ${file}`);
 }

@@ -3,10 +3,11 @@
  * The file is written aside, checksummed and renamed, so that an interrupted packing leaves nothing that looks whole.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, rmSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, statfsSync } from 'node:fs';
 import path from 'node:path';
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
+import { cannotWrite } from '../schemas/folders.ts';
 import type { ModelSource } from './formats/source.ts';
 import { encodings } from './formats/source.ts';
 import type { Library } from './library.ts';
@@ -129,10 +130,9 @@ async function openOrPack(
   const aside = `${file}.${process.pid}`;
   try {
     mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
   } catch (error) {
-    throw new LibraryError(
-      `cannot create the cache folder '${folder}': ${(error as Error).message}; set XDG_CACHE_HOME to a folder you can write to`,
-    );
+    throw new LibraryError(cannotWrite(folder, error as Error));
   }
   const { bavail, bsize } = statfsSync(folder);
   if (bavail * bsize < layout.fileBytes)

@@ -34,6 +34,15 @@ describe('libraries that are no good', () => {
     refuses(() => new Library(path.join(cache(), 'missing.so')), /cannot load the library '.*missing\.so': /);
   });
 
+  it("a library that cannot be loaded: the loader's own words, and what to do", async () => {
+    const file = path.join(cache(), 'text.so');
+    writeFileSync(file, 'This is no library.');
+    await assert.rejects(
+      openLibrary(file),
+      /cannot load the library '.*text\.so': (file too short|invalid ELF header|.*Mach-O.*); remove '.*', so that it is built again/,
+    );
+  });
+
   it('a library without our functions', async () => {
     const file = await library('foreign', 'int other(void) { return 1; }');
     refuses(() => new Library(file), /cannot load the library '.*': .*bn_/);

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { execa } from 'execa';
 import { LibraryError } from '../../schemas/error.ts';
 import { packageRoot } from '../../schemas/files.ts';
+import { cannotRun } from '../../schemas/folders.ts';
 import type { CpuProfile } from '../../schemas/types.ts';
 import { buildRoot } from '../build.ts';
 import { type Compiler, compile } from '../compile.ts';
@@ -43,8 +44,10 @@ export async function startProcess(
   const line = async (): Promise<string> => {
     const { value, done } = await lines.next();
     signal.throwIfAborted();
-    if (done)
-      throw new LibraryError(`the measuring program ended early: ${(await child).stderr || 'it says no reason'}`);
+    if (done) {
+      const why = (await child).stderr || cannotRun(build.folder) || 'it says no reason';
+      throw new LibraryError(`the measuring program ended early: ${why}`);
+    }
     return value as string;
   };
   const ask = (...request: readonly (string | number)[]): Promise<string> => {
