@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 /** bitnet-run: generates text with a model, building whatever is missing. */
-import { existsSync, fstatSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describeModel, type Loaded, load, targets } from '../index.ts';
 import { collect, createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
+import { print, printAside, printJson, tell } from '../schemas/terminal.ts';
 import { clearCache, listCache } from './cache.ts';
 import { type Generation, type HeadMode, headModes } from './engine.ts';
 import { formatInfo } from './info.ts';
@@ -15,24 +14,39 @@ import { formatDead, formatLive } from './live.ts';
 import { checkLogits, writeLogits } from './logits-file.ts';
 import { DEFAULT_KV, type KvType, kvTypes } from './memory.ts';
 import { createProgress } from './progress.ts';
+import { promptText } from './prompt.ts';
 import { createSampler } from './sampler.ts';
+import { ownNames } from './synonyms.ts';
+import { unescapeText } from './text.ts';
 
-const DEMO_PROMPT = 'Once upon a time, there was a little girl named Lily. One day she';
+const NAME = 'bitnet-run';
 
-const program = createProgram('bitnet-run', 'Runs a ternary (BitNet b1.58) language model.')
+const program = createProgram(NAME, 'Runs a ternary (BitNet b1.58) language model.')
   .argument('[model]', 'Hugging Face folder or GGUF file (default: the built-in demo model)')
   .argument('[prompt]', 'text to continue (default: stdin if piped; the demo model has an opening of its own)')
+  .option('-m, --model <path>', 'the model; the only argument is then the prompt')
   .option('-p, --prompt <text>', 'text to continue')
   .option('-f, --file <path>', 'read the prompt from a file (- for stdin)')
-  .option('-n, --n-predict <n>', 'tokens to generate; 0 only evaluates the prompt', wholeNumber(0), 128)
+  .option('-e, --escape', 'turn \\n, \\r, \\t, \\\\, \\\', \\" and \\xNN (a byte) of prompt and --stop into characters')
+  .option(
+    '-n, --n-predict <n>',
+    'tokens to generate; 0 only evaluates the prompt, -1 goes on until the text ends or the context is full',
+    wholeNumber(-1),
+    128,
+  )
   .option('-t, --threads <n>', 'threads (default: physical cores this process may use)', wholeNumber(1, 1024))
-  .option('--ctx <n>', "context size in tokens (default: the model's, at most 4096)", wholeNumber(1, 1 << 20))
-  .option('--seed <n>', 'seed of the sampler (default: random)', wholeNumber(0))
+  .option(
+    '-c, --ctx <n>',
+    "context size in tokens; 0: the model's (default: the model's, at most 4096)",
+    wholeNumber(0, 1 << 20),
+  )
+  .option('-s, --seed <n>', 'seed of the sampler; -1: random (default: random)', wholeNumber(-1))
   .option('--temp <x>', 'temperature; 0 is greedy', realNumber(0, 100), 0.8)
   .option('--top-k <n>', 'keep the n most probable tokens; 0: all', wholeNumber(0), 40)
   .option('--top-p <x>', 'keep the most probable tokens up to this sum; 1: all', realNumber(0, 1), 0.95)
   .option('--min-p <x>', 'keep tokens this probable relative to the best; 0: all', realNumber(0, 1), 0.05)
   .option('--repeat-penalty <x>', 'makes recent tokens less probable; 1: off', realNumber(0.01, 100), 1)
+  .option('--repeat-last-n <n>', 'how many tokens are recent', wholeNumber(0), 64)
   .option('--greedy', 'always the most probable token')
   .option('--lookup', 'guess tokens from repetitions in the text: the same tokens, sooner where it copies itself')
   .option(
@@ -80,13 +94,16 @@ Examples:
   bitnet-run model.gguf --info                      architecture, sizes, kernels and why
   bitnet-run model.gguf --tokens 1,2,3 -n 0 --logits logits.f32
 
+llama.cpp's names are understood (--ctx-size, --predict, --temperature, ...), or refused with what to use here.
 Builds and packed weights are kept in $XDG_CACHE_HOME/bitnet-gen (default ~/.cache/bitnet-gen).
 Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.`,
   );
 
 interface Options {
+  model?: string;
   prompt?: string;
   file?: string;
+  escape?: boolean;
   nPredict: number;
   threads?: number;
   ctx?: number;
@@ -96,6 +113,7 @@ interface Options {
   topP: number;
   minP: number;
   repeatPenalty: number;
+  repeatLastN: number;
   greedy?: boolean;
   lookup?: boolean;
   head: HeadMode;
@@ -116,60 +134,6 @@ interface Options {
   json?: boolean;
   info?: boolean;
   cache?: 'list' | 'clear';
-}
-
-const print = (text: string) => process.stdout.write(text);
-const printJson = (value: unknown) => print(`${JSON.stringify(value, null, 2)}\n`);
-
-async function readStdin(patience = Number.POSITIVE_INFINITY): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  const close = () => process.stdin.destroy();
-  const timer = Number.isFinite(patience) ? setTimeout(close, patience) : undefined;
-  interrupted.addEventListener('abort', close);
-  try {
-    for await (const chunk of process.stdin) {
-      clearTimeout(timer);
-      chunks.push(chunk);
-    }
-  } catch {
-    // Closed: nobody writes, or Ctrl-C.
-  }
-  clearTimeout(timer);
-  interrupted.throwIfAborted();
-  return chunks.length ? Buffer.concat(chunks).toString('utf8') : undefined;
-}
-
-/** Is something piped or redirected into this program? */
-function stdinIsInput(): boolean {
-  try {
-    const s = fstatSync(0);
-    return s.isFIFO() || s.isFile() || s.isSocket();
-  } catch {
-    return false;
-  }
-}
-
-/** A file ends with a line break that is not part of the prompt. */
-const withoutLineBreak = (text: string) => text.replace(/\r?\n$/, '');
-
-/** The prompt as text, from whichever source the user chose. */
-async function promptText(model: string | undefined, positional: string | undefined, o: Options): Promise<string> {
-  const given = [positional, o.prompt, o.file].filter((x) => x !== undefined);
-  if (given.length > 1) throw new UsageError('several prompts are given; use one of the argument, --prompt and --file');
-  if (o.prompt !== undefined) return o.prompt;
-  if (positional !== undefined) return positional;
-  if (o.file === '-') return withoutLineBreak((await readStdin()) ?? '');
-  if (o.file !== undefined)
-    return readFile(o.file, 'utf8').then(withoutLineBreak, (error) => {
-      throw new UsageError(`cannot read the prompt file '${o.file}': ${error.message}`);
-    });
-  // A pipe that nobody writes to must not keep the demo waiting.
-  const piped = stdinIsInput() ? await readStdin(model === undefined ? 300 : undefined) : undefined;
-  if (piped !== undefined) return withoutLineBreak(piped);
-  if (model === undefined) return DEMO_PROMPT;
-  if (!existsSync(model))
-    throw new ModelError(`there is no model '${model}'; for a text that the demo model shall continue, use --prompt`);
-  throw new UsageError('there is no prompt; give one as an argument, with --prompt, --file or on stdin');
 }
 
 function parseTokens(text: string): number[] {
@@ -230,17 +194,20 @@ async function generate(model: string | undefined, positional: string | undefine
       throw new UsageError('--tokens is the prompt; do not give another one');
     parseTokens(o.tokens);
   }
-  if (o.stop?.includes('')) throw new UsageError('--stop is empty; give at least one character');
+  if (o.stop.includes('')) throw new UsageError('--stop is empty; give at least one character');
   if (o.logits !== undefined) checkLogits(o.logits);
-  const seed = o.seed ?? Math.floor(Math.random() * 2 ** 32);
+  const seed = o.seed !== undefined && o.seed >= 0 ? o.seed : Math.floor(Math.random() * 2 ** 32);
+  const count = o.nPredict < 0 ? Number.POSITIVE_INFINITY : o.nPredict;
   const sampler = createSampler({
     temperature: o.greedy ? 0 : o.temp,
     topK: o.topK,
     topP: o.topP,
     minP: o.minP,
     repeatPenalty: o.repeatPenalty,
+    repeatLastN: o.repeatLastN,
     seed,
   });
+  const stop = o.escape ? o.stop.map(unescapeText) : o.stop;
   const text = o.tokens === undefined ? await promptText(model, positional, o) : undefined;
   const progress = createProgress();
   const started = performance.now();
@@ -253,12 +220,12 @@ async function generate(model: string | undefined, positional: string | undefine
     ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
     signal: interrupted,
     onNote: (note) => {
-      if (!o.quiet) process.stderr.write(`bitnet-run: ${note}\n`);
+      if (!o.quiet) tell(NAME, note);
     },
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
     ...(o.threads ? { threads: o.threads } : {}),
-    ...(o.ctx ? { context: o.ctx } : {}),
+    ...(o.ctx === undefined ? {} : { context: o.ctx }),
     ...(o.cc ? { cc: o.cc } : {}),
     ...(o.packing ? { packing: o.packing } : {}),
     ...(o.kernel ? { kernel: o.kernel } : {}),
@@ -267,11 +234,9 @@ async function generate(model: string | undefined, positional: string | undefine
   progress.end();
   const { engine, tokenizer, source } = loaded;
   try {
-    if (loaded.advice && !o.quiet) process.stderr.write(`bitnet-run: ${loaded.advice}\n`);
+    if (loaded.advice && !o.quiet) tell(NAME, loaded.advice);
     if (engine.context > source.shape.context && !o.quiet)
-      process.stderr.write(
-        `bitnet-run: the model was trained for ${source.shape.context} positions; text beyond them may be poor\n`,
-      );
+      tell(NAME, `the model was trained for ${source.shape.context} positions; text beyond them may be poor`);
     const tokens = promptTokens(loaded, text, o);
     if (o.verbosePrompt) process.stderr.write(formatTokens(tokens, tokenizer));
     const outside = tokens.find((id) => id >= source.shape.vocabulary);
@@ -279,7 +244,7 @@ async function generate(model: string | undefined, positional: string | undefine
       throw new LibraryError(`token ${outside} is not in the model's vocabulary of ${source.shape.vocabulary}`);
     if (tokens.length > engine.context)
       throw new LibraryError(
-        `the prompt has ${tokens.length} tokens, but the context holds ${engine.context}; shorten it or give --ctx ${tokens.length + o.nPredict}`,
+        `the prompt has ${tokens.length} tokens, but the context holds ${engine.context}; shorten it or give --ctx ${tokens.length + Math.max(1, o.nPredict)}`,
       );
     if (o.logits !== undefined) {
       await writeLogits(engine, tokens, o.logits, interrupted);
@@ -288,10 +253,10 @@ async function generate(model: string | undefined, positional: string | undefine
     const live = !o.json;
     if (o.stats) engine.live(true);
     const g = await engine.generate(tokens, tokenizer, {
-      count: o.nPredict,
+      count,
       sampler,
       lookup: o.lookup ?? false,
-      stop: o.stop ?? [],
+      stop,
       signal: interrupted,
       onPrompt: (done, total) => {
         if (done < total) return progress.update('reading the prompt', done, total);
@@ -304,8 +269,8 @@ async function generate(model: string | undefined, positional: string | undefine
     const zeros = { live: o.stats ? engine.live(false) : null, dead: o.stats ? engine.dead() : null };
     if (live && !tokenizer) print(g.tokens.join(','));
     if (live) print('\n');
-    if (live && !o.quiet) process.stderr.write(`${statistics(loaded, tokens.length, g, seed)}\n`);
-    if (live && zeros.live) process.stderr.write(`${formatLive(zeros.live)}${formatDead(zeros.dead ?? [])}`);
+    if (live && !o.quiet) printAside(`${statistics(loaded, tokens.length, g, seed)}\n`);
+    if (live && zeros.live) printAside(`${formatLive(zeros.live)}${formatDead(zeros.dead ?? [])}`);
     if (o.json)
       printJson({
         model: nameOf(loaded),
@@ -338,7 +303,10 @@ async function generate(model: string | undefined, positional: string | undefine
   }
 }
 
-program.action(async (model: string | undefined, positional: string | undefined, o: Options) => {
+program.action(async (first: string | undefined, second: string | undefined, o: Options) => {
+  if (o.model !== undefined && second !== undefined)
+    throw new UsageError(`the model is given twice, as '${first}' and by --model '${o.model}'; give one`);
+  const [model, positional] = o.model === undefined ? [first, second] : [o.model, first];
   if (o.cache) {
     const entries = o.cache === 'list' ? listCache() : clearCache();
     if (o.json) {
@@ -362,4 +330,4 @@ program.action(async (model: string | undefined, positional: string | undefined,
   await generate(model, positional, o);
 });
 
-await run(program);
+await run(program, (args) => ownNames(args, program.options));

@@ -39,10 +39,11 @@ export function availableMemory(): number {
 }
 
 /**
- * Positions of a context: as asked, else the model's, at most 4096.
+ * Positions of a context: as asked (0: the model's), else the model's, at most 4096.
  * @throws LibraryError when the memory does not suffice
  */
-export function contextSize(shape: ModelShape, kv: KvBits, asked = Math.min(shape.context, 4096)): number {
+export function contextSize(shape: ModelShape, kv: KvBits, wanted = Math.min(shape.context, 4096)): number {
+  const asked = wanted || shape.context;
   const each = positionBytes(shape, kv);
   const available = availableMemory();
   if (each * asked > available)

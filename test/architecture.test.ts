@@ -117,6 +117,14 @@ describe('architecture', () => {
     );
   });
 
+  it('one file writes to standard output and standard error', () => {
+    const writing = sources.filter((file) => /process\.(stdout|stderr)\.write|console\.\w+\(/.test(textOf(file)));
+    assert.deepEqual(
+      writing.filter((file) => file !== 'schemas/terminal.ts'),
+      [],
+    );
+  });
+
   it('instruction sets are named in codegen/isa and schemas only', () => {
     const wrong = [...sources, ...filesOf('templates', /\.[ch]$/)]
       .filter((file) => !/^(codegen\/isa|schemas)\//.test(file) && !isCommandLine(file))

@@ -6,8 +6,11 @@ import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   cpSync,
+  existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -16,11 +19,12 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
+import { execa } from 'execa';
 import { findCompiler, hostFamily } from '../codegen/compile.ts';
 import { isas } from '../codegen/isa/index.ts';
 import { shape, useModels } from './cli-models.ts';
 import { skip } from './fixtures.ts';
-import { type ProgramName, snapshot, useCli } from './run-cli.ts';
+import { commandOf, type ProgramName, snapshot, useCli } from './run-cli.ts';
 import { long, some } from './tier.ts';
 import { writeGguf } from './write-gguf.ts';
 import { randomModel, smallShape } from './write-model.ts';
@@ -65,7 +69,8 @@ describe('bad input', () => {
     });
 
     it('no compiler on the machine', async () => {
-      const env = { PATH: cli.path('empty'), BITNET_CC: undefined, CC: undefined };
+      // What was built before needs none.
+      const env = { PATH: cli.path('empty'), BITNET_CC: undefined, CC: undefined, XDG_CACHE_HOME: cli.path('empty') };
       mkdirSync(env.PATH, { recursive: true });
       const without = (program: ProgramName, ...args: string[]) =>
         cli.refuses(program, [models.gguf, ...args], 1, [/no working C compiler/, /install/, /--cc/], { env });
@@ -165,8 +170,10 @@ describe('bad input', () => {
     const cases: readonly (readonly [ProgramName, readonly string[], RegExp])[] = [
       ['run', ['--threads', '0'], /'0'.*whole number from 1/],
       ['run', ['--threads', 'two'], /'two'.*whole number/],
-      ['run', ['-n', '-1'], /-1/],
-      ['run', ['--ctx', '0'], /'0'.*whole number from 1/],
+      ['run', ['-n', '-2'], /-2/],
+      ['run', ['--ctx', '-1'], /'-1'.*whole number from 0/],
+      ['run', ['-ngl', '99'], /-ngl.*CPU; leave it out/],
+      ['run', ['a', 'b', '-m', 'c'], /'a' and by --model 'c'/],
       ['run', ['--kv', 'f64'], /'f64'.*i8, f16, f32/],
       ['run', ['--temp', 'hot'], /'hot'.*number/],
       ['run', ['--top-p', '0'], /topP/],
@@ -179,7 +186,7 @@ describe('bad input', () => {
       ['run', ['--treads', '2'], /'--treads' \(Did you mean --threads\?\)/],
       ['run', ['a', 'b', 'c'], /too many arguments/],
       ['run', ['--cache', 'burn'], /'burn'.*list, clear/],
-      ['run', ['-f', '/no/such/prompt'], /cannot read the prompt file '\/no\/such\/prompt'/],
+      ['run', ['-f', '/no/such/prompt'], /there is no prompt file '\/no\/such\/prompt'/],
       ['run', ['--logits', '/no/such/folder/x', ...once], /'\/no\/such\/folder\/x'.*folder/],
       ['run', ['--logits', '/dev/null', ...once], /'\/dev\/null' is not an ordinary file/],
       ['gen', ['--unknown'], /--unknown/],
@@ -195,6 +202,119 @@ describe('bad input', () => {
 
     it('the prompt stands where the model should', () =>
       cli.refuses('run', ['A bird sings'], 1, [/no model 'A bird sings'/, /demo model.*--prompt/]));
+  });
+
+  describe('standard output', () => {
+    const toFull = (args: readonly string[]) => {
+      const [command, ...rest] = commandOf('run', args);
+      const full = openSync('/dev/full', 'w');
+      const env = { ...process.env, ...cli.environment() };
+      const { status, stderr } = spawnSync(command, rest, { env, stdio: ['ignore', full, 'pipe'], encoding: 'utf8' });
+      closeSync(full);
+      return [status, stderr];
+    };
+
+    it('has no room: one line, exit code 1', function () {
+      if (!existsSync('/dev/full')) skip(this, 'there is no /dev/full');
+      const line = 'bitnet-run: cannot write to standard output: ENOSPC: no space left on device, write\n';
+      assert.deepEqual(toFull(['--info']), [1, line]);
+    });
+
+    long('has no room while a text is generated: it ends there', function () {
+      if (!existsSync('/dev/full')) skip(this, 'there is no /dev/full');
+      const [code, stderr] = toFull([models.gguf, '--tokens', '1', '-n', '-1', '--ctx', '100000']);
+      assert.equal(code, 1);
+      assert.match(
+        String(stderr),
+        /^bitnet-run: the model was trained [^\n]*\nbitnet-run: cannot write to standard output: [^\n]*$/,
+      );
+    });
+  });
+
+  describe('folders', () => {
+    /** With a file system of its own at a folder. */
+    async function mounted(context: Mocha.Context, name: string, options: string, use: (at: string) => Promise<void>) {
+      const at = cli.path(name);
+      mkdirSync(at);
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'none', at]).status !== 0)
+        skip(context, 'a file system cannot be mounted here');
+      try {
+        await use(at);
+      } finally {
+        spawnSync('umount', [at]);
+      }
+    }
+    const noexec = (at: string, fix: string) =>
+      new RegExp(`'${at}' is mounted noexec, so nothing in it can be run; set ${fix} to another folder`);
+
+    long('for temporary files, from which nothing can be run', function () {
+      return mounted(this, 'noexec-tmp', 'noexec', (at) =>
+        cli.refuses('run', [...once], 1, [/cannot try a C compiler/, noexec(at, 'TMPDIR')], {
+          env: { TMPDIR: at, XDG_CACHE_HOME: cli.path('other') },
+        }),
+      );
+    });
+
+    long('for temporary files, that are full, read-only or not there', async function () {
+      const refuses = (at: string, ...says: RegExp[]) =>
+        cli.refuses('run', [...once], 1, [new RegExp(at), ...says, /set TMPDIR to another folder/], {
+          env: { TMPDIR: at, XDG_CACHE_HOME: cli.path('other') },
+        });
+      await mounted(this, 'full-tmp', 'size=4k', (at) => {
+        spawnSync('dd', ['if=/dev/zero', `of=${at}/ballast`]);
+        return refuses(at, /no space left/, /make room there/);
+      });
+      await mounted(this, 'read-only-tmp', 'ro', (at) => refuses(at, /is read-only/));
+      await refuses(cli.path('nowhere'), /no such file/);
+    });
+
+    long('for the cache, from which no library can be loaded', function () {
+      return mounted(this, 'noexec-cache', 'noexec', async (at) => {
+        cpSync(cli.cache(), path.join(at, 'bitnet-gen'), { recursive: true });
+        for (const build of readdirSync(cli.cache('builds')))
+          rmSync(path.join(at, 'bitnet-gen', 'builds', build, 'tried'));
+        const says = [/cannot load the library '.*': failed to map segment/, noexec(at, 'XDG_CACHE_HOME')];
+        await cli.refuses('run', [models.gguf, ...once], 1, says, { env: { XDG_CACHE_HOME: at } });
+      });
+    });
+
+    long('for the cache, that are read-only', function () {
+      return mounted(this, 'read-only-cache', 'ro', async (at) => {
+        const says = [new RegExp(`'${at}' is read-only; set XDG_CACHE_HOME to another folder`)];
+        await cli.refuses('run', [models.gguf, ...once], 1, says, { env: { XDG_CACHE_HOME: at } });
+        await cli.refuses('tune', [models.gguf], 1, says, { env: { XDG_CACHE_HOME: at } });
+      });
+    });
+
+    long('for logits, that are full', function () {
+      return mounted(this, 'full-logits', 'size=4k', async (at) => {
+        const says = [/--logits: cannot write to '.*logits.f32': ENOSPC/, /make room there, or choose another folder/];
+        const args = [models.gguf, '--tokens', '1,2,3,4,5', '-n', '0', '--logits', path.join(at, 'logits.f32')];
+        await cli.refuses('run', args, 2, says);
+        assert.deepEqual(readdirSync(at), []);
+      });
+    });
+
+    long('of another user, and a user without a home', async function () {
+      const nobody = ['--reuid=54321', '--regid=54321', '--clear-groups'];
+      const [command, ...args] = commandOf('run', ['--cache', 'list']);
+      const env = { ...cli.environment(), XDG_CACHE_HOME: undefined };
+      const asNobody = (home: string | undefined, ...more: string[]) =>
+        execa('setpriv', [...nobody, command, ...args.slice(0, 1), ...more], {
+          env: { ...env, HOME: home },
+          reject: false,
+          stdin: 'ignore',
+        });
+      if ((await asNobody('/', '--version')).exitCode !== 0) skip(this, 'another user cannot run node here');
+      const homeless = await asNobody(undefined, '--cache', 'list');
+      assert.deepEqual([homeless.exitCode, homeless.stdout], [2, '']);
+      assert.match(homeless.stderr, /^bitnet-run: HOME names no folder, and user 54321 has none.*; set XDG_CACHE_HOME/);
+      const stranger = await asNobody('/nonexistent', '-n', '1');
+      assert.equal(stranger.exitCode, 1);
+      const says =
+        /^bitnet-run: cannot write to '\/nonexistent\/.*': '\/' belongs to user 0, and this is user 54321; set XDG_CACHE_HOME/;
+      assert.match(stranger.stderr, says);
+    });
   });
 
   describe('the cache folder', () => {

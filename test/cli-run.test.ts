@@ -1,7 +1,7 @@
 /** bitnet-run from the outside: what it prints where, how it is prompted, and what its options change. */
 import { strict as assert } from 'node:assert';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
 import { nativeProfile } from '../codegen/cpu.ts';
@@ -13,6 +13,9 @@ import { long } from './tier.ts';
 import { tinyVocabulary } from './write-model.ts';
 
 const OPENING = 'Once upon a time, there was a little girl named Lily. One day she';
+
+/** A word for the shell. */
+const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
 
 /** Where only gcc is there, a line after a fresh build recommends clang. */
 const ADVICE = '^(?:bitnet-run: compiled by gcc;.*\\r?\\n)?';
@@ -41,7 +44,6 @@ describe('bitnet-run', () => {
 
     it('a terminal sees progress while it waits, and then the whole prompt', async function () {
       if (spawnSync('script', ['--version']).status !== 0) skip(this, 'there is no script(1) to make a terminal');
-      const quote = (word: string) => `'${word.replaceAll("'", "'\\''")}'`;
       const line = commandOf('run', ['-n', '4', '--greedy']).map(quote).join(' ');
       // A cache of its own, so that there is something to wait for.
       const env = { ...cli.environment(), XDG_CACHE_HOME: cli.path('terminal') };
@@ -49,6 +51,20 @@ describe('bitnet-run', () => {
       assert.match(stdout, /compiling the model's kernels: \d+ of \d+ \(\d+ %\)/);
       // What a terminal shows after `erase the line` is what comes after it.
       assert.match(stdout.split('\x1b[K').at(-1)!, new RegExp(`${ADVICE}${OPENING} went to`), JSON.stringify(stdout));
+    });
+
+    it('a terminal does not obey the name of a model', async function () {
+      if (spawnSync('script', ['--version']).status !== 0) skip(this, 'there is no script(1) to make a terminal');
+      const name = 'red\x1b[31m\x9b2J\x07';
+      symlinkSync(demo, cli.path(name));
+      const line = commandOf('run', [cli.path(name), '--info'])
+        .map(quote)
+        .join(' ');
+      const { stdout } = await execa('script', ['-qefc', line, '/dev/null'], { env: cli.environment(), input: '' });
+      assert.match(stdout, /^model .*red\\u001b\[31m\\u009b2J\\u0007\r$/m);
+      for (const control of ['\x1b', '\x9b', '\x07']) assert.ok(!stdout.includes(control));
+      const piped = await cli.ok('run', [cli.path(name), '--info']);
+      assert.ok(piped.includes(name));
     });
 
     it('--quiet: only the generated text', async () => {
@@ -112,7 +128,8 @@ describe('bitnet-run', () => {
       const help = await cli.ok('run', ['--help']);
       assert.match(help, /^Examples:$/m);
       const options =
-        '--prompt --file --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty --greedy --stop --kv ' +
+        '--model --prompt --file --escape --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty ' +
+        '--repeat-last-n --greedy --stop --kv ' +
         '--head --lookup --packing --kernel --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
@@ -139,9 +156,9 @@ describe('bitnet-run', () => {
   describe('prompts', () => {
     const asked = ['-n', '6', '--greedy'];
 
-    it('the argument, -p, -f, -f - and a pipe give the same', async () => {
+    it("the argument, -p, -f, -f -, a pipe, -e and llama.cpp's names give the same", async () => {
       const text = 'The dog was happy because';
-      writeFileSync(cli.path('prompt.txt'), `${text}\n`);
+      writeFileSync(cli.path('prompt.txt'), `\ufeff${text}\r\n`, 'utf16le');
       const [first, ...others] = await Promise.all([
         cli.ok('run', [demo, text, ...asked]),
         cli.ok('run', ['-p', text, ...asked]),
@@ -149,6 +166,16 @@ describe('bitnet-run', () => {
         cli.ok('run', ['-f', '-', ...asked], { input: `${text}\n` }),
         cli.ok('run', [demo, ...asked], { input: `${text}\n` }),
         cli.ok('run', asked, { input: text }),
+        cli.ok('run', [
+          '-m',
+          demo,
+          '-e',
+          String.raw`The dog\x20was happy because`,
+          '--predict',
+          '6',
+          '--temperature',
+          '0',
+        ]),
       ]);
       assert.ok(first!.startsWith(text) && first!.length > text.length + 10, first);
       for (const other of others) assert.equal(other, first);
@@ -299,7 +326,7 @@ describe('bitnet-run', () => {
     });
 
     it('--stop, across tokens: the text ends before it', async () => {
-      const args = ['-n', '30', '--greedy', '--stop', 'nowhere', '--stop', 'e park wi'];
+      const args = ['-n', '30', '--greedy', '--stop', 'nowhere', '-e', '--stop', String.raw`e park\x20wi`];
       const [text, object] = await Promise.all([cli.ok('run', [...args, '--quiet']), cli.json('run', args)]);
       assert.equal(text, ' went to th\n');
       assert.deepEqual([object.text, object.stop_reason], [' went to th', 'stop']);
@@ -319,11 +346,16 @@ describe('bitnet-run', () => {
 
     it('a full context ends it', async () => {
       const { tokens, stop_reason, context } = await cli.json('run', [
-        ...[models.gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '50', '--ctx', '12'],
+        ...[models.gguf, '--tokens', '1,2,3,4,5', '--greedy', '-n', '-1', '-c', '12'],
       ]);
       assert.deepEqual([context, stop_reason], [12, 'context']);
       // The last token needs no position: nothing is predicted from it.
       assert.equal(tokens.length, 8);
+    });
+
+    long('--ctx 0 is all that the model was trained for', async () => {
+      const { context } = await cli.json('run', [models.gguf, '--tokens', '1', '-n', '1', '-c', '0']);
+      assert.equal(context, shape.context);
     });
 
     long('--ctx beyond what the model was trained for: a warning, not with --quiet', async () => {

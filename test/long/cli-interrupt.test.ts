@@ -72,6 +72,25 @@ describe('interruption', () => {
     return file;
   }
 
+  it('SIGTERM while a compiler hangs: the end comes soon, and at once the second time', async () => {
+    const hanging = cli.path('hanging-cc');
+    writeFileSync(hanging, '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+    const outcome = async (signals: number) => {
+      const child = cli.start('run', [models.gguf, '--tokens', '1', '--cc', hanging]);
+      await sleep(1500);
+      const started = performance.now();
+      for (let i = 0; i < signals; i++) {
+        child.kill('SIGTERM');
+        await sleep(200);
+      }
+      const { exitCode, stdout, stderr } = await child;
+      assert.deepEqual([exitCode, stdout, stderr], [130, '', '']);
+      return performance.now() - started;
+    };
+    assert.ok((await outcome(1)) < 10_000);
+    assert.ok((await outcome(2)) < 2000);
+  });
+
   it('a reader that has seen enough: a quiet end', async () => {
     const child = cli.start('run', [...endless(), '--quiet']);
     await new Promise((resolve) => child.stdout.once('data', resolve));
