@@ -13,7 +13,7 @@ import { fastBytes } from './codegen/graph.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
 import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
-import { openModel } from './runtime/formats/open.ts';
+import { type OpenOptions, openModel } from './runtime/formats/open.ts';
 import type { ModelSource, TokenizerSource } from './runtime/formats/source.ts';
 import type { ModelInfo } from './runtime/info.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
@@ -33,7 +33,7 @@ export type { Engine, HeadMode, ModelInfo, ModelSource, Tokenizer };
 export const targets: readonly string[] = ['native', ...Object.keys(isas)];
 
 /** How a model is opened. */
-export interface LoadOptions extends EngineOptions {
+export interface LoadOptions extends EngineOptions, OpenOptions {
   /** Skip what zeros of squared ReLU let off; default: in large models. The logits are the same. */
   readonly sparse?: boolean;
   /** Packing of all ternary matrices, a token or its beginning (`p2`); default: the plan's choice. */
@@ -48,7 +48,7 @@ export interface LoadOptions extends EngineOptions {
   readonly cc?: string;
   /** Progress of generating, compiling and packing. */
   readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
-  /** What the user should know: measurements of the tuner that do not count, a kernel that is not exact. */
+  /** What the user should know: token ids that are ignored, measurements that do not count, a kernel that is not exact. */
   readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
 }
@@ -71,7 +71,8 @@ export interface Loaded {
 
 /** Opens a model, building and packing what is missing. @throws BitnetError; AbortError when `signal` is aborted */
 export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
-  const source = openModel(modelPath);
+  const source = openModel(modelPath, options);
+  for (const note of source.notes) options.onNote?.(note);
   const cpu = runnableProfile(options.target ?? 'native');
   const missing = missingFeatures(isaOf(cpu.isa));
   if (missing.length)
@@ -128,9 +129,13 @@ function openTokenizer(source: TokenizerSource, options: LoadOptions): Tokenizer
 /** What a model is and how it would run on a target, without building or loading anything. */
 export async function describeModel(
   modelPath: string,
-  options: Pick<LoadOptions, 'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse'> = {},
+  options: Pick<
+    LoadOptions,
+    'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse' | 'allowConfig' | 'onNote'
+  > = {},
 ): Promise<ModelInfo> {
-  const source = openModel(modelPath);
+  const source = openModel(modelPath, options);
+  for (const note of source.notes) options.onNote?.(note);
   const cpu = runnableProfile(options.target ?? 'native');
   const { cc, threads = defaultThreads(), packing, kernel, sparse } = options;
   const advice = await adviceHere(source.shape, cpu, { ...(cc ? { cc } : {}), threads });
@@ -143,6 +148,7 @@ export async function describeModel(
     model: source.path,
     format: source.format,
     quantisation: source.quantisation,
+    endMarks: source.endMarks,
     shape: source.shape,
     parameters: { ternary: count(true), float: count(false) },
     packedBytes: manifest.layout.fileBytes,

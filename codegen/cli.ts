@@ -5,7 +5,7 @@ import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { collect, createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
+import { allowConfig, collect, createProgram, interrupted, oneOf, run } from '../schemas/command.ts';
 import { UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { print, printJson, tell } from '../schemas/terminal.ts';
@@ -44,6 +44,7 @@ const program = createProgram(NAME, 'Generates and compiles the C library of a t
     'decode kernel: a whole name, for the matrices of its size, or an operation, for all others (repeatable)',
     collect,
   )
+  .option(...allowConfig)
   .option('--sparse', 'skip what zeros of squared ReLU let off (default: in large models)')
   .option('--no-sparse', 'read all weights, for a model with few zeros')
   .option('--dump <what>', 'print the plan, the programs or the C, and write nothing', oneOf('plan', 'program', 'c'))
@@ -72,6 +73,7 @@ interface Options {
   cc?: string;
   packing?: string;
   kernel?: readonly string[];
+  allowConfig?: string[];
   sparse?: boolean;
   dump?: 'plan' | 'program' | 'c';
   json?: boolean;
@@ -89,7 +91,7 @@ function checkOut(out: string): void {
 program.action(async (model: string | undefined, o: Options, command) => {
   if (o.cpu && command.getOptionValueSource('target') === 'cli')
     throw new UsageError('give --target or --cpu, not both');
-  const shape = shapeOf(model, openModel);
+  const shape = shapeOf(model, (path) => openModel(path, o));
   const cpu: CpuProfile = o.cpu ? readProfile(o.cpu) : profileOf(o.target);
   // What was measured here counts for this machine only; a named target gives the same files everywhere.
   const advice =

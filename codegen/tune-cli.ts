@@ -4,7 +4,16 @@ import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import { createProgress } from '../runtime/progress.ts';
-import { createProgram, duration, interrupted, listOf, oneOf, run, wholeNumber } from '../schemas/command.ts';
+import {
+  allowConfig,
+  createProgram,
+  duration,
+  interrupted,
+  listOf,
+  oneOf,
+  run,
+  wholeNumber,
+} from '../schemas/command.ts';
 import { LibraryError, PlanError, UsageError } from '../schemas/error.ts';
 import { defaultThreads } from '../schemas/host.ts';
 import { print, printJson, tell } from '../schemas/terminal.ts';
@@ -54,6 +63,7 @@ const program = createProgram(NAME, 'Measures the kernels of a model on this mac
   )
   .option('--resume', 'leave out what was measured before under the same circumstances')
   .option('--report <file>', 'write an HTML page with drawings and all data')
+  .option(...allowConfig)
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--json', 'print one JSON object')
   .addHelpText(
@@ -79,6 +89,7 @@ interface Options {
   resume?: boolean;
   report?: string;
   cc?: string;
+  allowConfig?: string[];
   json?: boolean;
 }
 
@@ -92,7 +103,7 @@ function describe({ what, title, ofRoof, secondsLeft }: Progress): string {
 program.action(async (model: string | undefined, o: Options) => {
   if (o.report !== undefined && !existsSync(path.dirname(path.resolve(o.report))))
     throw new UsageError(`there is no folder for --report '${o.report}'; make it, or choose another`);
-  const shape = shapeOf(model, openModel);
+  const shape = shapeOf(model, (path) => openModel(path, o));
   const cpu = runnableProfile(o.target);
   const isa = isaOf(cpu.isa);
   const missing = missingFeatures(isa);
@@ -177,10 +188,11 @@ program
   .description('Explains what was chosen for a model on this machine, among which candidates, and why.')
   .argument('[model]', MODEL)
   .option('--target <name>', `instruction set: native, ${Object.keys(isas).join(', ')}`, 'native')
+  .option(...allowConfig)
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--json', 'print one JSON object')
   .action(async (model: string | undefined, o: Options) => {
-    const shape = shapeOf(model, openModel);
+    const shape = shapeOf(model, (path) => openModel(path, o));
     const cpu = runnableProfile(o.target);
     const compiler = await findCompiler(isaOf(cpu.isa).family, o.cc);
     const sizes = problems(shape);

@@ -2,7 +2,16 @@
 /** bitnet-run: generates text with a model, building whatever is missing. */
 import path from 'node:path';
 import { describeModel, type Loaded, load, targets } from '../index.ts';
-import { collect, createProgram, interrupted, oneOf, realNumber, run, wholeNumber } from '../schemas/command.ts';
+import {
+  allowConfig,
+  collect,
+  createProgram,
+  interrupted,
+  oneOf,
+  realNumber,
+  run,
+  wholeNumber,
+} from '../schemas/command.ts';
 import { LibraryError, ModelError, UsageError } from '../schemas/error.ts';
 import { demoModel } from '../schemas/files.ts';
 import { print, printAside, printJson, tell } from '../schemas/terminal.ts';
@@ -72,6 +81,7 @@ const program = createProgram(NAME, 'Runs a ternary (BitNet b1.58) language mode
   .option('--cc <command>', 'C compiler (default: the newest clang, else gcc)')
   .option('--packing <name>', 'packing of all ternary matrices (as of bitnet-gen)')
   .option('--kernel <name>', 'decode kernel (as of bitnet-gen; repeatable)', collect)
+  .option(...allowConfig)
   .option('--tokens <ids>', 'prompt as token ids, e.g. 1,2,3: nothing is added, no tokenizer is needed')
   .option('--no-special', 'read texts such as <|eot_id|> in the prompt as plain text, not as special tokens')
   .option('--verbose-prompt', "print the prompt's token ids and their texts on stderr")
@@ -124,6 +134,7 @@ interface Options {
   cc?: string;
   packing?: string;
   kernel?: string[];
+  allowConfig?: string[];
   tokens?: string;
   special: boolean;
   verbosePrompt?: boolean;
@@ -135,6 +146,11 @@ interface Options {
   info?: boolean;
   cache?: 'list' | 'clear';
 }
+
+/** What the user should know, unless only the text is wanted. */
+const inform = (note: string, { quiet }: Options) => {
+  if (!quiet) tell(NAME, note);
+};
 
 function parseTokens(text: string): number[] {
   const parts = text.split(',').map((part) => part.trim());
@@ -153,7 +169,10 @@ const formatTokens = (tokens: readonly number[], tokenizer: Loaded['tokenizer'])
 function promptTokens(loaded: Loaded, text: string | undefined, o: Options): number[] {
   if (o.tokens !== undefined) return parseTokens(o.tokens);
   const { tokenizer, source } = loaded;
-  if (!tokenizer) throw new ModelError(`${source.path} has no tokenizer; give the prompt as token ids with --tokens`);
+  if (!tokenizer)
+    throw new ModelError(
+      `${source.path} has no tokenizer${source.noTokenizer ? `: ${source.noTokenizer}, or` : ';'} give the prompt as token ids with --tokens`,
+    );
   const tokens = tokenizer.prompt(text ?? '', { special: o.special });
   if (!tokens.length) throw new UsageError('the prompt is empty and this model has no start token; give a text');
   return tokens;
@@ -219,9 +238,7 @@ async function generate(model: string | undefined, positional: string | undefine
     needsTokenizer: o.tokens === undefined,
     ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
     signal: interrupted,
-    onNote: (note) => {
-      if (!o.quiet) tell(NAME, note);
-    },
+    onNote: (note) => inform(note, o),
     onProgress: (what, done, total) =>
       progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
     ...(o.threads ? { threads: o.threads } : {}),
@@ -229,16 +246,17 @@ async function generate(model: string | undefined, positional: string | undefine
     ...(o.cc ? { cc: o.cc } : {}),
     ...(o.packing ? { packing: o.packing } : {}),
     ...(o.kernel ? { kernel: o.kernel } : {}),
+    allowConfig: o.allowConfig,
   }).finally(() => progress.end());
   const loadMs = performance.now() - started;
   progress.end();
   const { engine, tokenizer, source } = loaded;
   try {
-    if (loaded.advice && !o.quiet) tell(NAME, loaded.advice);
-    if (engine.context > source.shape.context && !o.quiet)
-      tell(NAME, `the model was trained for ${source.shape.context} positions; text beyond them may be poor`);
+    if (loaded.advice) inform(loaded.advice, o);
+    if (engine.context > source.shape.context)
+      inform(`the model was trained for ${source.shape.context} positions; text beyond them may be poor`, o);
     const tokens = promptTokens(loaded, text, o);
-    if (o.verbosePrompt) process.stderr.write(formatTokens(tokens, tokenizer));
+    if (o.verbosePrompt) printAside(formatTokens(tokens, tokenizer));
     const outside = tokens.find((id) => id >= source.shape.vocabulary);
     if (outside !== undefined)
       throw new LibraryError(`token ${outside} is not in the model's vocabulary of ${source.shape.vocabulary}`);
@@ -322,7 +340,7 @@ program.action(async (first: string | undefined, second: string | undefined, o: 
     return;
   }
   if (o.info) {
-    const info = await describeModel(model ?? demoModel, o);
+    const info = await describeModel(model ?? demoModel, { ...o, onNote: (note) => inform(note, o) });
     if (o.json) printJson(info);
     else print(formatInfo(info));
     return;

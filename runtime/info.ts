@@ -1,5 +1,6 @@
 /** What `bitnet-run --info` tells. */
 import type { MatrixKernels, ModelShape, Prefetch } from '../schemas/types.ts';
+import type { EndMark } from './formats/end-marks.ts';
 import { DEFAULT_KV } from './memory.ts';
 
 /** What a model is and how it would run on a target; sizes in bytes. */
@@ -7,6 +8,8 @@ export interface ModelInfo {
   readonly model: string;
   readonly format: string;
   readonly quantisation: string;
+  /** Tokens that end a text. */
+  readonly endMarks: readonly EndMark[];
   readonly shape: ModelShape;
   readonly parameters: { readonly ternary: number; readonly float: number };
   readonly packedBytes: number;
@@ -39,6 +42,10 @@ export function formatInfo(info: ModelInfo): string {
     ['vocabulary', `${s.vocabulary}, ${s.embeddingType}, ${s.tiedEmbedding ? 'tied' : `separate head, ${s.headType}`}`],
     ['activation', `${s.activation}, ${s.subNorms ? 'with' : 'without'} sub-norms`],
     ['context', String(s.context)],
+    [
+      'ends at',
+      info.endMarks.map(({ id, text }) => (text === undefined ? `${id}` : `${id} ${text}`)).join(', ') || 'no token',
+    ],
     [
       'parameters',
       `${(info.parameters.ternary / 1e6).toFixed(1)} M ternary, ${(info.parameters.float / 1e6).toFixed(1)} M float`,

@@ -61,6 +61,13 @@ export const oneOf =
 /** Parser of an option that may be given several times. */
 export const collect = (text: string, before: readonly string[] = []): string[] => [...before, text];
 
+/** The option with which programs that take a model let unknown keys of its configuration pass. */
+export const allowConfig = [
+  '--allow-config <key>',
+  "ignore this key of the model's configuration, though it is unknown (may be given several times)",
+  collect,
+] as const;
+
 /** Parser of a list with commas, each part parsed on its own, and counted once. */
 export const listOf =
   <T>(parse: (text: string) => T) =>

@@ -219,7 +219,7 @@ export function smallGguf(arch = 'bitnet-b1.58'): { metadata: Record<string, Val
     [`${arch}.attention.layer_norm_rms_epsilon`]: { f32: 1e-6 },
     'tokenizer.ggml.model': 'gpt2',
     'tokenizer.ggml.tokens': Array.from({ length: 16 }, (_, i) => (i === 9 ? '<|eot_id|>' : `t${i}`)),
-    'tokenizer.ggml.token_type': new Array<number>(16).fill(1),
+    'tokenizer.ggml.token_type': Array.from({ length: 16 }, (_, i) => (i === 9 ? 3 : 1)),
     'tokenizer.ggml.merges': ['t 1', 't 2'],
     'tokenizer.ggml.bos_token_id': 1,
     'tokenizer.ggml.eos_token_id': 2,

@@ -96,7 +96,10 @@ describe('Hugging Face folders', () => {
     const divides = [2, 0.25, 'packed ternary (weight_scale divides)'];
     assert.deepEqual(scales({ quantization_config: { quant_method: 'bitnet', linear_class: 'bitlinear' } }), divides);
     assert.deepEqual(scales({ quantization_config: { quant_method: 'bitnet' } }), divides);
-    assert.deepEqual(scales({ quantization_config: undefined }), divides);
+    refuses(
+      model({ quantization_config: undefined }, tensors),
+      /q_proj\.weight' is packed, but config\.json has no quantization_config, so .* multiplies or divides/,
+    );
   });
 
   it('tells masters from ternary values, and refuses dense models', () => {
@@ -155,7 +158,7 @@ describe('Hugging Face folders', () => {
     // A token beyond the embedding is never produced.
     assert.deepEqual(eos({}, { 'tokenizer.json': { added_tokens: [{ ...added, id: 99 }] } }), [2]);
     // The text may occur elsewhere, such as in the chat template.
-    assert.deepEqual(eos({}, { 'tokenizer.json': { template: ['<|eot_id|>'], added_tokens: [added] } }), [2]);
+    assert.deepEqual(eos({}, { 'tokenizer.json': { template: ['<|eot_id|>'], added_tokens: [added] } }), [2, 9]);
   });
 
   it('finds the tokenizer and its settings', () => {
@@ -168,9 +171,12 @@ describe('Hugging Face folders', () => {
     assert.ok(both.tokenizer?.kind === 'huggingface' && both.tokenizer.config?.endsWith('tokenizer_config.json'));
     const tiktoken = open({ 'tokenizer.model': ranks });
     assert.equal(tiktoken.tokenizer?.kind, 'tiktoken');
-    // Three ranks, and the end of turn is the tenth special.
-    assert.deepEqual(tiktoken.eos, [2, 12]);
-    assert.equal(open({ 'tokenizer.model': Buffer.from([10, 14, 10, 5]) }).tokenizer, undefined, 'SentencePiece');
+    // Three ranks; the end of text is the second special, the end of a turn the tenth.
+    assert.deepEqual(tiktoken.eos, [2, 4, 12]);
+    const sentencePiece = open({ 'tokenizer.model': Buffer.from([10, 14, 10, 5]) });
+    assert.equal(sentencePiece.tokenizer, undefined);
+    assert.match(sentencePiece.noTokenizer!, /SentencePiece model, which is not read; download tokenizer\.json/);
+    assert.match(open({}).noTokenizer!, /no tokenizer\.json; download it/);
     const damaged = { 'tokenizer.json': '{', 'tokenizer_config.json': '{' };
     const { tokenizer } = open(damaged, { bos_token_id: 3 });
     assert.ok(tokenizer?.kind === 'huggingface' && tokenizer.bos === 3, 'found, not read');
@@ -206,7 +212,7 @@ describe('Hugging Face folders', () => {
     it('must all be there', () => {
       refuses(
         shards(undefined, 'model-00002-of-00002.safetensors'),
-        /model-00002-of-00002\.safetensors: no such file, but the index/,
+        /of the 2 shards that .*index\.json lists, these are missing: model-00002-of-00002\.safetensors; download them/,
       );
     });
     it('must hold what the index says', () => {
@@ -214,11 +220,11 @@ describe('Hugging Face folders', () => {
         shards((map) => {
           map['model.norm.weight'] = 'model-00002-of-00002.safetensors';
         }),
-        /tensor 'model\.norm\.weight' is missing, but the index says/,
+        /tensor "model\.norm\.weight" is missing, but the index says/,
       );
     });
     it('must lie in the folder', () => {
-      for (const bad of ['../model.safetensors', '/etc/passwd', '..', 'a\\b']) {
+      for (const bad of ['../model.safetensors', '/etc/passwd', '..', '.', '', 'a\\b', 'a\0b', 'a\nb']) {
         refuses(
           shards((map) => {
             map['model.norm.weight'] = bad;
@@ -230,7 +236,7 @@ describe('Hugging Face folders', () => {
     it('need a weight map', () => {
       refuses(
         folder({ 'config.json': smallConfig, 'model.safetensors.index.json': {} }),
-        /'weight_map' is not an object/,
+        /'weight_map' is undefined, not an object/,
       );
     });
   });
@@ -243,22 +249,19 @@ describe('Hugging Face folders', () => {
       ],
       [{ architectures: ['constructor'] }, /unknown architecture "constructor"/],
       [{ architectures: undefined }, /unknown architecture null/],
-      [{ rope_scaling: { rope_type: 'llama3', factor: 8 } }, /rope_scaling .*llama3.* is not supported/],
-      [{ rope_parameters: { rope_type: 'yarn' } }, /rope_parameters .* is not supported/],
-      [{ attention_bias: true }, /attention_bias is true/],
-      [{ mlp_bias: true }, /mlp_bias is true/],
+      [
+        { rope_scaling: { rope_type: 'llama3', factor: 8 } },
+        /rope_scaling scales RoPE: .*; type "llama3" is not supported/,
+      ],
+      [{ rope_parameters: { rope_type: 'yarn' } }, /rope_parameters scales RoPE: .*yarn.* is not supported/],
       [{ hidden_act: 'gelu' }, /hidden_act "gelu" is not supported; known are relu2 and silu/],
-      [{ hidden_size: '32' }, /field 'hidden_size' is "32", not a number/],
+      [{ hidden_size: '32 or so' }, /field 'hidden_size' is "32 or so", not a number/],
       [{ hidden_size: undefined }, /field 'hidden_size' is undefined, not a number/],
       [{ num_attention_heads: 0 }, /heads = 0 is not/],
       [{ num_attention_heads: 3 }, /headSize = 10\.6/],
       [{ eos_token_id: 'x' }, /'eos_token_id' is "x", not token ids/],
-      [{ bos_token_id: 99 }, /token 99 is outside the vocabulary/],
-      [{ input_bits: 4 }, /input_bits is 4/],
-      [{ partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
       [{ quantization_config: { quant_method: 'bitsandbytes' } }, /quant_method is "bitsandbytes"/],
       [{ quantization_config: { quant_method: 'bitnet', linear_class: 'x' } }, /linear_class "x" is unknown/],
-      [{ quantization_config: { quant_method: 'bitnet', use_rms_norm: true } }, /use_rms_norm is set/],
       [{ intermediate_size: 128 }, /is 64 x 32, but blk\.0\.ffn_gate must be 128 x 32/],
       [{ num_hidden_layers: 2 }, /tensor 'blk\.1\.attn_norm' is missing/],
     ];
@@ -301,9 +304,10 @@ describe('Hugging Face folders', () => {
     }
 
     it('folders without the files', () => {
-      refuses(folder({}), /config\.json: no such file; a model folder holds/);
-      refuses(folder({ 'config.json': 'nonsense' }), /config\.json: cannot be read as JSON/);
-      refuses(folder({ 'config.json': '[]' }), /config\.json: not a JSON object/);
+      refuses(folder({}), /no config\.json; a model folder holds/);
+      refuses(folder({ 'x.gguf': 'x' }), /no config\.json; to use the GGUF file, name it: .*x\.gguf/);
+      refuses(folder({ 'config.json': 'nonsense' }), /config\.json is not valid JSON/);
+      refuses(folder({ 'config.json': '[]' }), /config\.json is not a JSON object/);
       refuses(folder({ 'config.json': smallConfig }), /no model\.safetensors; a model folder holds/);
       refuses(folder({ 'config.json': smallConfig, 'x.gguf': 'x' }), /to use the GGUF file, name it: .*x\.gguf/);
       refuses(folder({ 'config.json': smallConfig, 'pytorch_model.bin': 'x' }), /PyTorch files are not read/);

@@ -29,9 +29,10 @@ describe('safetensors', () => {
   });
 
   it('takes the last of duplicate keys, padding, and a tensor called __proto__', () => {
-    const entry = (size: number): string => `{"dtype":"U8","shape":[${size}],"data_offsets":[0,${size}]}`;
-    const header = `{"a":${entry(4)},"a":${entry(3)},"__proto__":${entry(2)}}   `;
-    const tensors = readSafetensorsHeader(save(safetensorsFile(header, 4)));
+    const entry = (start: number, size: number): string =>
+      `{"dtype":"U8","shape":[${size}],"data_offsets":[${start},${start + size}]}`;
+    const header = `{"a":${entry(0, 4)},"a":${entry(0, 3)},"__proto__":${entry(3, 2)}}   `;
+    const tensors = readSafetensorsHeader(save(safetensorsFile(header, 5)));
     assert.deepEqual(
       [...tensors].map(([name, { bytes }]) => [name, bytes]),
       [
@@ -48,7 +49,7 @@ describe('safetensors', () => {
       safetensorsFile('{}', 0, 1000n),
       /header ends at byte 1008, past the end .*\(10 bytes\)/,
     ],
-    'a header above 100 MB': [safetensorsFile('{}', 0, 100_000_001n), /header length 100000001 exceeds/],
+    'a header above 32 MB': [safetensorsFile('{}', 0, 2n ** 25n + 1n), /header length 33554433 exceeds 33554432/],
     'a negative header length': [
       safetensorsFile('{}', 0, 2n ** 64n - 5n),
       /header length 18446744073709551611 exceeds/,
@@ -56,7 +57,7 @@ describe('safetensors', () => {
     'invalid JSON': [safetensorsFile('{"a":', 0), /header is not valid JSON/],
     'no JSON at all': [safetensorsFile('\0\0\0', 0), /header is not valid JSON/],
     'an empty header': [safetensorsFile('', 0), /header is not valid JSON/],
-    'an array': [safetensorsFile('[]', 0), /not a JSON object/],
+    'an array': [safetensorsFile('[]', 0), /header is not a JSON object/],
     'an entry that is no object': [safetensorsFile('{"a":3}', 0), /tensor 'a' is not described/],
     'an unknown dtype': [
       safetensorsFile(one({ dtype: 'F4', shape: [1], data_offsets: [0, 1] }), 1),
@@ -92,6 +93,29 @@ describe('safetensors', () => {
       safetensorsFile(one({ dtype: 'U8', shape: [2 ** 40, 2 ** 40], data_offsets: [0, 1] }), 8),
       /has 1 bytes, but U8/,
     ],
+    'tensors that overlap': [
+      safetensorsFile(
+        JSON.stringify({
+          a: { dtype: 'U8', shape: [2], data_offsets: [0, 2] },
+          b: { dtype: 'U8', shape: [2], data_offsets: [1, 3] },
+        }),
+        3,
+      ),
+      /tensors 'a' and 'b' overlap; the file is damaged/,
+    ],
+    'a name with a line break': [
+      safetensorsFile(JSON.stringify({ 'a\nb': { dtype: 'U8', shape: [1], data_offsets: [0, 1] } }), 1),
+      /"a\\nb" is no name of a tensor/,
+    ],
+    'a value that is nested a million times': [
+      safetensorsFile(`{"a":${'['.repeat(400_000)}${']'.repeat(400_000)}}`, 0),
+      /tensor 'a' is not described by a JSON object/,
+    ],
+    'a type that is nested': [
+      safetensorsFile(`{"a":{"dtype":${'['.repeat(400_000)}${']'.repeat(400_000)}}}`, 0),
+      /unknown dtype \[\[\.\.\.\]\]/,
+    ],
+    'more values than any model has': [safetensorsFile(`{"a":[${'0,'.repeat(500_000)}0]}`, 0), /holds 500003 values/],
     'truncated data': [
       safetensorsFile(one({ dtype: 'F32', shape: [25], data_offsets: [0, 100] }), 99),
       /tensor 'a' ends at byte \d+, past the end of the file \(\d+ bytes\); the file is truncated, download it again/,

@@ -137,11 +137,6 @@ export function checkModel(source: ModelSource): void {
       fail(`is stored as ${tensor.encoding}; ${role.name} may be ${permitted[role.kind].join(', ')}`);
     }
   }
-  for (const id of [...(source.bos === undefined ? [] : [source.bos]), ...source.eos]) {
-    if (!Number.isInteger(id) || id < 0 || id >= shape.vocabulary) {
-      throw new ModelError(`${where}: bos or eos token ${id} is outside the vocabulary (0 to ${shape.vocabulary - 1})`);
-    }
-  }
 }
 
 /** The type of embedding or head rows, which are packed as they are; f32 for encodings that checkModel will refuse. */

@@ -3,7 +3,7 @@
  * scalars only, so nothing here ever reads a whole file. Everything is synchronous: opening a model happens once, before any
  * work that could run meanwhile. All failures become ModelErrors that name the file.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { ModelError } from '../../schemas/error.ts';
 import type { FloatType } from '../../schemas/types.ts';
@@ -28,7 +28,8 @@ export function withModelFile<T>(file: string, use: (file: ModelFile) => T): T {
   const name = path.basename(file);
   let fd: number;
   try {
-    fd = openSync(file, 'r');
+    // Opening a pipe must not wait for a writer.
+    fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw new ModelError(`${file}: ${reason(error)}`, { cause: error });
   }
@@ -39,7 +40,7 @@ export function withModelFile<T>(file: string, use: (file: ModelFile) => T): T {
       const buffer = Buffer.allocUnsafe(length);
       let done = 0;
       while (done < length) {
-        const got = readSync(fd, buffer, done, length - done, offset + done);
+        const got = readPart(fd, buffer, done, offset + done, file);
         if (got === 0) {
           throw new ModelError(
             `${name}: ends at byte ${offset + done} where ${length - done} more bytes are needed; ` +
@@ -53,6 +54,43 @@ export function withModelFile<T>(file: string, use: (file: ModelFile) => T): T {
     return use({ path: file, name, size: stat.size, mtimeMs: stat.mtimeMs, read });
   } finally {
     closeSync(fd);
+  }
+}
+
+function readPart(fd: number, buffer: Buffer, done: number, position: number, file: string): number {
+  try {
+    return readSync(fd, buffer, done, buffer.length - done, position);
+  } catch (error) {
+    throw new ModelError(`${file}: cannot be read at byte ${position} (${reason(error)})`, { cause: error });
+  }
+}
+
+/**
+ * Whether there is such a file or folder.
+ * @throws ModelError when it is a link that leads nowhere (it was meant to be there), or cannot be looked at
+ */
+export function isPresent(file: string): boolean {
+  try {
+    statSync(file);
+    return true;
+  } catch (error) {
+    if (!['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) {
+      throw new ModelError(`${file}: ${reason(error)}`, { cause: error });
+    }
+  }
+  const target = linkTarget(file);
+  if (target === undefined) return false;
+  throw new ModelError(
+    `${file}: a link to '${target}', which does not exist; download the file again, or copy models with 'cp -L', ` +
+      'which copies what links lead to',
+  );
+}
+
+function linkTarget(file: string): string | undefined {
+  try {
+    return readlinkSync(file);
+  } catch {
+    return undefined;
   }
 }
 
@@ -101,9 +139,11 @@ export function isGitLfsPointer(start: Buffer): boolean {
 /** Message for isGitLfsPointer. */
 export const gitLfsAdvice = "is a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself";
 
-function reason(error: unknown): string {
+/** Why a file cannot be used, in words. */
+export function reason(error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === 'ENOENT') return 'no such file';
   if (code === 'EACCES') return 'permission denied';
+  if (code === 'ELOOP') return 'a link that leads back to itself';
   return (error as Error).message;
 }

@@ -6,16 +6,27 @@
  *   pair    string key | u32 type | value        string = u64 bytes | UTF-8        array = u32 type | u64 count | items
  *   info    string name | u32 dimensions | u64 size each, fastest first | u32 type | u64 offset into the data
  *
- * Nothing in the file is believed: a count must fit into the bytes that are left, so a damaged file ends in a ModelError
- * before anything large is allocated. The header is read through one growing window from the start of the file; that of
- * BitNet 2B4T (128,256 tokens, 280,147 merges) has 8 MB.
+ * Values that nobody asks for are passed over unread. What is kept is bounded: lists by the largest vocabulary, numbers of
+ * lists as the file stores them (a JavaScript list would take eight bytes for each).
  */
-import { ModelError } from '../../schemas/error.ts';
 import type { ModelFile } from './file.ts';
 import { gitLfsAdvice, isGitLfsPointer } from './file.ts';
+import { Window } from './gguf-window.ts';
+import { shown } from './json.ts';
+
+/** A list of numbers; u64 and i64 are held as doubles, booleans as 0 and 1. */
+export type NumberList =
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | Float64Array;
 
 /** A metadata value; 64-bit integers lose precision above 2^53, where no valid value lies. */
-export type MetadataValue = number | boolean | string | readonly number[] | readonly boolean[] | readonly string[];
+export type MetadataValue = number | boolean | string | NumberList | readonly string[];
 
 /** A tensor as the file lists it. */
 export interface TensorInfo {
@@ -32,214 +43,186 @@ export interface TensorInfo {
 export interface GgufHeader {
   readonly version: number;
   readonly metadata: ReadonlyMap<string, MetadataValue>;
+  /** Keys whose values were passed over. */
+  readonly skipped: readonly string[];
   readonly tensors: readonly TensorInfo[];
   readonly alignment: number;
   /** Byte of the file at which the data section starts. */
   readonly dataStart: number;
 }
 
-const firstWindow = 1 << 20;
-const maxHeaderBytes = 1 << 28;
-const maxNameBytes = 65_535;
+/** Far above any published file: 60 keys, 333 tensors, 280,147 merges. */
+const limits = { pairs: 10_000, tensors: 100_000, items: 4_194_304, nameBytes: 1024 } as const;
 
-/** Value types: bytes of a number, and how to read one. */
-const scalarTypes: Readonly<Record<number, { bytes: number; read: (b: Buffer, at: number) => number | boolean }>> = {
-  0: { bytes: 1, read: (b, at) => b.readUInt8(at) },
-  1: { bytes: 1, read: (b, at) => b.readInt8(at) },
-  2: { bytes: 2, read: (b, at) => b.readUInt16LE(at) },
-  3: { bytes: 2, read: (b, at) => b.readInt16LE(at) },
-  4: { bytes: 4, read: (b, at) => b.readUInt32LE(at) },
-  5: { bytes: 4, read: (b, at) => b.readInt32LE(at) },
-  6: { bytes: 4, read: (b, at) => b.readFloatLE(at) },
-  7: { bytes: 1, read: (b, at) => b.readUInt8(at) !== 0 },
-  10: { bytes: 8, read: (b, at) => Number(b.readBigUInt64LE(at)) },
-  11: { bytes: 8, read: (b, at) => Number(b.readBigInt64LE(at)) },
-  12: { bytes: 8, read: (b, at) => b.readDoubleLE(at) },
+/** Value types: bytes of a number, how to read one, and many. */
+interface NumberType {
+  readonly bytes: number;
+  readonly read: (b: Buffer, at: number) => number | boolean;
+  /** @param b a copy of the items, aligned for any type; x86 and ARM are little-endian as the file is */
+  readonly list: (b: ArrayBuffer) => NumberList;
+}
+const numberTypes: Readonly<Record<number, NumberType>> = {
+  0: { bytes: 1, read: (b, at) => b.readUInt8(at), list: (b) => new Uint8Array(b) },
+  1: { bytes: 1, read: (b, at) => b.readInt8(at), list: (b) => new Int8Array(b) },
+  2: { bytes: 2, read: (b, at) => b.readUInt16LE(at), list: (b) => new Uint16Array(b) },
+  3: { bytes: 2, read: (b, at) => b.readInt16LE(at), list: (b) => new Int16Array(b) },
+  4: { bytes: 4, read: (b, at) => b.readUInt32LE(at), list: (b) => new Uint32Array(b) },
+  5: { bytes: 4, read: (b, at) => b.readInt32LE(at), list: (b) => new Int32Array(b) },
+  6: { bytes: 4, read: (b, at) => shortestFloat(b.readFloatLE(at)), list: (b) => new Float32Array(b) },
+  7: { bytes: 1, read: (b, at) => b.readUInt8(at) !== 0, list: (b) => new Uint8Array(b).map((x) => (x ? 1 : 0)) },
+  10: { bytes: 8, read: (b, at) => Number(b.readBigUInt64LE(at)), list: (b) => doubles(new BigUint64Array(b)) },
+  11: { bytes: 8, read: (b, at) => Number(b.readBigInt64LE(at)), list: (b) => doubles(new BigInt64Array(b)) },
+  12: { bytes: 8, read: (b, at) => b.readDoubleLE(at), list: (b) => new Float64Array(b) },
 };
-const float32 = 6;
 const string = 8;
 const array = 9;
 
-/** Position in the header and the part of the file read so far. */
-interface Cursor {
-  readonly file: ModelFile;
-  window: Buffer;
-  at: number;
-}
-
-/** @throws ModelError when the file is no GGUF of version 2 or 3, damaged or truncated */
-export function readGgufHeader(file: ModelFile): GgufHeader {
-  const cursor: Cursor = { file, window: Buffer.alloc(0), at: 0 };
-  const version = readPreamble(cursor);
-  const tensorCount = count(cursor, 24, 'tensor count');
-  const pairCount = count(cursor, 13, 'metadata count');
+/**
+ * Reads a header.
+ * @param keeps whether the value of a key is wanted
+ * @throws ModelError when the file is no GGUF of version 2 or 3, damaged or truncated
+ */
+export function readGgufHeader(file: ModelFile, keeps: (key: string) => boolean): GgufHeader {
+  const window = new Window(file);
+  const version = readPreamble(window);
+  const tensorCount = atMost(window, limits.tensors, window.count(24, 'tensor count'), 'tensors');
+  const pairCount = atMost(window, limits.pairs, window.count(13, 'metadata count'), 'metadata');
 
   const metadata = new Map<string, MetadataValue>();
+  const skipped = new Set<string>();
   for (let i = 0; i < pairCount; i++) {
-    const key = text(cursor, `metadata key ${i}`, maxNameBytes);
-    if (metadata.has(key)) fail(cursor, `metadata key '${key}' appears twice; the file is damaged`);
-    metadata.set(key, value(cursor, key));
+    const key = plainName(window, `metadata key ${i}`);
+    if (metadata.has(key) || skipped.has(key)) {
+      window.fail(`metadata key '${key}' appears twice; the file is damaged`);
+    }
+    if (key === alignmentKey || keeps(key)) metadata.set(key, value(window, key));
+    else {
+      skipped.add(key);
+      skip(window, key);
+    }
   }
 
-  const alignment = metadata.get('general.alignment') ?? 32;
+  const alignment = metadata.get(alignmentKey) ?? 32;
   if (
     typeof alignment !== 'number' ||
     !Number.isInteger(Math.log2(alignment)) ||
     alignment < 1 ||
     alignment > 1 << 20
   ) {
-    return fail(cursor, `general.alignment ${JSON.stringify(alignment)} is not a power of two up to 2^20`);
+    return window.fail(`${alignmentKey} ${shown(alignment)} is not a power of two up to 2^20`);
   }
-  const tensors: TensorInfo[] = [];
-  const names = new Set<string>();
+  const tensors = new Map<string, TensorInfo>();
   for (let i = 0; i < tensorCount; i++) {
-    const info = tensorInfo(cursor, i, alignment);
-    if (names.has(info.name)) fail(cursor, `tensor '${info.name}' appears twice; the file is damaged`);
-    names.add(info.name);
-    tensors.push(info);
+    const info = tensorInfo(window, i, alignment);
+    if (tensors.has(info.name)) window.fail(`tensor '${info.name}' appears twice; the file is damaged`);
+    tensors.set(info.name, info);
   }
-  return { version, metadata, tensors, alignment, dataStart: Math.ceil(cursor.at / alignment) * alignment };
+  const dataStart = Math.ceil(window.at / alignment) * alignment;
+  return { version, metadata, skipped: [...skipped], tensors: [...tensors.values()], alignment, dataStart };
 }
 
+const alignmentKey = 'general.alignment';
+
 /** Magic and version. */
-function readPreamble(cursor: Cursor): number {
-  need(cursor, 8, 'magic and version');
-  if (isGitLfsPointer(cursor.window)) fail(cursor, gitLfsAdvice);
-  if (cursor.window.toString('latin1', 0, 4) !== 'GGUF') fail(cursor, 'does not begin with "GGUF"; not a GGUF file');
-  const version = cursor.window.readUInt32LE(4);
-  cursor.at = 8;
+function readPreamble(window: Window): number {
+  const start = window.take(8, 'magic and version');
+  if (isGitLfsPointer(start)) window.fail(gitLfsAdvice);
+  if (start.toString('latin1', 0, 4) !== 'GGUF') window.fail('does not begin with "GGUF"; not a GGUF file');
+  const version = start.readUInt32LE(4);
   if (version === 2 || version === 3) return version;
   // The version is stored in the file's byte order, and no version exceeds 16 bits.
   if (version >= 0x10000 && (version & 0xffff) === 0) {
-    return fail(
-      cursor,
+    return window.fail(
       'is a big-endian GGUF file; only little-endian files are read, convert it again on this machine',
     );
   }
-  return fail(cursor, `GGUF version ${version} is not supported; versions 2 and 3 are, convert the model again`);
+  return window.fail(`GGUF version ${version} is not supported; versions 2 and 3 are, convert the model again`);
 }
 
-function value(cursor: Cursor, key: string): MetadataValue {
-  const type = u32(cursor, `type of '${key}'`);
-  if (type === string) return text(cursor, `value of '${key}'`);
-  if (type === array) return items(cursor, key);
-  const scalar = scalarTypes[type] ?? unknownType(cursor, key, type);
-  need(cursor, scalar.bytes, `value of '${key}'`);
-  const result = scalar.read(cursor.window, cursor.at);
-  cursor.at += scalar.bytes;
-  return type === float32 ? shortestFloat(result as number) : result;
+function atMost(window: Window, most: number, count: number, what: string): number {
+  if (count > most) window.fail(`${what}: ${count} entries, more than ${most}; the file is damaged`);
+  return count;
 }
 
-/** An array value; arrays of arrays exist in the format but in no model, and are refused. */
-function items(cursor: Cursor, key: string): MetadataValue {
-  const type = u32(cursor, `item type of '${key}'`);
-  if (type === array) fail(cursor, `metadata '${key}' is an array of arrays, which no known model uses`);
-  const scalar = type === string ? undefined : (scalarTypes[type] ?? unknownType(cursor, key, type));
-  // A string has at least its length.
-  const length = count(cursor, scalar?.bytes ?? 8, `item count of '${key}'`);
-  if (!scalar) {
+/** A key, or the name of a tensor; both stand in messages. */
+function plainName(window: Window, what: string): string {
+  const text = window.text(what, limits.nameBytes);
+  if (!/^\P{Cc}+$/u.test(text)) window.fail(`${what} is ${shown(text)}, which is no name; the file is damaged`);
+  return text;
+}
+
+function value(window: Window, key: string): MetadataValue {
+  const type = window.u32(`type of '${key}'`);
+  if (type === string) return window.text(`value of '${key}'`);
+  if (type === array) return items(window, key);
+  const { bytes, read } = numberType(window, key, type);
+  return read(window.take(bytes, `value of '${key}'`), 0);
+}
+
+/** Passes over a value. */
+function skip(window: Window, key: string): void {
+  const type = window.u32(`type of '${key}'`);
+  if (type === string) window.skipText(`value of '${key}'`);
+  else if (type === array) {
+    const { numbers, length } = listHead(window, key);
+    if (numbers) window.skip(length * numbers.bytes);
+    else for (let i = 0; i < length; i++) window.skipText(key);
+  } else window.take(numberType(window, key, type).bytes, `value of '${key}'`);
+}
+
+/** An array value. */
+function items(window: Window, key: string): NumberList | string[] {
+  const { numbers, length } = listHead(window, key);
+  atMost(window, limits.items, length, `metadata '${key}'`);
+  if (!numbers) {
     const strings = new Array<string>(length);
-    for (let i = 0; i < length; i++) strings[i] = text(cursor, key);
+    for (let i = 0; i < length; i++) strings[i] = window.text(key);
     return strings;
   }
-  need(cursor, length * scalar.bytes, `items of '${key}'`);
-  const { bytes, read } = scalar;
-  const { window, at } = cursor;
-  const result = new Array<number | boolean>(length);
-  for (let i = 0; i < length; i++) result[i] = read(window, at + i * bytes);
-  cursor.at += length * bytes;
-  return result as number[] | boolean[];
+  return numbers.list(new Uint8Array(window.take(length * numbers.bytes, `items of '${key}'`)).buffer);
 }
 
-function unknownType(cursor: Cursor, key: string, type: number): never {
-  return fail(
-    cursor,
-    `metadata '${key}' has unknown value type ${type}; the file is damaged or newer than this program`,
+/** Type and count of an array; arrays of arrays exist in the format but in no model, and are refused. */
+function listHead(window: Window, key: string): { numbers: NumberType | undefined; length: number } {
+  const type = window.u32(`item type of '${key}'`);
+  if (type === array) window.fail(`metadata '${key}' is an array of arrays, which no known model uses`);
+  const numbers = type === string ? undefined : numberType(window, key, type);
+  // A string has at least its length.
+  return { numbers, length: window.count(numbers?.bytes ?? 8, `item count of '${key}'`) };
+}
+
+function numberType(window: Window, key: string, type: number): NumberType {
+  return (
+    numberTypes[type] ??
+    window.fail(`metadata '${key}' has unknown value type ${type}; the file is damaged or newer than this program`)
   );
 }
 
-function tensorInfo(cursor: Cursor, index: number, alignment: number): TensorInfo {
-  const name = text(cursor, `name of tensor ${index}`, maxNameBytes);
-  const rank = u32(cursor, `dimensions of '${name}'`);
-  if (rank > 4) fail(cursor, `tensor '${name}' has ${rank} dimensions; GGUF allows 4, the file is damaged`);
+function tensorInfo(window: Window, index: number, alignment: number): TensorInfo {
+  const name = plainName(window, `name of tensor ${index}`);
+  const rank = window.u32(`dimensions of '${name}'`);
+  if (rank > 4) window.fail(`tensor '${name}' has ${rank} dimensions; GGUF allows 4, the file is damaged`);
   const dims: number[] = [];
   for (let i = 0; i < rank; i++) {
-    const size = u64(cursor, `size of '${name}'`);
-    if (size === 0n) fail(cursor, `tensor '${name}' has a dimension of size 0; the file is damaged`);
+    const size = window.u64(`size of '${name}'`);
+    if (size === 0n) window.fail(`tensor '${name}' has a dimension of size 0; the file is damaged`);
     dims.push(Number(size));
   }
   if (dims.reduce((a, b) => a * b, 1) > Number.MAX_SAFE_INTEGER) {
-    fail(cursor, `tensor '${name}' is ${dims.join(' x ')}, more than 2^53 elements; the file is damaged`);
+    window.fail(`tensor '${name}' is ${dims.join(' x ')}, more than 2^53 elements; the file is damaged`);
   }
-  const type = u32(cursor, `type of '${name}'`);
-  const offset = u64(cursor, `offset of '${name}'`);
-  if (offset > BigInt(cursor.file.size)) {
-    fail(
-      cursor,
-      `tensor '${name}' starts at byte ${offset} of the data, past the end of the file (${cursor.file.size} bytes); ` +
+  const type = window.u32(`type of '${name}'`);
+  const offset = window.u64(`offset of '${name}'`);
+  if (offset > BigInt(window.file.size)) {
+    window.fail(
+      `tensor '${name}' starts at byte ${offset} of the data, past the end of the file (${window.file.size} bytes); ` +
         'the file is truncated, download it again',
     );
   }
   if (Number(offset) % alignment !== 0) {
-    fail(cursor, `tensor '${name}' starts at byte ${offset}, not a multiple of the alignment ${alignment}`);
+    window.fail(`tensor '${name}' starts at byte ${offset}, not a multiple of the alignment ${alignment}`);
   }
   return { name, dims, type, offset: Number(offset) };
-}
-
-/** Makes `bytes` bytes from the position available. */
-function need(cursor: Cursor, bytes: number, what: string): void {
-  const end = cursor.at + bytes;
-  if (end <= cursor.window.length) return;
-  const { size } = cursor.file;
-  if (end > size) {
-    fail(cursor, `${what} needs ${bytes} bytes at byte ${cursor.at}, but the file ends at ${size}; download it again`);
-  }
-  if (end > maxHeaderBytes) fail(cursor, `header exceeds ${maxHeaderBytes} bytes at ${what}; the file is damaged`);
-  // Doubling keeps the copying linear.
-  const have = cursor.window.length;
-  const target = Math.min(size, Math.max(end, 2 * have, firstWindow));
-  cursor.window = Buffer.concat([cursor.window, cursor.file.read(have, target - have)]);
-}
-
-function u32(cursor: Cursor, what: string): number {
-  need(cursor, 4, what);
-  cursor.at += 4;
-  return cursor.window.readUInt32LE(cursor.at - 4);
-}
-
-function u64(cursor: Cursor, what: string): bigint {
-  need(cursor, 8, what);
-  cursor.at += 8;
-  return cursor.window.readBigUInt64LE(cursor.at - 8);
-}
-
-/** A u64 count of things that take at least `least` bytes each. */
-function count(cursor: Cursor, least: number, what: string): number {
-  const value = u64(cursor, what);
-  const left = cursor.file.size - cursor.at;
-  if (value > BigInt(Math.floor(left / least))) {
-    fail(cursor, `${what} ${value} needs more than the ${left} bytes that are left; the file is damaged or truncated`);
-  }
-  return Number(value);
-}
-
-/** A string; 64-bit lengths are put together from halves because BigInts would double the time for 400,000 tokens. */
-function text(cursor: Cursor, what: string, most = maxHeaderBytes): string {
-  need(cursor, 8, what);
-  const { window, at } = cursor;
-  const length = window.readUInt32LE(at) + window.readUInt32LE(at + 4) * 2 ** 32;
-  if (length > most || length > cursor.file.size - at - 8) {
-    const exact = window.readBigUInt64LE(at);
-    fail(cursor, `string of ${what} claims ${exact} bytes; the file is damaged or truncated`);
-  }
-  cursor.at = at + 8;
-  need(cursor, length, what);
-  cursor.at += length;
-  return cursor.window.toString('utf8', at + 8, cursor.at);
-}
-
-function fail(cursor: Cursor, message: string): never {
-  throw new ModelError(`${cursor.file.name}: ${message}`);
 }
 
 /** The shortest decimal that is this float32, so that 1e-5 reads as 1e-5 and equals the number in a config.json. */
@@ -251,3 +234,5 @@ function shortestFloat(value: number): number {
   }
   return value;
 }
+
+const doubles = (list: BigUint64Array | BigInt64Array): Float64Array => Float64Array.from(list, Number);

@@ -11,12 +11,16 @@ import path from 'node:path';
 import { ModelError } from '../../schemas/error.ts';
 import type { ModelShape } from '../../schemas/types.ts';
 import { isFloat, looksTernary, named, tableType, ternaryNames } from './check.ts';
+import type { NamedToken, SpecialToken } from './end-marks.ts';
+import { readMarks } from './end-marks.ts';
 import type { ModelFile } from './file.ts';
 import { readFloats, withModelFile } from './file.ts';
-import type { GgufHeader, MetadataValue } from './gguf-header.ts';
+import type { GgufHeader, MetadataValue, NumberList } from './gguf-header.ts';
 import { readGgufHeader } from './gguf-header.ts';
 import type { PlacedTensor } from './gguf-types.ts';
 import { placeTensors } from './gguf-types.ts';
+import { shown } from './json.ts';
+import { ggufKeys, harmlessNamespaces, refuseUnknown, unknownKeys } from './known-keys.ts';
 import type { ModelSource, SourceTensor, TokenizerSource } from './source.ts';
 
 interface Architecture {
@@ -46,18 +50,21 @@ interface Metadata {
   /** A number that some models give per layer; all layers must agree. */
   uniform(key: string, fallback?: number): number;
   text(key: string): string | undefined;
+  texts(key: string): readonly string[] | undefined;
+  numbers(key: string): NumberList | undefined;
 }
 
 /**
  * Reads a GGUF file; of the data it reads one small sample and the `.scale` scalars only.
+ * @param allowConfig keys of the metadata that may be ignored though they are unknown
  * @returns a source that open.ts has yet to check for completeness
  * @throws ModelError when the file is damaged or describes something that is not supported
  */
-export function readGguf(file: string): ModelSource {
-  return withModelFile(file, (opened) => model(opened, readGgufHeader(opened)));
+export function readGguf(file: string, allowConfig: readonly string[] = []): ModelSource {
+  return withModelFile(file, (opened) => model(opened, readGgufHeader(opened, isRead), allowConfig));
 }
 
-function model(file: ModelFile, header: GgufHeader): ModelSource {
+function model(file: ModelFile, header: GgufHeader, allowConfig: readonly string[]): ModelSource {
   const fail = (message: string): never => {
     throw new ModelError(`${file.name}: ${message}`);
   };
@@ -65,12 +72,13 @@ function model(file: ModelFile, header: GgufHeader): ModelSource {
   const arch = metadata.text('general.architecture') ?? fail("metadata 'general.architecture' is missing");
   const architecture = Object.hasOwn(architectures, arch) ? architectures[arch]! : undefined;
   if (!architecture) {
-    return fail(`unknown architecture '${arch}'; known are ${Object.keys(architectures).join(', ')}`);
+    return fail(`unknown architecture ${shown(arch)}; known are ${Object.keys(architectures).join(', ')}`);
   }
   if (metadata.number('split.count', 1) > 1) {
     fail('is one part of a split model; join the parts with llama-gguf-split --merge');
   }
   refuseRopeScaling(metadata, header, arch, fail);
+  const notes = refuseUnknown(file.name, unknownIn(header, arch), allowConfig);
 
   const heads = metadata.uniform(`${arch}.attention.head_count`);
   const kvHeads = metadata.uniform(`${arch}.attention.head_count_kv`, heads);
@@ -78,7 +86,7 @@ function model(file: ModelFile, header: GgufHeader): ModelSource {
   const tensors = nameTensors(file, placeTensors(file, header), permuted, fail);
   const shape = readShape(metadata, arch, architecture, { heads, kvHeads }, tensors, file, fail);
   const tokenizer = findTokenizer(header);
-  const bos = metadata.has('tokenizer.ggml.bos_token_id') ? metadata.number('tokenizer.ggml.bos_token_id') : undefined;
+  const marks = readTokens(metadata, shape.vocabulary);
   return {
     path: file.path,
     format: 'gguf',
@@ -87,12 +95,31 @@ function model(file: ModelFile, header: GgufHeader): ModelSource {
     files: [{ path: file.path, size: file.size, mtimeMs: file.mtimeMs }],
     tensors,
     ...(tokenizer ? { tokenizer } : {}),
-    ...(bos === undefined ? {} : { bos }),
-    eos: endTokens(metadata, tokenizer),
+    ...marks,
+    notes: [...notes, ...marks.notes],
   };
 }
 
 type Fail = (message: string) => never;
+
+const generalKeys = ['general.architecture', 'general.name', 'split.count'];
+const archKeys = [...ggufKeys.read, ...Object.keys(ggufKeys.harmlessAt)];
+
+/** Whether the value of a key is looked at; the architecture, with which its keys begin, may come after them. */
+const isRead = (key: string): boolean =>
+  generalKeys.includes(key) || key.startsWith('tokenizer.') || archKeys.some((name) => key.endsWith(`.${name}`));
+
+/** Keys that may change the result though nobody reads them. */
+function unknownIn({ metadata, skipped }: GgufHeader, arch: string): { key: string; value?: unknown }[] {
+  const own = `${arch}.`;
+  const isHarmless = (key: string): boolean => harmlessNamespaces.some((space) => key.startsWith(space));
+  const keys = [...metadata.keys(), ...skipped];
+  const entries = keys
+    .filter((key) => key.startsWith(own))
+    .map((key) => [key.slice(own.length), metadata.get(key)] as const);
+  const others = keys.filter((key) => !key.startsWith(own) && !isHarmless(key));
+  return [...unknownKeys(entries, ggufKeys, own), ...others.map((key) => ({ key, value: metadata.get(key) }))];
+}
 
 /** Numbers of the model. Defaults as in llama.cpp: rope theta 10000, context 2048; epsilon 1e-5 as in Hugging Face. */
 function readShape(
@@ -114,7 +141,7 @@ function readShape(
   }
   const activation = metadata.text(`${arch}.hidden_activation`) ?? architecture.activation;
   if (activation !== 'relu2' && activation !== 'silu') {
-    return fail(`${arch}.hidden_activation '${activation}' is not supported; known are relu2 and silu`);
+    return fail(`${arch}.hidden_activation ${shown(activation)} is not supported; known are relu2 and silu`);
   }
   const embedding = tensors.get('token_embd');
   const head = tensors.get('output');
@@ -144,7 +171,7 @@ function refuseRopeScaling(metadata: Metadata, header: GgufHeader, arch: string,
   const type = metadata.text(`${arch}.rope.scaling.type`) ?? 'linear';
   const factor = metadata.number(`${arch}.rope.scaling.factor`, metadata.number(`${arch}.rope.scale_linear`, 1));
   if (type !== 'none' && (type !== 'linear' || (factor !== 1 && factor !== 0))) {
-    fail(`RoPE scaling (type '${type}', factor ${factor}) is not supported; only unscaled RoPE is`);
+    fail(`RoPE scaling (type ${shown(type)}, factor ${factor}) is not supported; only unscaled RoPE is`);
   }
   if (header.tensors.some((tensor) => tensor.name === 'rope_freqs.weight')) {
     fail("tensor 'rope_freqs.weight' scales RoPE, which is not supported; only unscaled RoPE is");
@@ -201,15 +228,20 @@ function findTokenizer({ metadata }: GgufHeader): TokenizerSource | undefined {
   return { kind: 'gguf', tokens: tokens as readonly string[], metadata };
 }
 
-/** eos and eot as the file names them, and `<|eot_id|>`, with which 2B4T ends turns although its file does not say so. */
-function endTokens(metadata: Metadata, tokenizer: TokenizerSource | undefined): number[] {
-  const ids = new Set<number>();
-  for (const key of ['tokenizer.ggml.eos_token_id', 'tokenizer.ggml.eot_token_id']) {
-    if (metadata.has(key)) ids.add(metadata.number(key));
+/** The start token, and what ends a text; tokens of type 3 (control) and 4 (user-defined) are special, or all without types. */
+function readTokens(metadata: Metadata, vocabulary: number): ReturnType<typeof readMarks> {
+  const named = (key: string): NamedToken[] => {
+    const full = `tokenizer.ggml.${key}`;
+    return metadata.has(full) ? [{ from: full, id: metadata.number(full) }] : [];
+  };
+  const tokens = metadata.texts('tokenizer.ggml.tokens') ?? [];
+  const types = metadata.numbers('tokenizer.ggml.token_type');
+  const isSpecial = (id: number): boolean => types === undefined || types[id] === 3 || types[id] === 4;
+  function* special(): Generator<SpecialToken> {
+    for (const [id, text] of tokens.entries()) if (isSpecial(id)) yield { id, text };
   }
-  const endOfTurn = tokenizer?.kind === 'gguf' ? tokenizer.tokens.indexOf('<|eot_id|>') : -1;
-  if (endOfTurn >= 0) ids.add(endOfTurn);
-  return [...ids];
+  const ends = ['eos_token_id', 'eot_token_id', 'eom_token_id'].flatMap(named);
+  return readMarks(named('bos_token_id')[0], ends, special(), (id) => tokens[id], vocabulary);
 }
 
 /** One line for people. @throws ModelError when a llama file holds an ordinary, dense model */
@@ -230,8 +262,9 @@ function accessor(values: ReadonlyMap<string, MetadataValue>, fail: Fail): Metad
   const typed = <T>(key: string, kind: string, is: (value: MetadataValue) => boolean): T | undefined => {
     const value = values.get(key);
     if (value === undefined || is(value)) return value as T | undefined;
-    return fail(`metadata '${key}' is ${JSON.stringify(value).slice(0, 60)}, not ${kind}`);
+    return fail(`metadata '${key}' is ${typeof value === 'object' ? 'a list' : shown(value)}, not ${kind}`);
   };
+  const isNumbers = (value: MetadataValue | undefined): value is NumberList => ArrayBuffer.isView(value);
   const number = (key: string, fallback?: number): number =>
     typed<number>(key, 'a number', (value) => typeof value === 'number') ??
     fallback ??
@@ -240,12 +273,14 @@ function accessor(values: ReadonlyMap<string, MetadataValue>, fail: Fail): Metad
     has: (key) => values.has(key),
     number,
     uniform: (key, fallback) => {
-      const value = values.get(key);
-      if (!Array.isArray(value)) return number(key, fallback);
-      const list = value as readonly unknown[];
-      if (typeof list[0] === 'number' && list.every((item) => item === list[0])) return list[0];
+      const list = values.get(key);
+      if (!isNumbers(list)) return number(key, fallback);
+      const [first] = list;
+      if (first !== undefined && list.every((item) => item === first)) return first;
       return fail(`metadata '${key}' differs between layers, which is not supported`);
     },
     text: (key) => typed(key, 'a string', (value) => typeof value === 'string'),
+    texts: (key) => typed(key, 'a list of strings', Array.isArray),
+    numbers: (key) => typed(key, 'a list of numbers', isNumbers),
   };
 }

@@ -8,17 +8,18 @@
  *   floats  master weights, made ternary when loaded, or values that are ternary already; the data tell which.
  * Norms of 1bitLLM's first models go by older names. The head is never packed.
  */
-import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { ModelError } from '../../schemas/error.ts';
 import type { FloatType } from '../../schemas/types.ts';
+import { readAddedTokens } from './added-tokens.ts';
 import { isFloat, looksTernary, named, tableType } from './check.ts';
-import { readFloats, stampOf, withModelFile } from './file.ts';
+import { readMarks } from './end-marks.ts';
+import { isPresent, readFloats, stampOf, withModelFile } from './file.ts';
 import type { HuggingfaceConfig } from './huggingface-config.ts';
-import { findTokenizer, readConfig, readJson } from './huggingface-config.ts';
-import type { SafetensorsEntry } from './safetensors.ts';
-import { readSafetensorsHeader } from './safetensors.ts';
-import type { Encoding, ModelSource, SourceTensor } from './source.ts';
+import { findTokenizer, readConfig } from './huggingface-config.ts';
+import { shown } from './json.ts';
+import type { Encoding, ModelSource, SourceTensor, TokenizerSource } from './source.ts';
+import { type Located, missing, readWeights } from './weight-files.ts';
 
 /** Names outside the layers. */
 const outerNames: Readonly<Record<string, string>> = {
@@ -46,16 +47,16 @@ const layerNames: Readonly<Record<string, string>> = {
 
 const floatTypes: Readonly<Record<string, FloatType>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
-type Located = SafetensorsEntry & { readonly file: string };
-
 /**
  * Reads a model folder; of the data it reads the scales and one small sample only.
  * @param folder holds config.json and the weights
+ * @param allowConfig keys of config.json that may be ignored though they are unknown
  * @returns a source that open.ts has yet to check for completeness
  * @throws ModelError when a file is missing, damaged, or describes something that is not supported
  */
-export function readHuggingface(folder: string): ModelSource {
-  const config = readConfig(folder);
+export function readHuggingface(folder: string, allowConfig: readonly string[]): ModelSource {
+  if (!isPresent(path.join(folder, 'config.json'))) throw missing(folder, 'config.json');
+  const config = readConfig(folder, allowConfig);
   const { files, entries } = readWeights(folder);
   const tensors = nameTensors(entries, config);
 
@@ -81,10 +82,10 @@ export function readHuggingface(folder: string): ModelSource {
     ropeTheta: config.ropeTheta,
   });
 
-  const { tokenizer, endOfTurn } = findTokenizer(folder, config.bos);
-  const eos = new Set(config.eos);
-  // A tokenizer may know more tokens than the embedding has rows; such a token can never be produced.
-  if (endOfTurn !== undefined && endOfTurn < shape.vocabulary) eos.add(endOfTurn);
+  const { tokenizer, noTokenizer } = findTokenizer(folder);
+  const added = readAddedTokens(folder, tokenizer);
+  const ends = added.eos ? [...config.eos, added.eos] : config.eos;
+  const marks = readMarks(config.bos, ends, added.special, (id) => added.texts.get(id), shape.vocabulary);
   return {
     path: folder,
     format: 'huggingface',
@@ -92,59 +93,16 @@ export function readHuggingface(folder: string): ModelSource {
     quantisation: describe(tensors, config),
     files: [path.join(folder, 'config.json'), ...files].map(stampOf),
     tensors,
-    ...(tokenizer ? { tokenizer } : {}),
-    ...(config.bos === undefined ? {} : { bos: config.bos }),
-    eos: [...eos],
+    ...(tokenizer ? { tokenizer: withBos(tokenizer, marks.bos) } : {}),
+    ...(noTokenizer ? { noTokenizer } : {}),
+    ...marks,
+    notes: [...config.notes, ...added.notes, ...marks.notes],
   };
 }
 
-/** All tensors of model.safetensors, or of the shards that model.safetensors.index.json lists. */
-function readWeights(folder: string): { files: string[]; entries: ReadonlyMap<string, Located> } {
-  const whole = path.join(folder, 'model.safetensors');
-  if (existsSync(whole)) {
-    const located = [...readSafetensorsHeader(whole)].map(([name, e]) => [name, { ...e, file: whole }] as const);
-    return { files: [whole], entries: new Map(located) };
-  }
-  const index = path.join(folder, 'model.safetensors.index.json');
-  if (!existsSync(index)) throw new ModelError(`${folder}: no model.safetensors${advice(folder)}`);
-
-  const map = readJson(index).weight_map;
-  if (typeof map !== 'object' || map === null || Array.isArray(map)) {
-    throw new ModelError("model.safetensors.index.json: field 'weight_map' is not an object");
-  }
-  const headers = new Map<string, ReturnType<typeof readSafetensorsHeader>>();
-  const entries = new Map<string, Located>();
-  for (const [name, shard] of Object.entries(map)) {
-    // Shards lie beside the index; a path would let a downloaded file point anywhere.
-    if (typeof shard !== 'string' || path.basename(shard) !== shard || shard.includes('\\') || shard === '..') {
-      throw new ModelError(
-        `model.safetensors.index.json: '${name}' lies in ${JSON.stringify(shard)}, which is not a plain file name`,
-      );
-    }
-    const file = path.join(folder, shard);
-    let header = headers.get(file);
-    if (!header) {
-      if (!existsSync(file)) throw new ModelError(`${file}: no such file, but the index lists it; download all shards`);
-      header = readSafetensorsHeader(file);
-      headers.set(file, header);
-    }
-    const entry = header.get(name);
-    if (!entry) throw new ModelError(`${shard}: tensor '${name}' is missing, but the index says it is here`);
-    entries.set(name, { ...entry, file });
-  }
-  return { files: [index, ...headers.keys()], entries };
-}
-
-/** What the folder holds instead of safetensors. */
-function advice(folder: string): string {
-  const names = readdirSync(folder);
-  const gguf = names.find((name) => name.endsWith('.gguf'));
-  if (gguf) return `; to use the GGUF file, name it: ${path.join(folder, gguf)}`;
-  if (names.some((name) => name.endsWith('.bin') || name.endsWith('.pt'))) {
-    return '; PyTorch files are not read, download or convert to safetensors';
-  }
-  return '; a model folder holds config.json and model.safetensors';
-}
+/** config.json's start token, for tokenizers that do not say which. */
+const withBos = (tokenizer: TokenizerSource, bos: number | undefined): TokenizerSource =>
+  tokenizer.kind === 'huggingface' && bos !== undefined ? { ...tokenizer, bos } : tokenizer;
 
 /** Files' names to ours; refuses what would change the result if it were ignored. */
 function nameTensors(entries: ReadonlyMap<string, Located>, config: HuggingfaceConfig): Map<string, SourceTensor> {
@@ -167,7 +125,7 @@ function nameTensors(entries: ReadonlyMap<string, Located>, config: HuggingfaceC
     }
     const previous = tensors.get(name);
     if (previous) throw new ModelError(`${where}: both '${previous.name}' and '${entry.name}' are present`);
-    const scale = entry.dtype === 'U8' ? readScale(entries, entry, config.scaleMultiplies) : undefined;
+    const scale = entry.dtype === 'U8' ? readScale(entries, entry, config.linear) : undefined;
     tensors.set(name, { ...storage(entry), ...(scale === undefined ? {} : { scale }) });
   }
   return tensors;
@@ -190,7 +148,7 @@ function storage(entry: Located): SourceTensor {
   const fail = (message: string): never => {
     throw new ModelError(`${path.basename(file)}: tensor '${name}' ${message}`);
   };
-  if (shape.length !== 1 && shape.length !== 2) fail(`has shape ${JSON.stringify(shape)}, not one or two dimensions`);
+  if (shape.length !== 1 && shape.length !== 2) fail(`has shape ${shown(shape)}, not one or two dimensions`);
   const packed = dtype === 'U8';
   const encoding: Encoding | undefined = packed ? 'hf-u8' : floatTypes[dtype];
   if (!encoding) return fail(`has dtype ${dtype}; supported are U8 (packed ternary), BF16, F16 and F32`);
@@ -199,10 +157,21 @@ function storage(entry: Located): SourceTensor {
 }
 
 /** Reads `<matrix>_scale`. @returns scale with w = scale * t, representable as f32 */
-function readScale(entries: ReadonlyMap<string, Located>, matrix: Located, multiplies: boolean): number {
+function readScale(
+  entries: ReadonlyMap<string, Located>,
+  matrix: Located,
+  linear: HuggingfaceConfig['linear'],
+): number {
   const entry = entries.get(`${matrix.name}_scale`);
   const type = entry && floatTypes[entry.dtype];
   const where = path.basename(matrix.file);
+  if (!linear) {
+    throw new ModelError(
+      `${where}: tensor '${matrix.name}' is packed, but config.json has no quantization_config, so it cannot be known ` +
+        'whether its scale multiplies or divides; take the config.json that belongs to these weights (with "quant_method": ' +
+        '"bitnet", and "linear_class": "autobitlinear" multiplies, "bitlinear" divides)',
+    );
+  }
   if (!entry || !type || entry.shape.reduce((a, b) => a * b, 1) !== 1) {
     throw new ModelError(
       `${where}: packed tensor '${matrix.name}' needs '${matrix.name}_scale' with one float; ` +
@@ -213,7 +182,7 @@ function readScale(entries: ReadonlyMap<string, Located>, matrix: Located, multi
   if (!(stored > 0 && Number.isFinite(stored))) {
     throw new ModelError(`${where}: '${entry.name}' is ${stored}, not a positive number; the file is damaged`);
   }
-  return multiplies ? stored : Math.fround(1 / stored);
+  return linear === 'autobitlinear' ? stored : Math.fround(1 / stored);
 }
 
 /** One line for people. @throws ModelError when the weights are those of an ordinary, dense model */
@@ -221,10 +190,10 @@ function describe(tensors: ReadonlyMap<string, SourceTensor>, config: Huggingfac
   const sample = tensors.get('blk.0.attn_q');
   if (!sample) return 'unknown';
   if (!isFloat(sample.encoding)) {
-    return `packed ternary (weight_scale ${config.scaleMultiplies ? 'multiplies' : 'divides'})`;
+    return `packed ternary (weight_scale ${config.linear === 'autobitlinear' ? 'multiplies' : 'divides'})`;
   }
   if (looksTernary(sample)) return `ternary values in ${sample.encoding}`;
-  if (!config.bitnet && !config.masters) {
+  if (!config.linear && !config.masters) {
     throw new ModelError(
       `${path.basename(sample.file)}: tensor '${sample.name}' is not ternary and config.json has no quantization_config ` +
         'with quant_method "bitnet"; this is an ordinary dense model, take a BitNet b1.58 checkpoint',

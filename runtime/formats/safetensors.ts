@@ -3,14 +3,13 @@
  * from it; the data themselves are read later, in C.
  *
  * Layout: u64 LE header length N | N bytes JSON { name: { dtype, shape, data_offsets: [begin, end] }, "__metadata__": {...} }
- * | data. Offsets count from byte 8 + N. Source: huggingface/safetensors README, "Format"; its limit of 100 MB for the header
- * is kept, since a wrong first word otherwise asks for an absurd allocation.
+ * | data. Offsets count from byte 8 + N, and no two tensors overlap. Source: huggingface/safetensors README, "Format"; its limit
+ * of 100 MB for the header is lowered to what models need (json.ts).
  */
 import { ModelError } from '../../schemas/error.ts';
 import type { ModelFile } from './file.ts';
 import { gitLfsAdvice, isGitLfsPointer, withModelFile } from './file.ts';
-
-const maxHeaderBytes = 100_000_000;
+import { isRecord, maxJsonBytes, parseJson, shown } from './json.ts';
 
 /** Bytes per element of every dtype of the format. */
 const dtypeBytes = {
@@ -65,27 +64,23 @@ function parse(file: ModelFile): SafetensorsHeader {
   const start = file.read(0, 8);
   if (isGitLfsPointer(start)) fail(gitLfsAdvice);
   const length = start.readBigUInt64LE();
-  if (length > maxHeaderBytes) {
-    fail(`header length ${length} exceeds ${maxHeaderBytes} bytes; this is not a safetensors file, or it is damaged`);
+  if (length > maxJsonBytes) {
+    fail(`header length ${length} exceeds ${maxJsonBytes} bytes; this is not a safetensors file, or it is damaged`);
   }
   const dataStart = 8 + Number(length);
   if (dataStart > file.size) {
     fail(`header ends at byte ${dataStart}, past the end of the file (${file.size} bytes); download it again`);
   }
 
-  let json: unknown;
-  try {
-    json = JSON.parse(file.read(8, Number(length)).toString('utf8'));
-  } catch (error) {
-    throw new ModelError(`${file.name}: header is not valid JSON (${(error as Error).message}); download it again`, {
-      cause: error,
-    });
-  }
-  if (!isRecord(json)) return fail('header is not a JSON object; download it again');
-
+  const json = parseJson(file.read(8, Number(length)), `${file.name}: header`);
   const tensors = new Map<string, SafetensorsEntry>();
   for (const [name, value] of Object.entries(json)) {
     if (name !== '__metadata__') tensors.set(name, entry(file, dataStart, name, value));
+  }
+  const sorted = [...tensors.values()].sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
+  for (const [i, { name, offset, bytes }] of sorted.entries()) {
+    const next = sorted[i + 1];
+    if (next && offset + bytes > next.offset) fail(`tensors '${name}' and '${next.name}' overlap; the file is damaged`);
   }
   return tensors;
 }
@@ -95,22 +90,24 @@ function entry(file: ModelFile, dataStart: number, name: string, value: unknown)
   const fail = (message: string): never => {
     throw new ModelError(`${file.name}: tensor '${name}' ${message}`);
   };
+  // Names stand in messages.
+  if (!/^[^\p{Cc}]{1,1024}$/u.test(name)) {
+    throw new ModelError(`${file.name}: ${shown(name)} is no name of a tensor; the header is damaged`);
+  }
   if (!isRecord(value)) return fail('is not described by a JSON object; the header is damaged');
   const { dtype, shape, data_offsets: range } = value;
   if (typeof dtype !== 'string' || !Object.hasOwn(dtypeBytes, dtype)) {
-    return fail(`has unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(dtypeBytes).join(', ')}`);
+    return fail(`has unknown dtype ${shown(dtype)}; known are ${Object.keys(dtypeBytes).join(', ')}`);
   }
-  if (!isCounts(shape)) return fail(`has shape ${JSON.stringify(shape)}, not a list of sizes; the header is damaged`);
+  if (!isCounts(shape)) return fail(`has shape ${shown(shape)}, not a list of sizes; the header is damaged`);
   if (!isCounts(range) || range.length !== 2) {
-    return fail(`has data_offsets ${JSON.stringify(range)}, not [begin, end]; the header is damaged`);
+    return fail(`has data_offsets ${shown(range)}, not [begin, end]; the header is damaged`);
   }
   const [begin, end] = range as [number, number];
   if (begin > end) return fail(`has reversed data_offsets [${begin}, ${end}]; the header is damaged`);
   const expected = shape.reduce((product, size) => product * size, dtypeBytes[dtype as Dtype]);
   if (end - begin !== expected) {
-    return fail(
-      `has ${end - begin} bytes, but ${dtype} ${JSON.stringify(shape)} needs ${expected}; the header is damaged`,
-    );
+    return fail(`has ${end - begin} bytes, but ${dtype} ${shown(shape)} needs ${expected}; the header is damaged`);
   }
   if (dataStart + end > file.size) {
     return fail(
@@ -119,10 +116,6 @@ function entry(file: ModelFile, dataStart: number, name: string, value: unknown)
     );
   }
   return { name, dtype: dtype as Dtype, shape, offset: dataStart + begin, bytes: end - begin };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isCounts(value: unknown): value is number[] {

@@ -3,6 +3,7 @@
  * it is encoded, and where the tokenizer comes from. Readers (huggingface.ts, gguf.ts) produce it; weights.ts packs from it.
  */
 import type { ModelShape } from '../../schemas/types.ts';
+import type { EndMark } from './end-marks.ts';
 
 /** Encodings that templates/decode.c understands; the number is the GGML type id, `hf-u8` is our own 1000. */
 export const encodings = {
@@ -71,7 +72,13 @@ export interface ModelSource {
   readonly tensors: ReadonlyMap<string, SourceTensor>;
   /** Absent: the model can only be run with --tokens. */
   readonly tokenizer?: TokenizerSource;
+  /** Why the tokenizer is absent, and what to do. */
+  readonly noTokenizer?: string;
   readonly bos?: number;
-  /** Tokens that end a text: config's eos plus the end-of-turn tokens. */
+  /** Tokens that end a text, a turn or a message; all of them end generation. */
   readonly eos: readonly number[];
+  /** The same with their spellings, for people. */
+  readonly endMarks: readonly EndMark[];
+  /** What the user should know: ids that are ignored, keys that were allowed. */
+  readonly notes: readonly string[];
 }
