@@ -130,7 +130,7 @@ describe('bitnet-run', () => {
       const options =
         '--model --prompt --file --escape --n-predict --threads --ctx --seed --temp --top-k --top-p --min-p --repeat-penalty ' +
         '--repeat-last-n --greedy --stop --kv ' +
-        '--head --lookup --packing --kernel --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --version --help';
+        '--head --lookup --packing --kernel --sparse --stats --target --cc --tokens --logits --quiet --json --info --cache --allow-config --version --help';
       for (const option of options.split(' ')) assert.match(help, new RegExp(`^ .*${option}\\b`, 'm'));
     });
 
@@ -143,6 +143,11 @@ describe('bitnet-run', () => {
       for (const part of [/^model .*demo$/m, /^format .*packed ternary/m, /^attn_q .*gemv_i8_\w+/m, /by estimate/])
         assert.match(text, part);
       assert.doesNotMatch(text, /undefined|NaN/);
+      assert.match(text, /^ends at +4092 <\|end_of_text\|>, 4095 <\|eot_id\|>$/m);
+      assert.deepEqual(info.endMarks, [
+        { id: 4092, text: '<|end_of_text|>' },
+        { id: 4095, text: '<|eot_id|>' },
+      ]);
       assert.equal(info.target, 'neon');
       assert.deepEqual(info.prefetch, { hint: 'nta' });
       assert.equal(info.shape.hidden, 256);

@@ -7,6 +7,7 @@ import { openModel } from '../runtime/formats/open.ts';
 import { ModelError } from '../schemas/error.ts';
 import type { Gguf, GgufTensor, Value } from './formats-bytes.ts';
 import { f32, gguf, smallGguf, temporaryFolder, text, u32, u64 } from './formats-bytes.ts';
+import { isLong } from './tier.ts';
 
 describe('GGUF', () => {
   const folder = temporaryFolder();
@@ -327,7 +328,8 @@ describe('GGUF', () => {
   it('refuses a file cut anywhere, without reading past it', () => {
     const { metadata, tensors } = smallGguf();
     const content = gguf({ metadata, tensors });
-    for (let length = 8; length < content.length; length += length < 2600 ? 1 : 37) {
+    const step = isLong ? 1 : 7;
+    for (let length = 8; length < content.length; length += length < 2600 ? step : 37) {
       assert.throws(() => openModel(save(content.subarray(0, length))), ModelError, `length ${length}`);
     }
   });
@@ -335,7 +337,7 @@ describe('GGUF', () => {
   it('survives every changed byte of the header', () => {
     const { metadata, tensors } = smallGguf();
     const content = gguf({ metadata, tensors });
-    for (let at = 4; at < 2600; at++) {
+    for (let at = 4; at < 2600; at += isLong ? 1 : 7) {
       const value = content[at]!;
       for (const bits of [0xff, 1 << (at % 8)]) {
         content[at] = value ^ bits;

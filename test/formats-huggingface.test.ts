@@ -1,6 +1,7 @@
 /** Hugging Face folders: configuration fields, shards, packed and float weights, tokenizer files, and what is refused. */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { openModel } from '../runtime/formats/open.ts';
 import type { Entry } from './formats-bytes.ts';
@@ -236,7 +237,7 @@ describe('Hugging Face folders', () => {
     it('need a weight map', () => {
       refuses(
         folder({ 'config.json': smallConfig, 'model.safetensors.index.json': {} }),
-        /'weight_map' is undefined, not an object/,
+        /'weight_map' is missing, not an object/,
       );
     });
   });
@@ -256,7 +257,7 @@ describe('Hugging Face folders', () => {
       [{ rope_parameters: { rope_type: 'yarn' } }, /rope_parameters scales RoPE: .*yarn.* is not supported/],
       [{ hidden_act: 'gelu' }, /hidden_act "gelu" is not supported; known are relu2 and silu/],
       [{ hidden_size: '32 or so' }, /field 'hidden_size' is "32 or so", not a number/],
-      [{ hidden_size: undefined }, /field 'hidden_size' is undefined, not a number/],
+      [{ hidden_size: undefined }, /field 'hidden_size' is missing, not a number/],
       [{ num_attention_heads: 0 }, /heads = 0 is not/],
       [{ num_attention_heads: 3 }, /headSize = 10\.6/],
       [{ eos_token_id: 'x' }, /'eos_token_id' is "x", not token ids/],
@@ -311,6 +312,31 @@ describe('Hugging Face folders', () => {
       refuses(folder({ 'config.json': smallConfig }), /no model\.safetensors; a model folder holds/);
       refuses(folder({ 'config.json': smallConfig, 'x.gguf': 'x' }), /to use the GGUF file, name it: .*x\.gguf/);
       refuses(folder({ 'config.json': smallConfig, 'pytorch_model.bin': 'x' }), /PyTorch files are not read/);
+      refuses(
+        folder({ 'config.json': smallConfig, 'model-00001-of-00002.safetensors': 'x' }),
+        /no model\.safetensors; model\.safetensors\.index\.json, which says what lies in model-00001-of-00002\.safetensors, is missing, too; download it/,
+      );
+    });
+
+    it('links that lead nowhere, naming where', () => {
+      for (const name of ['config.json', 'model.safetensors', 'tokenizer.json', 'generation_config.json']) {
+        const target = model();
+        rmSync(path.join(target, name), { force: true });
+        symlinkSync('../../blobs/0123', path.join(target, name));
+        refuses(target, new RegExp(`${name}: a link to '\\.\\./\\.\\./blobs/0123', which does not exist; download`));
+      }
+      const link = path.join(root(), 'link');
+      symlinkSync('absent', link);
+      refuses(link, /link: a link to 'absent', which does not exist/);
+      const loop = path.join(root(), 'loop');
+      symlinkSync(loop, loop);
+      refuses(loop, /loop: a link that leads back to itself/);
+    });
+
+    it('pipes, without waiting for a writer', () => {
+      const pipe = path.join(root(), 'pipe.gguf');
+      execFileSync('mkfifo', [pipe]);
+      refuses(pipe, /pipe\.gguf: not a regular file/);
     });
   });
 });

@@ -67,7 +67,7 @@ describe('safetensors', () => {
       safetensorsFile(one({ dtype: 'toString', shape: [1], data_offsets: [0, 1] }), 1),
       /unknown dtype "toString"/,
     ],
-    'no dtype': [safetensorsFile(one({ shape: [1], data_offsets: [0, 1] }), 1), /unknown dtype undefined/],
+    'no dtype': [safetensorsFile(one({ shape: [1], data_offsets: [0, 1] }), 1), /unknown dtype missing/],
     'a negative size': [
       safetensorsFile(one({ dtype: 'U8', shape: [-1], data_offsets: [0, 1] }), 1),
       /has shape \[-1\]/,
@@ -76,7 +76,7 @@ describe('safetensors', () => {
       safetensorsFile(one({ dtype: 'U8', shape: [1.5], data_offsets: [0, 1] }), 1),
       /has shape \[1\.5\]/,
     ],
-    'no shape': [safetensorsFile(one({ dtype: 'U8', data_offsets: [0, 1] }), 1), /has shape undefined/],
+    'no shape': [safetensorsFile(one({ dtype: 'U8', data_offsets: [0, 1] }), 1), /has shape missing/],
     'three offsets': [
       safetensorsFile(one({ dtype: 'U8', shape: [1], data_offsets: [0, 1, 2] }), 2),
       /has data_offsets/,

@@ -74,7 +74,8 @@ export class Window {
 
   /** Passes over a text without reading it. */
   skipText(what: string): void {
-    this.at += this.textLength(what);
+    const length = this.textLength(what);
+    this.at += length;
   }
 
   /** Passes over bytes without reading them. @param length already checked against the file's size */

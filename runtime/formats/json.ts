@@ -86,6 +86,7 @@ export function shown(value: unknown): string {
 
 function scalar(value: unknown): string {
   if (typeof value === 'string') return oneLine(JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}...` : value));
+  if (value === undefined) return 'missing';
   if (typeof value !== 'object' || value === null) return String(value);
   return Array.isArray(value) ? '[...]' : '{...}';
 }

@@ -104,7 +104,7 @@ export const ggufKeys: KnownKeys = {
     ...['rope.scaling.yarn_ext_factor', 'rope.scaling.yarn_beta_fast', 'rope.scaling.yarn_beta_slow'],
   ],
   harmlessAt: {
-    'rope.scaling.attn_factor': [1, 0],
+    'rope.scaling.attn_factor': [1],
     'attention.causal': [true],
     'attention.sliding_window': [0],
     'attention.clamp_kqv': [0],
@@ -126,7 +126,7 @@ export const harmlessNamespaces = ['general.', 'tokenizer.', 'quantize.', 'split
 
 /** Is this value one of those, or does it state nothing: null, an empty list or object? */
 function isHarmless(value: unknown, values: readonly Scalar[]): boolean {
-  if (value === null || value === undefined) return true;
+  if (value === null) return true;
   if (Array.isArray(value)) return value.every((item) => isHarmless(item, values));
   if (isRecord(value)) return Object.keys(value).length === 0;
   return values.some((known) => known === value || (typeof known === 'number' && known === numberOf(value)));
@@ -134,6 +134,7 @@ function isHarmless(value: unknown, values: readonly Scalar[]): boolean {
 
 /**
  * The keys that may change the result though nobody reads them.
+ * @param entries keys with their values; undefined: not known
  * @param prefix stands before the keys in messages and in --allow-config
  */
 export function unknownKeys(
