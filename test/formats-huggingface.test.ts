@@ -112,6 +112,16 @@ describe('Hugging Face folders', () => {
     const llama = { architectures: ['LlamaForCausalLM'], quantization_config: undefined };
     assert.equal(openModel(model(llama, ternary)).quantisation, 'ternary values in bf16');
     refuses(model(llama, masters), /q_proj\.weight' is not ternary .* ordinary dense model/);
+    // One matrix that was left dense among packed or ternary ones.
+    const up = 'model.layers.0.mlp.up_proj.weight';
+    const { [`${up}_scale`]: _, ...packed } = smallTensors();
+    for (const tensors of [packed, ternary]) {
+      refuses(
+        model({}, { ...tensors, [up]: masters[up]! }),
+        /up_proj\.weight' is not ternary, though other matrices of the model are; dense projections are not supported/,
+      );
+      assert.ok(openModel(model({}, { ...tensors, [up]: ternary[up]! })));
+    }
   });
 
   it('knows the older names of sub-norms, and models without', () => {

@@ -137,6 +137,24 @@ export function checkModel(source: ModelSource): void {
       fail(`is stored as ${tensor.encoding}; ${role.name} may be ${permitted[role.kind].join(', ')}`);
     }
   }
+  refuseDense(source);
+}
+
+/**
+ * Float matrices are either all master weights, or all ternary already. Among packed or ternary matrices, one with other values
+ * was left dense (modules_to_not_convert of transformers), and would be made ternary in silence.
+ */
+function refuseDense({ shape, tensors }: ModelSource): void {
+  const matrices = roles(shape)
+    .filter(({ kind }) => kind === 'ternary')
+    .map(({ name }) => tensors.get(name)!);
+  const kinds = matrices.map((tensor) => (isFloat(tensor.encoding) ? kindOf(tensor) : 'ternary'));
+  const dense = matrices[kinds.indexOf('dense')];
+  if (!dense || !kinds.includes('ternary')) return;
+  throw new ModelError(
+    `${path.basename(dense.file)}: tensor '${dense.name}' is not ternary, though other matrices of the model are; dense ` +
+      'projections are not supported, take a checkpoint in which all are ternary',
+  );
 }
 
 /** The type of embedding or head rows, which are packed as they are; f32 for encodings that checkModel will refuse. */
@@ -161,11 +179,11 @@ export function named(base: string, shape: Omit<ModelShape, 'name'>): ModelShape
 }
 
 /**
- * Whether a float matrix looks already ternary, from its first 4096 values: all non-zero magnitudes within 1 %. Cheap enough
- * for opening; the exact decision over all values is bn_decode_scale's.
+ * What a float matrix looks like from its first 4096 values: ternary if all non-zero magnitudes are within 1 %, else dense.
+ * Cheap enough for opening; the exact decision over all values is bn_decode_scale's.
  * @param tensor stored as f32, f16 or bf16
  */
-export function looksTernary(tensor: SourceTensor): boolean {
+function kindOf(tensor: SourceTensor): 'ternary' | 'dense' | 'zero' {
   const type = tensor.encoding as FloatType;
   const count = Math.min(4096, tensor.rows * tensor.cols);
   const values = withModelFile(tensor.file, (file) => readFloats(file, tensor.offset, count, type));
@@ -177,8 +195,12 @@ export function looksTernary(tensor: SourceTensor): boolean {
     if (size < least) least = size;
     if (size > most) most = size;
   }
-  return most === 0 || most - least <= 0.01 * most;
+  if (most === 0) return 'zero';
+  return most - least <= 0.01 * most ? 'ternary' : 'dense';
 }
+
+/** Whether a float matrix may be ternary already. */
+export const looksTernary = (tensor: SourceTensor): boolean => kindOf(tensor) !== 'dense';
 
 /** Whether a tensor holds plain floats. */
 export function isFloat(encoding: Encoding): encoding is FloatType {
