@@ -8,7 +8,10 @@ import { UsageError } from '../schemas/error.ts';
 export function decodeText(bytes: Uint8Array, source: string): string {
   const [first, second] = bytes;
   const [little, big] = [first === 0xff && second === 0xfe, first === 0xfe && second === 0xff];
-  const text = little || big ? fromUtf16(Buffer.from(bytes.subarray(2)), big, source) : fromUtf8(bytes, source);
+  const text =
+    little || big
+      ? fromUtf16(Buffer.from(bytes.subarray(2)), big, source)
+      : fromUtf8(bytes, source).replace(/^\ufeff/, '');
   const nul = text.indexOf('\0');
   if (nul >= 0) {
     const offset = little || big ? 2 + 2 * nul : bytes.indexOf(0);
@@ -21,12 +24,10 @@ export function decodeText(bytes: Uint8Array, source: string): string {
 
 const ICONV = 'convert it, from Latin-1 for example by iconv -f LATIN1 -t UTF-8';
 
-/** UTF-8 with or without a byte order mark, which is left out. */
 function fromUtf8(bytes: Uint8Array, source: string, fix = ICONV): string {
-  const hasMark = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
   const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
   const offset = firstDifference(bytes, Buffer.from(text));
-  if (offset === undefined) return hasMark ? text.slice(1) : text;
+  if (offset === undefined) return text;
   const byte = bytes[offset]!.toString(16).toUpperCase().padStart(2, '0');
   throw new UsageError(`${source} is not UTF-8: byte 0x${byte} at offset ${offset}; ${fix}`);
 }

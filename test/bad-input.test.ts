@@ -228,7 +228,7 @@ describe('bad input', () => {
       assert.equal(code, 1);
       assert.match(
         String(stderr),
-        /^bitnet-run: the model was trained [^\n]*\nbitnet-run: cannot write to standard output: [^\n]*$/,
+        /^bitnet-run: the model was trained [^\n]*\nbitnet-run: cannot write to standard output: [^\n]*\n$/,
       );
     });
   });

@@ -91,6 +91,7 @@ describe('escapes', () => {
   it('become characters; \\xNN is a byte', () => {
     assert.equal(unescapeText(String.raw`a\nb\tc\rd\\n\'\"`), 'a\nb\tc\rd\\n\'"');
     assert.equal(unescapeText(String.raw`\xE2\x82\xac \x41\x00é`), '€ A\0é');
+    assert.equal(unescapeText(String.raw`\xef\xbb\xbfa`), '\ufeffa');
   });
 
   it('that llama.cpp does not know stay as they are', () => {
