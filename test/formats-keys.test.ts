@@ -269,7 +269,7 @@ describe('keys of GGUF', () => {
 
     it('ids outside the vocabulary are noted', () => {
       const model = open({ 'tokenizer.ggml.eos_token_id': 16, 'tokenizer.ggml.bos_token_id': 4294967295 });
-      assert.deepEqual([model.bos, model.eos, model.addBos], [undefined, [9], false]);
+      assert.deepEqual([model.bos, model.eos], [undefined, [9]]);
       assert.deepEqual(model.notes, [
         'tokenizer.ggml.bos_token_id 4294967295 is no token of the model (0 to 15) and is ignored',
         'tokenizer.ggml.eos_token_id 16 is no token of the model (0 to 15) and is ignored',
@@ -327,7 +327,7 @@ describe('end marks of Hugging Face folders', () => {
 
   it('ids outside the vocabulary are noted', () => {
     const model = openModel(folderWith({ bos_token_id: -1 }, { 'generation_config.json': { eos_token_id: [2, 16] } }));
-    assert.deepEqual([model.bos, model.eos, model.addBos], [undefined, [2], false]);
+    assert.deepEqual([model.bos, model.eos], [undefined, [2]]);
     assert.deepEqual(model.notes, [
       'config.json: bos_token_id -1 is no token of the model (0 to 15) and is ignored',
       'generation_config.json: eos_token_id 16 is no token of the model (0 to 15) and is ignored',
