@@ -19,7 +19,7 @@ import { fromGguf } from './tokenizer/gguf.ts';
 import { readHuggingface } from './tokenizer/huggingface.ts';
 import { PieceEncoder } from './tokenizer/merge.ts';
 import { growsTooLong, mostGrowth } from './tokenizer/normalize.ts';
-import type { AddedToken, TokenizerParts } from './tokenizer/parts.ts';
+import type { TokenizerParts } from './tokenizer/parts.ts';
 import { unspellBytes, unspellMetaspace } from './tokenizer/spelling.ts';
 import { readTiktoken } from './tokenizer/tiktoken.ts';
 
@@ -59,12 +59,6 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
   }
 }
 
-/** Finders of added tokens: in the text as it is, and in what the normalizers make of it. */
-interface Finders {
-  readonly raw: AddedTokenFinder;
-  readonly normalized: AddedTokenFinder;
-}
-
 class PartsTokenizer implements Tokenizer {
   readonly vocabularySize: number;
   private readonly parts: TokenizerParts;
@@ -72,8 +66,9 @@ class PartsTokenizer implements Tokenizer {
   private readonly special: ReadonlySet<number>;
   /** Tokens that are plain vocabulary, texts that are not split. */
   private readonly added: ReadonlySet<number>;
-  private readonly allTokens: Finders;
-  private readonly plainTokens: Finders;
+  /** Added tokens in the text as it is, and in what the normalizers make of it. */
+  private readonly inText: AddedTokenFinder;
+  private readonly inNormalized: AddedTokenFinder;
 
   constructor(parts: TokenizerParts) {
     this.parts = parts;
@@ -82,21 +77,26 @@ class PartsTokenizer implements Tokenizer {
     const plain = parts.added.filter((token) => !token.special);
     this.added = new Set(plain.map((token) => token.id));
     this.special = new Set(parts.added.filter((token) => token.special).map((token) => token.id));
-    this.allTokens = this.finders(parts.added);
-    this.plainTokens = this.finders(plain);
+    this.inText = new AddedTokenFinder(parts.added.filter((token) => !token.normalized));
+    const normalized = parts.added.filter((token) => token.normalized);
+    this.inNormalized = new AddedTokenFinder(
+      normalized.map((token) => ({ ...token, text: this.normalize(token.text) })),
+    );
   }
 
   encode(text: string, options: { readonly special: boolean }): number[] {
-    const { raw, normalized } = options.special ? this.allTokens : this.plainTokens;
+    const { special } = options;
     const ids: number[] = [];
     try {
       let first = true;
-      for (const stretch of raw.cut(text))
-        for (const part of typeof stretch === 'number' ? [stretch] : normalized.cut(this.normalize(stretch))) {
+      for (const stretch of this.inText.cut(text, special)) {
+        const parts = typeof stretch === 'number' ? [stretch] : this.inNormalized.cut(this.normalize(stretch), special);
+        for (const part of parts) {
           if (typeof part === 'number') ids.push(part);
           else this.encodePieces(part, first, ids);
           first = false;
         }
+      }
     } catch (error) {
       // V8's expressions run out of space in a run of several million letters, and strings end at half a gigabyte.
       if (!(error instanceof RangeError)) throw error;
@@ -130,14 +130,6 @@ class PartsTokenizer implements Tokenizer {
     let pieces = [text];
     for (const stage of this.parts.split) pieces = stage(pieces, first);
     for (const piece of pieces) this.encoder.encode(piece, ids);
-  }
-
-  private finders(tokens: readonly AddedToken[]): Finders {
-    const normalized = tokens.filter((token) => token.normalized);
-    return {
-      raw: new AddedTokenFinder(tokens.filter((token) => !token.normalized)),
-      normalized: new AddedTokenFinder(normalized.map((token) => ({ ...token, text: this.normalize(token.text) }))),
-    };
   }
 
   decode(ids: readonly number[]): string {

@@ -216,7 +216,7 @@ describe('tokenizer.json', () => {
         ],
       ] as const)
         refused(() => fromJson(changed({}, model)), message);
-      for (const id of [-1, 1.5, '5', {}, null, 2 ** 22])
+      for (const id of [-1, 1.5, '5', {}, null, 2 ** 20])
         refused(
           () => fromJson(changed({}, { vocab: { a: id }, merges: [] })),
           /token "a" has id .*; ids must be whole numbers/,
@@ -287,7 +287,7 @@ describe('tokenizer.json', () => {
       assert.deepEqual(plain(tokenizer, '@cat'), [4092]);
     });
     it('are fast however many begin alike', () => {
-      const list = Array.from({ length: 1000 }, (_, i) => token(4091 + i, `${'¤'.repeat(i + 1)}b`));
+      const list = Array.from({ length: 255 }, (_, i) => token(4091 + i, `${'¤'.repeat(i + 1)}b`));
       const start = performance.now();
       plain(added(list), '¤'.repeat(100_000));
       assert(performance.now() - start < 5000);
@@ -301,7 +301,7 @@ describe('tokenizer.json', () => {
         [[null], /added_tokens is null, not an object/],
         [[token(4091, 'x', { special: 'yes' })], /special is "yes", not true or false/],
         [[token(4091, 'x', { greedy: true })], /field "greedy" that is not known/],
-        [[token(4091, 'x'.repeat(5000))], /a token of 5000 characters; 4096 are the limit/],
+        [[token(4091, 'x'.repeat(5000))], /a token of 5000 characters; 256 are the limit/],
       ] as const)
         refused(() => added([...list] as object[]), message);
     });
@@ -391,9 +391,12 @@ describe('tokenizer_config.json', () => {
     assert.deepEqual(added({ add_bos_token: true }, 'silent', 4093), [4093]);
     refused(
       () => added({ add_bos_token: true }, 'silent'),
-      /add_bos_token true, but names no bos_token of the vocabulary/,
+      /tokenizer_config\.json: adds bos_token, but names none of the vocabulary/,
     );
-    refused(() => added({ add_eos_token: true, eos_token: '<nope>' }, 'silent', 4093), /names no eos_token/);
+    refused(
+      () => added({ add_eos_token: true, eos_token: '<nope>' }, 'silent', 4093),
+      /adds eos_token, but names none/,
+    );
   });
   it('added_tokens_decoder adds what tokenizer.json lacks', () => {
     const token = { content: '<|extra|>', special: true, lstrip: false, normalized: false };

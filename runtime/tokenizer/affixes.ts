@@ -103,27 +103,23 @@ export function decideAffixes(
   idOf: (text: string) => number | undefined,
   bos: number | undefined,
 ): Affixes {
-  if (!config) return said ?? { prefix: [], suffix: [] };
-  const ownClass = classesOfTheirOwn.test(config.text('tokenizer_class') ?? '');
-  if (said && !ownClass) return said;
-  const one = (flag: 'add_bos_token' | 'add_eos_token', key: string, fallback: number | undefined): number[] => {
+  const nothing: Affixes = { prefix: [], suffix: [] };
+  const ownClass = classesOfTheirOwn.test(config?.text('tokenizer_class') ?? '');
+  if (!config || (said && !ownClass)) return said ?? nothing;
+  const flag = (key: string): boolean | undefined =>
+    config.raw(key) === undefined ? undefined : config.flag(key, false);
+  const token = (key: string, otherwise?: number): number => {
     const text = tokenText(config, key);
-    const id = (text === undefined ? undefined : idOf(text)) ?? fallback;
-    return [id ?? config.fail(`says ${flag} true, but names no ${key} of the vocabulary`)];
+    const id = text === undefined ? undefined : idOf(text);
+    return id ?? otherwise ?? config.fail(`adds ${key}, but names none of the vocabulary`);
   };
-  const decide = (flag: 'add_bos_token' | 'add_eos_token', key: string, otherwise: readonly number[], id?: number) => {
-    if (config.raw(flag) === undefined) return otherwise;
-    return config.flag(flag, false) ? one(flag, key, id) : [];
-  };
-  const llama = !said && ownClass && tokenText(config, 'bos_token') !== undefined;
+  const { prefix, suffix } = said ?? nothing;
+  const addBos =
+    flag('add_bos_token') ?? (!said && ownClass && tokenText(config, 'bos_token') !== undefined ? true : undefined);
+  const addEos = flag('add_eos_token');
   return {
-    prefix: decide(
-      'add_bos_token',
-      'bos_token',
-      said?.prefix ?? (llama ? one('add_bos_token', 'bos_token', bos) : []),
-      bos,
-    ),
-    suffix: decide('add_eos_token', 'eos_token', said?.suffix ?? []),
+    prefix: addBos === undefined ? prefix : addBos ? [token('bos_token', bos)] : [],
+    suffix: addEos === undefined ? suffix : addEos ? [token('eos_token')] : [],
   };
 }
 

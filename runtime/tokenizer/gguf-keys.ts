@@ -53,7 +53,7 @@ export class GgufKeys {
           key,
           `is not known, and may change how a text is read; known: ${[...honoured, ...harmless].join(', ')}, *_token_id`,
         );
-      const off = value === false || value === '' || (value as ArrayLike<unknown>).length === 0;
+      const off = value === false || (value as { readonly length?: unknown } | null)?.length === 0;
       if (!off) this.fail(key, `${refused[key]}, which is not supported; give token ids with --tokens`);
     }
   }
@@ -71,12 +71,12 @@ export class GgufKeys {
   }
 
   texts(key: string): readonly string[] | undefined {
-    return this.typed(key, 'a list of texts', isTexts);
+    return this.typed(key, 'a list of texts', (value) => isListOf(value, 'string'));
   }
 
   /** One number for each token. */
   numbers(key: string, tokens: number): readonly number[] | undefined {
-    const list = this.typed<ArrayLike<number>>(key, 'a list of numbers', isNumbers);
+    const list = this.typed<ArrayLike<number>>(key, 'a list of numbers', (value) => isListOf(value, 'number'));
     if (list && list.length !== tokens)
       this.fail(key, `has ${list.length} entries; it must have one for each of the ${tokens} tokens`);
     return list && Array.from(list);
@@ -96,7 +96,7 @@ export class GgufKeys {
   }
 }
 
-const isTexts = (value: unknown): boolean => Array.isArray(value) && value.every((item) => typeof item === 'string');
-
-/** Lists of numbers are typed arrays (formats/gguf-header.ts). */
-const isNumbers = (value: unknown): boolean => ArrayBuffer.isView(value);
+/** A list, or a typed array. */
+const isListOf = (value: unknown, type: string): boolean =>
+  (Array.isArray(value) || ArrayBuffer.isView(value)) &&
+  Array.from(value as ArrayLike<unknown>).every((item) => typeof item === type);

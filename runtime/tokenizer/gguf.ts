@@ -9,7 +9,7 @@ import { GgufKeys } from './gguf-keys.ts';
 import { show } from './json.ts';
 import { concatenations } from './merge.ts';
 import { readMerges } from './merge-list.ts';
-import { type AddedToken, longestToken, mostTokens, type TokenizerParts } from './parts.ts';
+import { type AddedToken, longestAdded, longestToken, mostTokens, type TokenizerParts } from './parts.ts';
 import { preTokenizerOf } from './patterns.ts';
 import { byteTokens } from './spelling.ts';
 import { ggufStages, toMetaspace } from './split.ts';
@@ -50,10 +50,11 @@ function readVocabulary(keys: GgufKeys): Vocabulary {
     const type = types?.[id] ?? 1;
     if (!(Number.isInteger(type) && type >= 0 && type <= byte))
       keys.fail('token_type', `of token ${id} is ${type}; known are 0 to ${byte}`);
-    if (text.length > longestToken)
-      keys.fail('tokens', `has a token of ${text.length} characters, ${id}; ${longestToken} are the limit`);
-    if (type === control || type === unknown || type === userDefined)
-      added.push({ id, text, special: type !== userDefined });
+    const isAdded = type === control || type === unknown || type === userDefined;
+    const longest = isAdded ? longestAdded : longestToken;
+    if (text.length > longest)
+      keys.fail('tokens', `has a token of ${text.length} characters, ${id}; ${longest} are the limit`);
+    if (isAdded) added.push({ id, text, special: type !== userDefined });
     if (type === control || type === unknown || type === byte || text === '') continue;
     const first = ids.get(text);
     if (first !== undefined) keys.fail('tokens', `has ${show(text)} twice, ${first} and ${id}; the file is damaged`);

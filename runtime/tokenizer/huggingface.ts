@@ -10,7 +10,7 @@ import { decideAffixes, readPostProcessor } from './affixes.ts';
 import { Fields, readJsonFile, show } from './json.ts';
 import { readMerges } from './merge-list.ts';
 import { bytesStep, readNormalizer } from './normalize.ts';
-import { type AddedToken, longestToken, mostTokens, type TokenizerParts } from './parts.ts';
+import { type AddedToken, longestAdded, longestToken, mostTokens, type TokenizerParts } from './parts.ts';
 import { byteTokens } from './spelling.ts';
 import { readPreTokenizer, toBytes } from './split.ts';
 
@@ -128,8 +128,8 @@ function readAddedToken(fields: Fields, key?: number): AddedToken {
   const text = fields.text('content') ?? fields.fail('has a token without content');
   if (!isTokenId(id))
     fields.fail(`has token ${show(text)} with id ${show(id)}; ids are whole numbers below ${mostTokens}`);
-  if (text.length > longestToken)
-    fields.fail(`has a token of ${text.length} characters; ${longestToken} are the limit`);
+  if (text.length > longestAdded)
+    fields.fail(`has a token of ${text.length} characters; ${longestAdded} are the limit`);
   const special = fields.flag('special', false);
   const token = {
     id,

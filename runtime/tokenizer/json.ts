@@ -6,7 +6,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { ModelError } from '../../schemas/error.ts';
 
 /** The largest published tokenizer.json (Gemma 3, 262,144 tokens) has 33 MB. */
-const mostBytes = 2 ** 27;
+const mostBytes = 2 ** 26;
 
 /** One of a tokenizer's files. @throws ModelError if there is none, or one that is far too large */
 export function readTokenizerFile(path: string): Buffer {

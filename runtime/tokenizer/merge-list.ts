@@ -6,7 +6,7 @@
 import { ModelError } from '../../schemas/error.ts';
 import { show } from './json.ts';
 import { pairs } from './merge.ts';
-import type { MergeTable } from './parts.ts';
+import { type MergeTable, mostMerges } from './parts.ts';
 
 /** FNV-1a's start and multiplier (Fowler, Noll, Vo), over UTF-16 units instead of bytes. */
 const fnvStart = 0x811c9dc5 | 0;
@@ -24,6 +24,7 @@ export function readMerges(
   origin: string,
   options: { readonly whole?: ReadonlySet<number>; readonly firstCounts?: boolean } = {},
 ): MergeTable {
+  if (list.length > mostMerges) throw new ModelError(`${origin}: ${list.length} merges; ${mostMerges} are the limit`);
   const table = new SpellingTable(ids);
   const left = new Int32Array(list.length);
   const right = new Int32Array(list.length);

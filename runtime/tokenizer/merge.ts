@@ -22,8 +22,10 @@ const cachedPieces = 16384;
  * @param priorities by token id, lower first: tiktoken's rank is the id itself
  */
 export function concatenations(ids: ReadonlyMap<string, number>, priorities: Int32Array): MergeTable {
+  let longest = 0;
+  for (const text of ids.keys()) longest = Math.max(longest, text.length);
   return {
-    find: (_left, _right, piece, start, end) => ids.get(piece.slice(start, end)) ?? -1,
+    find: (_left, _right, piece, start, end) => (end - start > longest ? -1 : (ids.get(piece.slice(start, end)) ?? -1)),
     priorities,
     results: Int32Array.from({ length: priorities.length }, (_, id) => id),
   };

@@ -4,10 +4,14 @@
  * joins each piece's characters to tokens.
  */
 
-/** Token ids are below this: sixteen times the largest published vocabulary (262,144). */
-export const mostTokens = 2 ** 22;
-/** UTF-16 units of a token's text; published ones have 1 to 256. */
-export const longestToken = 4096;
+/** Token ids are below this: four times the largest vocabulary of a language model (262,144). */
+export const mostTokens = 2 ** 20;
+/** Llama 3 has 280,147 merges. */
+export const mostMerges = 2 ** 22;
+/** UTF-16 units of a token's text. Llama 3's longest has 128. */
+export const longestToken = 1024;
+/** The same of a token that is looked for everywhere. */
+export const longestAdded = 256;
 
 /** A token that is found in the text before anything else is looked at. */
 export interface AddedToken {

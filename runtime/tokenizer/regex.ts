@@ -56,6 +56,7 @@ export function translateRegex(pattern: string, dialect: Dialect, origin: string
   return new Translator(pattern, dialect, origin).translate();
 }
 
+/** What to throw for a pattern that cannot be run. */
 export function refusal(pattern: string, origin: string, reason: string): ModelError {
   return new ModelError(
     `${origin}: cannot use the regular expression ${show(pattern)}: ${reason}; ` +
