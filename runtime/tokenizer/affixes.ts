@@ -10,7 +10,7 @@
  * Source: transformers, tokenization_utils_tokenizers.py, models/llama/tokenization_llama_fast.py; Hugging Face tokenizers,
  * src/processors.
  */
-import { Fields } from './json.ts';
+import { Fields, show } from './json.ts';
 import { deepestSequence } from './normalize.ts';
 import { mostTokens } from './parts.ts';
 
@@ -83,8 +83,7 @@ function template(fields: Fields): Affixes {
     const name = token?.text('id');
     if (text ? text.raw('id') !== 'A' : name === undefined) part.fail('has a part that is neither a token nor text A');
     if (name === undefined) continue;
-    const ids =
-      tokens?.object(name)?.list('ids') ?? fields.fail(`special_tokens has no ids of ${JSON.stringify(name)}`);
+    const ids = tokens?.object(name)?.list('ids') ?? fields.fail(`special_tokens has no ids of ${show(name)}`);
     for (const id of ids) sides[texts ? 1 : 0].push(tokenId(id, fields, 'special_tokens'));
   }
   if (texts !== 1) fields.fail(`single has text A ${texts} times, not once`);
