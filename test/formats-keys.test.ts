@@ -301,14 +301,24 @@ describe('end marks of Hugging Face folders', () => {
       '[ {"content": "]}\\"[", "id": 3, "special": true}, {"id": 7, "special": true, "content": "<|eom_id|>"} ]';
     const text = `{"note": "\\"added_tokens\\": []", "vocab": {"added_tokens": 5},\n "added_tokens" :\t${list}, "model": {}}`;
     assert.deepEqual(marks({ 'tokenizer.json': Buffer.from(text) }), [{ id: 2 }, { id: 7, text: '<|eom_id|>' }]);
-    assert.throws(() => marks({ 'tokenizer.json': Buffer.from('{"added_tokens": [{"id": 3') }), {
-      name: 'ModelError',
-      message: /tokenizer\.json: the list added_tokens has no end; the file is truncated/,
-    });
-    assert.throws(() => marks({ 'tokenizer.json': Buffer.from('{"added_tokens": [{id: 3}]}') }), {
-      name: 'ModelError',
-      message: /tokenizer\.json: added_tokens is not valid JSON/,
-    });
+  });
+
+  it('of a damaged tokenizer are noted to be unknown, as --tokens needs no tokenizer', () => {
+    const damaged: readonly (readonly [file: string, text: string, reason: RegExp])[] = [
+      [
+        'tokenizer.json',
+        '{"added_tokens": [{"id": 3',
+        /tokenizer\.json: the list added_tokens has no end; the file is trunc/,
+      ],
+      ['tokenizer.json', '{"added_tokens": [{id: 3}]}', /tokenizer\.json: added_tokens is not valid JSON/],
+      ['tokenizer_config.json', '{', /tokenizer_config\.json is not valid JSON/],
+    ];
+    for (const [file, text, reason] of damaged) {
+      const { endMarks, notes } = openModel(folderWith({}, { [file]: Buffer.from(text) }));
+      assert.deepEqual([endMarks, notes.length], [[{ id: 2 }], 1]);
+      assert.match(notes[0]!, /^what ends a text is not known from the tokenizer: /);
+      assert.match(notes[0]!, reason);
+    }
   });
 
   it('are tokens of tokenizer_config.json, too, and its eos_token by spelling', () => {

@@ -195,6 +195,9 @@ describe('fixtures', () => {
     });
   }
 
+  /** Lists of numbers are typed arrays here. */
+  const plain = (value: unknown): unknown => (ArrayBuffer.isView(value) ? [...(value as Int32Array)] : value);
+
   it('agrees with @huggingface/gguf', async function () {
     for (const name of ['2b4t/tiny-2b4t-i2_s', '2b4t/tiny-2b4t-tq1_0', 'llama158/tiny-llama158-i2_s']) {
       const file = fixture(this, `tiny/${name}.gguf`);
@@ -214,7 +217,7 @@ describe('fixtures', () => {
       assert.ok(tokenizer?.kind === 'gguf');
       assert.deepEqual(tokenizer.tokens, metadata['tokenizer.ggml.tokens']);
       for (const key of ['merges', 'token_type', 'pre'].map((name) => `tokenizer.ggml.${name}`))
-        assert.deepEqual(tokenizer.metadata.get(key), metadata[key]);
+        assert.deepEqual(plain(tokenizer.metadata.get(key)), metadata[key]);
     }
   });
 });

@@ -1,5 +1,6 @@
 /** Damaged and hostile tokenizer files end in an error that says why, soon, and never in anything else. */
 import { strict as assert } from 'node:assert';
+import { cpuTime } from './cpu-time.ts';
 import { fuzzTokenizer } from './fuzz/tokenizer.ts';
 import { long } from './tier.ts';
 import { demoJson, fromJson, fromText, plain, refused } from './tokenizer-samples.ts';
@@ -36,8 +37,8 @@ describe('hostile tokenizers', () => {
       { type: 'ByteLevel', use_regex: false },
     ];
     const tokenizer = fromJson({ ...json, pre_tokenizer: { type: 'Sequence', pretokenizers } });
-    const start = performance.now();
+    const start = cpuTime();
     assert(plain(tokenizer, 'once upon a time '.repeat(1000)).length > 1000);
-    assert(performance.now() - start < 5000);
+    assert(cpuTime() - start < 5000);
   });
 });

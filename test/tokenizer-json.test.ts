@@ -10,6 +10,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { openModel } from '../runtime/formats/open.ts';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
 import { ModelError } from '../schemas/error.ts';
+import { cpuTime } from './cpu-time.ts';
 import { fixture } from './fixtures.ts';
 import { demoJson, fromJson, type Json, plain, refused, texts } from './tokenizer-samples.ts';
 
@@ -288,9 +289,9 @@ describe('tokenizer.json', () => {
     });
     it('are fast however many begin alike', () => {
       const list = Array.from({ length: 255 }, (_, i) => token(4091 + i, `${'¤'.repeat(i + 1)}b`));
-      const start = performance.now();
+      const start = cpuTime();
       plain(added(list), '¤'.repeat(100_000));
-      assert(performance.now() - start < 5000);
+      assert(cpuTime() - start < 5000);
     });
     it('that contradict the vocabulary, or are none, are refused', () => {
       for (const [list, message] of [

@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { loadTokenizer, type Tokenizer } from '../runtime/tokenizer.ts';
+import { cpuTime } from './cpu-time.ts';
 import { fromJson, gguf, type Json, plain, refused, texts } from './tokenizer-samples.ts';
 
 describe('tokenizer SentencePiece vocabulary', () => {
@@ -137,8 +138,8 @@ describe('tokenizer SentencePiece vocabulary', () => {
   });
   it('is fast on long texts without a break', () => {
     const tokenizer = loadTokenizer(gguf(keys));
-    const start = performance.now();
+    const start = cpuTime();
     assert.equal(plain(tokenizer, 'hell'.repeat(50_000)).length, 50_001);
-    assert(performance.now() - start < 5000);
+    assert(cpuTime() - start < 5000);
   });
 });
