@@ -33,17 +33,11 @@ export const configKeys: KnownKeys = {
     // Bookkeeping.
     ...['model_type', 'torch_dtype', 'dtype', 'transformers_version', 'auto_map', 'name_or_path', '_commit_hash'],
     ...['attn_implementation', '_attn_implementation', '_attn_implementation_autoset', 'is_bitnet_config'],
-    ...[
-      'unsloth_version',
-      'unsloth_fixed',
-      'transformers.js_config',
-      'tokenizer_class',
-      'pad_token_id',
-      'unk_token_id',
-    ],
-    ...['sep_token_id', 'keys_to_ignore_at_inference', 'problem_type', 'task_specific_params', 'finetuning_task'],
-    ...['num_labels', 'id2label', 'label2id', 'output_attentions', 'output_hidden_states', 'output_scores'],
-    ...['return_dict', 'use_return_dict', 'return_dict_in_generate', 'torchscript', 'tf_legacy_loss', 'use_bfloat16'],
+    ...['unsloth_version', 'unsloth_fixed', 'transformers.js_config', 'tokenizer_class', 'pad_token_id'],
+    ...['unk_token_id', 'sep_token_id', 'keys_to_ignore_at_inference', 'problem_type', 'task_specific_params'],
+    ...['finetuning_task', 'num_labels', 'id2label', 'label2id', 'output_attentions', 'output_hidden_states'],
+    ...['output_scores', 'return_dict', 'use_return_dict', 'return_dict_in_generate', 'torchscript'],
+    ...['tf_legacy_loss', 'use_bfloat16'],
     // Training.
     ...['initializer_range', 'attention_dropout', 'hidden_dropout', 'resid_pdrop', 'embd_pdrop', 'attn_pdrop'],
     ...['gradient_checkpointing', 'use_cache', 'chunk_size_feed_forward', 'max_window_layers'],
