@@ -216,7 +216,7 @@ async function generate(model: string | undefined, positional: string | undefine
   if (o.stop.includes('')) throw new UsageError('--stop is empty; give at least one character');
   if (o.logits !== undefined) checkLogits(o.logits);
   const seed = o.seed !== undefined && o.seed >= 0 ? o.seed : Math.floor(Math.random() * 2 ** 32);
-  const count = o.nPredict < 0 ? Number.POSITIVE_INFINITY : o.nPredict;
+  const count = o.nPredict < 0 ? Number.MAX_SAFE_INTEGER : o.nPredict;
   const sampler = createSampler({
     temperature: o.greedy ? 0 : o.temp,
     topK: o.topK,

@@ -32,7 +32,7 @@ export type HeadMode = (typeof headModes)[number];
 export interface EngineOptions {
   /** Default: physical cores that this process may use. */
   readonly threads?: number;
-  /** Positions; 0: the model's; default: the model's, at most 4096. */
+  /** Positions; default: the model's, at most 4096. */
   readonly context?: number;
   /** Where decoding reads the weights; default: in huge pages, where need be and where it is worth it in a copy. */
   readonly pages?: Pages;
@@ -48,7 +48,7 @@ export interface EngineOptions {
 export type StopReason = 'eos' | 'length' | 'stop' | 'context' | 'interrupt';
 
 export interface GenerateOptions {
-  /** Tokens to generate at most; may be infinite. */
+  /** Tokens to generate at most. */
   readonly count: number;
   readonly sampler: Sampler;
   /** Texts that end the generation; they are not part of the result. */

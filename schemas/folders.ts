@@ -17,7 +17,7 @@ const isInCache = (file: string): boolean => {
 /** How a file of the cache, or one of ours in the temporary folder, comes to lie elsewhere; undefined for others. */
 export function otherFolder(file: string): string | undefined {
   if (isInCache(file)) return 'set XDG_CACHE_HOME to another folder';
-  if (/^$|^bitnet-(probe|tune|bench)-/.test(path.relative(tmpdir(), file))) return 'set TMPDIR to another folder';
+  if (/^$|^bitnet-(probe|tune|bench)\b/.test(path.relative(tmpdir(), file))) return 'set TMPDIR to another folder';
   return undefined;
 }
 
