@@ -1,6 +1,7 @@
 /** How much memory a context needs, and how much there is. */
-import { readFileSync } from 'node:fs';
 import { freemem } from 'node:os';
+import path from 'node:path';
+import { groupMemory, readSystem } from '../schemas/cgroup.ts';
 import { LibraryError } from '../schemas/error.ts';
 import type { ModelShape } from '../schemas/types.ts';
 
@@ -21,21 +22,13 @@ export function positionBytes(shape: ModelShape, kv: KvBits): number {
   return shape.layers * shape.kvHeads * head + 2 * angles * 4;
 }
 
-const read = (file: string): string => {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch {
-    return '';
-  }
-};
-
-/** Bytes that this process can still allocate: free or reclaimable memory, within a container's limit. */
-export function availableMemory(): number {
-  const available = /^MemAvailable:\s+(\d+) kB$/m.exec(read('/proc/meminfo'))?.[1];
-  const system = available ? Number(available) * 1024 : freemem();
-  const limit = read('/sys/fs/cgroup/memory.max');
-  const used = Number(read('/sys/fs/cgroup/memory.current'));
-  return limit && limit !== 'max' ? Math.min(system, Number(limit) - used) : system;
+/**
+ * Bytes that this process can still take: free or reclaimable memory, within the limits of its control groups.
+ * @param root folder that holds /proc and /sys
+ */
+export function availableMemory(root = '/'): number {
+  const available = /^MemAvailable:\s+(\d+) kB$/m.exec(readSystem(path.join(root, 'proc/meminfo')))?.[1];
+  return Math.min(available ? Number(available) * 1024 : freemem(), groupMemory(root));
 }
 
 /**

@@ -1,21 +1,13 @@
 /** What this machine is: its CPU, caches, and how many threads a program should use on it. Linux and macOS. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
+import { groupCpus, readSystem } from './cgroup.ts';
 import type { CpuId } from './types.ts';
-
-const read = (file: string): string | undefined => {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return undefined;
-  }
-};
 
 let description: string | undefined;
 /** /proc/cpuinfo, read once; empty where there is none. */
 function cpuinfo(): string {
-  description ??= read('/proc/cpuinfo') ?? '';
+  description ??= readSystem('/proc/cpuinfo');
   return description;
 }
 
@@ -95,32 +87,24 @@ export function hostCaches(): { l1: number; l2: number; l3: number } {
   const sizes = { l1: 32 << 10, l2: 1 << 20, l3: 16 << 20 };
   for (let i = 0; i < 5; i++) {
     const folder = `/sys/devices/system/cpu/cpu0/cache/index${i}`;
-    const size = /^(\d+)K/.exec(read(`${folder}/size`) ?? '')?.[1];
-    if (!size || read(`${folder}/type`)?.trim() === 'Instruction') continue;
-    const key = `l${read(`${folder}/level`)?.trim()}` as keyof typeof sizes;
+    const size = /^(\d+)K/.exec(readSystem(`${folder}/size`))?.[1];
+    if (!size || readSystem(`${folder}/type`) === 'Instruction') continue;
+    const key = `l${readSystem(`${folder}/level`)}` as keyof typeof sizes;
     if (key in sizes) sizes[key] = Number(size) * 1024;
   }
   return sizes;
 }
 
-/** CPUs that a container's quota grants (cgroup v2 and v1), or infinity. */
-export function quota(): number {
-  const [max, period] = (read('/sys/fs/cgroup/cpu.max') ?? '').trim().split(/\s+/);
-  if (max && period && max !== 'max') return Number(max) / Number(period);
-  const us = Number(read('/sys/fs/cgroup/cpu/cpu.cfs_quota_us') ?? -1);
-  const per = Number(read('/sys/fs/cgroup/cpu/cpu.cfs_period_us') ?? 100000);
-  return us > 0 ? us / per : Number.POSITIVE_INFINITY;
-}
-
-/** CPUs this process may use: affinity and quota respected; at least 1. */
-export const usableCpus = (): number => Math.max(1, Math.min(availableParallelism(), Math.floor(quota())));
+/** CPUs this process may use: affinity and the quotas of its control groups respected; at least 1. */
+export const usableCpus = (root = '/'): number =>
+  Math.max(1, Math.min(availableParallelism(), Math.floor(groupCpus(root))));
 
 /** Default number of threads: physical cores among the usable CPUs (two hardware threads share one core's load ports). */
 export function defaultThreads(): number {
   const siblings = new Set<string>();
   for (const cpu of allowedCpus()) {
-    const group = read(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`)?.trim();
-    siblings.add(group ?? String(cpu));
+    const group = readSystem(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`);
+    siblings.add(group || String(cpu));
   }
   const cores = siblings.size || usableCpus();
   return Math.max(1, Math.min(cores, usableCpus()));
@@ -128,7 +112,7 @@ export function defaultThreads(): number {
 
 /** CPU numbers in this process's affinity mask. */
 function allowedCpus(): number[] {
-  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(read('/proc/self/status') ?? '')?.[1];
+  const list = /^Cpus_allowed_list:\s*(.*)$/m.exec(readSystem('/proc/self/status'))?.[1];
   if (!list) return [];
   return list.split(',').flatMap((range) => {
     const [low, high] = range.split('-').map(Number) as [number, number?];
