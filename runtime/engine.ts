@@ -1,9 +1,29 @@
 /**
  * A loaded model that evaluates tokens and generates text. It owns the library's model and one context; the composition roots
  * (index.ts, cli.ts) build the library and the packed weights beforehand.
+ *
+ * An engine holds one text and does one thing at a time: while `generate` or `prompt` runs, everything else that would change the text
+ * is refused.
  */
+import { LibraryError, UsageError } from '../schemas/error.ts';
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
+import {
+  abortSignal,
+  anyText,
+  callback,
+  checkAllOptions,
+  checkOptions,
+  listOf,
+  MOST_POSITIONS,
+  MOST_THREADS,
+  oneOf,
+  type Rule,
+  type Rules,
+  wholeNumber,
+  yesOrNo,
+} from '../schemas/options.ts';
 import { DraftLength } from './draft-length.ts';
+import { DISPOSED, type Draw, Evaluator, type ReadOptions } from './evaluator.ts';
 import type { ModelSource } from './formats/source.ts';
 import {
   type DeadNeurons,
@@ -11,6 +31,7 @@ import {
   type LiveShares,
   type Pages,
   type Profile,
+  pages,
   type TopMode,
   want,
 } from './library.ts';
@@ -32,7 +53,7 @@ export type HeadMode = (typeof headModes)[number];
 export interface EngineOptions {
   /** Default: physical cores that this process may use. */
   readonly threads?: number;
-  /** Positions; default: the model's, at most 4096. */
+  /** Positions; 0: the model's; default: the model's, at most 4096. */
   readonly context?: number;
   /** Where decoding reads the weights; default: in huge pages, where need be and where it is worth it in a copy. */
   readonly pages?: Pages;
@@ -44,23 +65,45 @@ export interface EngineOptions {
   readonly shared?: boolean;
 }
 
+/** What `EngineOptions` must be. */
+export const engineRules: Rules<EngineOptions> = {
+  threads: wholeNumber(1, MOST_THREADS),
+  context: wholeNumber(0, MOST_POSITIONS, " (0: the model's)"),
+  pages: oneOf(Object.keys(pages)),
+  head: oneOf(headModes),
+  kv: oneOf(Object.values(kvTypes)),
+  shared: yesOrNo,
+};
+
 /** Why generation ended. */
 export type StopReason = 'eos' | 'length' | 'stop' | 'context' | 'interrupt';
 
-export interface GenerateOptions {
-  /** Tokens to generate at most. */
+export interface GenerateOptions extends ReadOptions {
+  /** Tokens to generate at most; may be infinite. */
   readonly count: number;
   readonly sampler: Sampler;
   /** Texts that end the generation; they are not part of the result. */
   readonly stop?: readonly string[];
   /** Guess tokens from repetitions in the text and verify them together: the same tokens, sooner where the text copies itself. */
   readonly lookup?: boolean | LookupOptions;
-  readonly signal?: AbortSignal;
   /** Receives printable text as it is generated. */
   readonly onText?: (text: string) => void;
-  /** Prompt tokens evaluated so far. */
-  readonly onPrompt?: (done: number, total: number) => void;
 }
+
+const isSampler: Rule = {
+  is: (value) => ['sample', 'candidates', 'sampleTop'].every((name) => typeof (value as never)?.[name] === 'function'),
+  must: 'a sampler: greedy, or what createSampler makes',
+};
+const count = wholeNumber(0);
+const readRules: Rules<ReadOptions> = { signal: abortSignal, onPrompt: callback };
+const generateRules: Rules<GenerateOptions> = {
+  ...readRules,
+  count: { is: (value) => value === Number.POSITIVE_INFINITY || count.is(value), must: `${count.must}, or Infinity` },
+  sampler: isSampler,
+  stop: listOf(anyText),
+  lookup: { is: (value) => typeof value === 'boolean' || typeof value === 'object', must: 'true, false or an object' },
+  onText: callback,
+};
 
 export interface Generation {
   readonly text: string;
@@ -73,90 +116,82 @@ export interface Generation {
   readonly generationMs: number;
 }
 
-/** Prompt tokens of one foreign call: Ctrl-C and progress get through between calls. */
-const PROMPT_CHUNK = 256;
-/** Most logits of one bn_top, if the vocabulary is as large. */
-const MOST_TOP = 1024;
-
-/** Draws the token after an evaluated position, given the tokens up to it; valid until the next evaluation. */
-export type Draw = (history: readonly number[]) => number;
-
-export class Engine {
+export class Engine implements Disposable {
   readonly source: ModelSource;
   readonly threads: number;
   readonly context: number;
   readonly kv: KvBits;
   readonly head: HeadMode;
   readonly #library: Library;
-  readonly #model: number;
-  readonly #context: number;
-  readonly #shared: boolean;
-  readonly #logits: Float32Array;
-  #tokens = new Int32Array(1);
-  #topIds: Int32Array;
-  #topLogits: Float32Array;
+  /** The model, which the engine closes; undefined if it does not, or has. */
+  #model: number | undefined;
+  readonly #evaluator: Evaluator;
   readonly #draftLength = new DraftLength();
-  #position = 0;
+  /** `generate` or `prompt`, while it runs. */
+  #running: string | undefined;
 
-  /** @param model a model that `library` opened; the engine closes it unless it is shared @throws LibraryError when memory does not suffice */
+  /**
+   * @param model a model that `library` opened; the engine closes it unless it is shared
+   * @throws UsageError for an option out of range; LibraryError when memory does not suffice
+   */
   constructor(source: ModelSource, library: Library, model: number, options: EngineOptions = {}) {
+    checkOptions(options, engineRules);
+    const { threads = defaultThreads(), kv = kvTypes[DEFAULT_KV], head = 'exact', pages = 'auto' } = options;
     this.source = source;
+    this.threads = threads;
+    this.kv = kv;
+    this.head = head;
+    this.context = contextSize(source.shape, kv, options.context);
     this.#library = library;
-    this.#model = model;
-    this.threads = options.threads ?? defaultThreads();
-    this.kv = options.kv ?? kvTypes[DEFAULT_KV];
-    this.head = options.head ?? 'exact';
-    this.#shared = options.shared ?? false;
-    this.context = contextSize(source.shape, this.kv, options.context);
-    this.#context = library.context(
-      model,
-      this.context,
-      this.threads,
-      this.kv,
-      this.threads <= usableCpus(),
-      options.pages ?? 'auto',
-      this.head === 'fast' ? 'fast' : 'exact',
-    );
-    const { vocabulary } = source.shape;
-    this.#logits = new Float32Array(vocabulary);
-    this.#topIds = new Int32Array(Math.min(MOST_TOP, vocabulary));
-    this.#topLogits = new Float32Array(this.#topIds.length);
+    this.#model = options.shared ? undefined : model;
+    const topMode = head === 'fast' ? 'fast' : 'exact';
+    const context = library.context(model, this.context, threads, kv, threads <= usableCpus(), pages, topMode);
+    const sizes = { vocabulary: source.shape.vocabulary, positions: this.context };
+    this.#evaluator = new Evaluator(library, context, sizes, head !== 'full');
   }
 
   /** Megabytes of weights in huge pages. */
   get hugePages(): number {
-    return this.#library.hugePages(this.#context);
+    return this.#library.hugePages(this.#evaluator.context);
   }
 
-  /** Positions filled so far. */
+  /** Tokens of the text so far. */
   get position(): number {
-    return this.#position;
+    return this.#evaluator.position;
+  }
+
+  /** The text, for one call. @throws LibraryError while something else is at work on it */
+  #free(): Evaluator {
+    if (this.#running)
+      throw new LibraryError(`this engine is at work: wait for the end of ${this.#running}(), or load the model again`);
+    if (this.#evaluator.disposed) throw new LibraryError(DISPOSED);
+    return this.#evaluator;
+  }
+
+  /** The text, while `work` runs. */
+  async #alone<T>(what: string, work: (evaluator: Evaluator) => Promise<T>): Promise<T> {
+    const evaluator = this.#free();
+    this.#running = what;
+    try {
+      return await work(evaluator);
+    } finally {
+      this.#running = undefined;
+    }
   }
 
   /** Forgets everything from `position` on. */
   rewind(position: number): void {
-    this.#library.rewind(this.#context, position);
-    this.#position = position;
+    this.#free().rewind(position);
   }
 
-  /** Evaluates one token. @returns its logits [vocabulary], valid until the next call */
+  /** Evaluates one token after the text. @returns its logits [vocabulary], valid until the next call */
   step(token: number): Float32Array {
-    this.#tokens[0] = token;
-    this.#position = this.#library.evaluate(this.#context, this.#tokens, 1, want.last, this.#logits);
-    return this.#logits;
+    return this.#free().step(token);
   }
 
-  /** Evaluates tokens. @returns logits of the last one, or [tokens][vocabulary] with `all` */
+  /** Evaluates tokens, at least one, after the text. @returns logits of the last one, or [tokens][vocabulary] with `all` */
   evaluate(tokens: readonly number[], all = false): Float32Array {
-    const logits = all ? new Float32Array(tokens.length * this.#logits.length) : this.#logits;
-    this.#position = this.#library.evaluate(
-      this.#context,
-      Int32Array.from(tokens),
-      tokens.length,
-      all ? want.all : want.last,
-      logits,
-    );
-    return logits;
+    return this.#free().evaluate(tokens, all);
   }
 
   /**
@@ -164,82 +199,71 @@ export class Engine {
    * @param count at most 1024 and the vocabulary @returns valid until the next call
    */
   top(count: number, token?: number): Candidates {
-    if (token !== undefined) this.#tokens[0] = token;
-    const [ids, logits] = [this.#topIds, this.#topLogits];
-    const n = token === undefined ? 0 : 1;
-    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.last, ids, logits);
-    return { ids, logits, count };
+    return this.#free().top(count, token);
   }
 
-  /** Evaluates tokens. @param count as for `top` @returns the largest logits of each, valid until the next call */
+  /** Evaluates tokens, at least one. @param count as for `top` @returns the largest logits of each, valid until the next call */
   topAll(tokens: readonly number[], count: number): Candidates[] {
-    const [n, all] = [tokens.length, tokens.length * count];
-    // Buffers are kept, since the first call with a new one is slow (0.1 ms).
-    if (this.#tokens.length < n) this.#tokens = new Int32Array(n);
-    if (this.#topIds.length < all) [this.#topIds, this.#topLogits] = [new Int32Array(all), new Float32Array(all)];
-    this.#tokens.set(tokens);
-    const [ids, logits] = [this.#topIds, this.#topLogits];
-    this.#position = this.#library.top(this.#context, this.#tokens, n, count, want.all, ids, logits);
-    const row = (i: number) => [i * count, (i + 1) * count] as const;
-    return tokens.map((_, i) => ({ ids: ids.subarray(...row(i)), logits: logits.subarray(...row(i)), count }));
-  }
-
-  /** How many of the largest logits decide the next token; 0: all must be there. */
-  #needed(sampler: Sampler, history: readonly number[]): number {
-    const count = this.head !== 'full' ? sampler.candidates(this.#logits.length, history) : 0;
-    return count <= MOST_TOP ? count : 0;
+    return this.#free().topAll(tokens, count);
   }
 
   /** Draws the token after `token`, which is evaluated first; without it, after the token evaluated last. One foreign call. */
   draw(sampler: Sampler, history: readonly number[], token?: number): number {
-    const count = this.#needed(sampler, history);
-    if (count) return sampler.sampleTop(this.top(count, token), history);
-    return sampler.sample(token === undefined ? this.#logits : this.step(token), history);
+    return this.#free().draw(sampler, history, token);
   }
 
   /** Evaluates the last token of `history` and a draft of what follows, in one foreign call. @returns a draw after each of them */
   drawAll(sampler: Sampler, history: readonly number[], draft: readonly number[]): Draw[] {
-    const tokens = [history.at(-1)!, ...draft];
-    const counts = tokens.map((_, i) => this.#needed(sampler, [...history, ...draft.slice(0, i)]));
-    if (!counts.includes(0))
-      return this.topAll(tokens, Math.max(...counts)).map((top) => (past) => sampler.sampleTop(top, past));
-    const logits = this.evaluate(tokens, true);
-    const vocabulary = this.#logits.length;
-    return tokens.map((_, i) => (past) => sampler.sample(logits.subarray(i * vocabulary, (i + 1) * vocabulary), past));
+    return this.#free().drawAll(sampler, history, draft);
   }
 
-  /** Evaluates a prompt in pieces, with pauses for signals and progress. @returns logits of its last token */
-  async prompt(
-    tokens: readonly number[],
-    options: Pick<GenerateOptions, 'signal' | 'onPrompt'> = {},
-  ): Promise<Float32Array> {
-    await this.#read(tokens, want.last, options);
-    return this.#logits;
+  /** Evaluates tokens after the text in pieces, with pauses for signals and progress. @returns logits of the last one */
+  async prompt(tokens: readonly number[], options: ReadOptions = {}): Promise<Float32Array> {
+    checkAllOptions(options, readRules);
+    return this.#alone('prompt', (evaluator) => evaluator.read(tokens, want.last, options));
   }
 
-  /** @param last which logits of the last piece are wanted */
-  async #read(
-    tokens: readonly number[],
-    last: typeof want.none | typeof want.last,
-    options: Pick<GenerateOptions, 'signal' | 'onPrompt'>,
-  ): Promise<void> {
-    for (let done = 0; done < tokens.length; done += PROMPT_CHUNK) {
-      options.signal?.throwIfAborted();
-      const piece = Int32Array.from(tokens.slice(done, done + PROMPT_CHUNK));
-      const end = done + piece.length;
-      const which = end === tokens.length ? last : want.none;
-      this.#position = this.#library.evaluate(this.#context, piece, piece.length, which, this.#logits);
-      options.onPrompt?.(end, tokens.length);
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
-
-  /** Continues a prompt. `tokenizer` absent: tokens only, no text. */
+  /**
+   * Begins a text with a prompt and continues it. It is a text of its own: the result is the same whatever the engine did before. To go
+   * on with a text, give it whole, with what was generated: as much of its beginning as the engine has evaluated last is not
+   * evaluated again.
+   * @param prompt at least one token @param tokenizer absent: tokens only, no text
+   * @throws UsageError for an option out of range; LibraryError for a prompt that is too long or no list of tokens, and while the
+   *   engine is at work
+   */
   async generate(
     prompt: readonly number[],
     tokenizer: Tokenizer | undefined,
     options: GenerateOptions,
   ): Promise<Generation> {
+    checkAllOptions(options, generateRules);
+    for (const name of ['count', 'sampler'] as const)
+      if (options[name] === undefined)
+        throw new UsageError(`${name} is missing; it must be ${generateRules[name].must}`);
+    return this.#alone('generate', (evaluator) => this.#generate(evaluator, prompt, tokenizer, options));
+  }
+
+  /** Makes `prompt` the text. @param logits those of its last token are wanted */
+  async #begin(evaluator: Evaluator, prompt: readonly number[], logits: boolean, options: ReadOptions): Promise<void> {
+    const kept = Math.min(evaluator.common(prompt), prompt.length - 1);
+    evaluator.rewind(kept);
+    await evaluator.read(prompt.slice(kept), logits ? want.last : want.none, {
+      ...options,
+      onPrompt: (done) => options.onPrompt?.(kept + done, prompt.length),
+    });
+  }
+
+  async #generate(
+    evaluator: Evaluator,
+    prompt: readonly number[],
+    tokenizer: Tokenizer | undefined,
+    options: GenerateOptions,
+  ): Promise<Generation> {
+    if (!evaluator.check(prompt).length) throw new LibraryError('the prompt is empty; give at least one token');
+    if (prompt.length > this.context)
+      throw new LibraryError(
+        `the prompt has ${prompt.length} tokens, but the context holds ${this.context}; shorten it or load with a larger context`,
+      );
     const stream = createTextStream(options.stop);
     const eos = new Set(this.source.eos);
     const history = [...prompt];
@@ -251,14 +275,16 @@ export class Engine {
       if (piece) options.onText?.(piece);
     };
     const { sampler, lookup } = options;
-    const speculation = lookup ? new Speculation(this, this.#draftLength, lookup === true ? {} : lookup) : undefined;
+    const speculation = lookup
+      ? new Speculation(evaluator, this.#draftLength, lookup === true ? {} : lookup)
+      : undefined;
     const started = performance.now();
     let evaluated = started;
     try {
-      await this.#read(prompt, this.#needed(sampler, history) ? want.none : want.last, options);
+      await this.#begin(evaluator, prompt, !evaluator.needed(sampler, history), options);
       evaluated = performance.now();
       // Tokens that can still be evaluated.
-      const room = this.context - this.#position;
+      const room = this.context - evaluator.position;
       while (tokens.length < options.count) {
         if (options.signal?.aborted) {
           stopReason = 'interrupt';
@@ -272,7 +298,7 @@ export class Engine {
         const token =
           speculation && tokens.length
             ? speculation.draw(sampler, history, most)
-            : this.draw(sampler, history, tokens.at(-1));
+            : evaluator.draw(sampler, history, tokens.at(-1));
         if (eos.has(token)) {
           stopReason = 'eos';
           break;
@@ -295,7 +321,7 @@ export class Engine {
       evaluated = performance.now();
       stopReason = 'interrupt';
     } finally {
-      speculation?.settle();
+      if (!evaluator.disposed) speculation?.settle();
     }
     if (stopReason !== 'stop') emit(stream.end());
     return {
@@ -310,7 +336,7 @@ export class Engine {
 
   /** Seconds by operation since the last call. @param on go on taking the time, or stop */
   profile(on: boolean): Profile {
-    return this.#library.profile(this.#context, on);
+    return this.#library.profile(this.#evaluator.context, on);
   }
 
   /**
@@ -318,17 +344,25 @@ export class Engine {
    * @param on go on counting, or stop
    */
   live(on: boolean): LiveShares[] {
-    return this.#library.live(this.#context, on, this.source.shape.layers);
+    return this.#library.live(this.#evaluator.context, on);
   }
 
   /** Neurons that weights of zero alone make zero, by layer; empty unless the library skips zeros in `up` and `down`. */
   dead(): DeadNeurons[] {
-    return this.#library.dead(this.#context, this.source.shape.layers);
+    return this.#library.dead(this.#evaluator.context);
   }
 
-  /** Frees the context and closes the model, unless it is shared. */
+  /**
+   * Frees the context and closes the model, unless it is shared. Whatever is called afterwards, or still runs, fails with a
+   * LibraryError; a second time does nothing.
+   */
   dispose(): void {
-    this.#library.release(this.#context);
-    if (!this.#shared) this.#library.close(this.#model);
+    this.#evaluator.dispose();
+    if (this.#model !== undefined && !this.#library.disposed) this.#library.close(this.#model);
+    this.#model = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

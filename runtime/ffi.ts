@@ -1,14 +1,18 @@
 /**
  * The only file that knows a foreign function interface. It turns a shared library into plain functions, by ffi-napi's
  * preallocated path when that package loads, else by koffi; BITNET_FFI=ffi-napi|koffi forces one. The C interface is coarse
- * (one call a token or prompt) and uses only int32, double, strings and buffers, so both give the same.
+ * (one call a token or prompt) and uses only int32, double, strings and buffers, so both give the same. They would take any
+ * value, and each makes something else of what does not fit, so arguments are checked here.
  *
  * ffi-napi: an ordinary `lib.fn()` call takes 20-29 us and leaks; here the call interface, function pointer and argument
  * buffers are made once and `ffi_call` is called directly (0.4-0.8 us, no leak). That path is internal: its version is pinned.
+ * In a worker thread it is not used: the process would end with a segmentation fault when the worker ends.
  */
 import { createRequire } from 'node:module';
+import { isMainThread } from 'node:worker_threads';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError, UsageError } from '../schemas/error.ts';
+import { show } from '../schemas/options.ts';
 
 type ArgumentType = 'int32' | 'double' | 'string' | 'int32s' | 'ids' | 'floats';
 /** What JavaScript passes for int32 and double, string, int32s and ids, floats (null: none wanted). */
@@ -33,6 +37,30 @@ const signatures: readonly Signature[] = abi.functions.map((f) => ({
   result: f.result as Signature['result'],
   arguments: f.arguments.map((a) => a.type as ArgumentType),
 }));
+
+/** What a value of each type must be. */
+const rules: Readonly<Record<ArgumentType, readonly [is: (value: unknown) => boolean, must: string]>> = {
+  int32: [(v) => Number.isInteger(v) && v === ((v as number) | 0), 'a whole number from -2^31 to 2^31 - 1'],
+  double: [(v) => typeof v === 'number' && !Number.isNaN(v), 'a number'],
+  string: [(v) => typeof v === 'string' && !v.includes('\0'), 'text without a zero byte'],
+  int32s: [(v) => v instanceof Int32Array, 'an Int32Array'],
+  ids: [(v) => v instanceof Int32Array, 'an Int32Array'],
+  floats: [(v) => v === null || v instanceof Float32Array, 'a Float32Array or null'],
+};
+
+/** A function that takes only what the interface says. */
+function checked(
+  { name, arguments: parameters }: (typeof abi.functions)[number],
+  call: NativeFunction,
+): NativeFunction {
+  return (...values) => {
+    for (const [at, { name: parameter, type }] of parameters.entries()) {
+      const [is, must] = rules[type as ArgumentType];
+      if (!is(values[at])) throw new LibraryError(`${name}: ${parameter} = ${show(values[at])}; it must be ${must}`);
+    }
+    return call(...values);
+  };
+}
 
 const require = createRequire(import.meta.url);
 
@@ -132,17 +160,24 @@ export function isAvailable(name: keyof typeof loaders): boolean {
 /** Loads a shared library. @throws LibraryError when it, or the interface asked for, cannot be loaded */
 export function loadNative(file: string): Native {
   const asked = process.env.BITNET_FFI;
-  if (asked && !(asked in loaders)) throw new UsageError(`BITNET_FFI=${asked} is unknown; use ffi-napi or koffi`);
-  const name = (asked as keyof typeof loaders) || (isAvailable('ffi-napi') ? 'ffi-napi' : 'koffi');
+  if (asked && !Object.hasOwn(loaders, asked))
+    throw new UsageError(`BITNET_FFI=${asked} is unknown; use ffi-napi or koffi`);
+  if (asked === 'ffi-napi' && !isMainThread)
+    throw new UsageError(
+      `BITNET_FFI=ffi-napi is not possible in a worker thread, whose end would end the process; use koffi, or leave it out`,
+    );
+  const name = (asked as keyof typeof loaders) || (isMainThread && isAvailable('ffi-napi') ? 'ffi-napi' : 'koffi');
   if (!isAvailable(name))
     throw new LibraryError(
       `the package '${name}' does not load; run npm install again, or set BITNET_FFI to the other one`,
     );
   try {
-    return loaders[name](file);
+    const native = loaders[name](file);
+    const functions = abi.functions.map((f) => [f.name, checked(f, native.functions[f.name]!)]);
+    return { ...native, functions: Object.fromEntries(functions) };
   } catch (error) {
     // The system's own words, without what either interface puts before them.
     const why = (error as Error).message.replace(/^[\w ]+: /, '').replace(`${file}: `, '');
-    throw new LibraryError(`cannot load the library '${file}': ${why}`);
+    throw new LibraryError(`cannot load the library '${file}': ${why}`, { cause: error });
   }
 }

@@ -1,6 +1,7 @@
 /** A generated library as an object: every failed call becomes a LibraryError with the library's own message. */
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { isMainThread } from 'node:worker_threads';
 import { execa } from 'execa';
 import abi from '../schemas/abi.json' with { type: 'json' };
 import { LibraryError } from '../schemas/error.ts';
@@ -8,7 +9,7 @@ import { cannotRun } from '../schemas/folders.ts';
 import { printJson } from '../schemas/terminal.ts';
 import type { Argument, Native } from './ffi.ts';
 import { loadNative } from './ffi.ts';
-import type { KvBits } from './memory.ts';
+import { availableMemory, type KvBits } from './memory.ts';
 
 /** Which logits `evaluate` returns. */
 export const want = { none: 0, last: 1, all: 2 } as const;
@@ -49,10 +50,18 @@ const byLayer = <T extends string>(names: readonly T[], values: Float32Array): R
     (_, l) => Object.fromEntries(names.map((name, i) => [name, values[l * names.length + i]!])) as Record<T, number>,
   );
 
-/** The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. */
-export class Library {
+/**
+ * The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. In a worker
+ * thread, what it opened ends with the worker, however that ends.
+ */
+export class Library implements Disposable {
   readonly #native: Native;
+  readonly #models = new Set<number>();
+  readonly #contexts = new Set<number>();
+  #shape: { readonly vocabulary: number; readonly layers: number } | undefined;
+  #disposed = false;
 
+  /** @throws LibraryError when it cannot be loaded, or is of another version */
   constructor(file: string) {
     this.#native = loadNative(file);
     const found = this.#native.functions.bn_abi!();
@@ -60,6 +69,7 @@ export class Library {
       throw new LibraryError(
         `library '${file}' has interface version ${found}, this program needs ${abi.version}; generate it again`,
       );
+    if (!isMainThread) this.#call('bn_end_with_thread');
   }
 
   /** Name of the foreign function interface in use. */
@@ -67,7 +77,12 @@ export class Library {
     return this.#native.interface;
   }
 
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
   #call(name: string, ...args: Argument[]): number {
+    if (this.#disposed) throw new LibraryError('this library was disposed; open it again');
     const result = this.#native.functions[name]!(...args) as number;
     if (result < 0) throw new LibraryError(this.#native.functions.bn_error!() as string);
     return result;
@@ -77,19 +92,31 @@ export class Library {
     return JSON.parse(this.#native.functions.bn_describe!() as string);
   }
 
-  open(weights: string): number {
-    return this.#call('bn_open', weights);
+  /** Sizes of the model that it was generated for. */
+  get #sizes(): { readonly vocabulary: number; readonly layers: number } {
+    this.#shape ??= (this.describe() as { shape: { vocabulary: number; layers: number } }).shape;
+    return this.#shape;
   }
 
+  /** @returns a model */
+  open(weights: string): number {
+    const model = this.#call('bn_open', weights);
+    this.#models.add(model);
+    return model;
+  }
+
+  /** @throws LibraryError while contexts use it */
   close(model: number): void {
     this.#call('bn_close', model);
+    this.#models.delete(model);
   }
 
   /**
    * @param kv bits of a cache element
    * @param spin may waiting threads burn CPU time for a moment
-   * @param from where the weights are read
+   * @param from where the weights are read; `auto` copies them if memory for two copies is left
    * @param head how `top` finds the largest logits
+   * @returns a context
    */
   context(
     model: number,
@@ -100,7 +127,10 @@ export class Library {
     from: Pages = 'auto',
     head: TopMode = 'exact',
   ): number {
-    return this.#call('bn_context', model, positions, threads, kv, spin ? 1 : 0, pages[from], heads[head]);
+    const choices = [kv, spin ? 1 : 0, pages[from], availableMemory(), heads[head]];
+    const context = this.#call('bn_context', model, positions, threads, ...choices);
+    this.#contexts.add(context);
+    return context;
   }
 
   /** Megabytes of weights that a context reads from huge pages. */
@@ -110,10 +140,20 @@ export class Library {
 
   release(context: number): void {
     this.#call('bn_release', context);
+    this.#contexts.delete(context);
+  }
+
+  /** Refuses what would be read or written beyond the end of an array. */
+  #fit(tokens: Int32Array, n: number, needed: number, ...outs: (Int32Array | Float32Array | null)[]): void {
+    if (n > tokens.length) throw new LibraryError(`${n} tokens to evaluate, but the array holds ${tokens.length}`);
+    for (const out of outs)
+      if (out && out.length < needed)
+        throw new LibraryError(`${needed} results do not fit in an array of ${out.length}; give a longer one`);
   }
 
   /** Evaluates the first `n` tokens; logits go to `out`. @returns positions filled */
   evaluate(context: number, tokens: Int32Array, n: number, which: 0 | 1 | 2, out: Float32Array | null): number {
+    this.#fit(tokens, n, which && (which === want.all ? n : 1) * this.#sizes.vocabulary, out);
     return this.#call('bn_eval', context, tokens, n, which, out);
   }
 
@@ -130,6 +170,7 @@ export class Library {
     ids: Int32Array,
     logits: Float32Array,
   ): number {
+    this.#fit(tokens, n, (which === want.all ? n : 1) * k, ids, logits);
     return this.#call('bn_top', context, tokens, n, k, which, ids, logits);
   }
 
@@ -148,14 +189,14 @@ export class Library {
    * What the tokens that were evaluated one at a time since the last call left of the MLP, by layer; empty where there were none.
    * @param on go on counting, or stop
    */
-  live(context: number, on: boolean, layers: number): LiveShares[] {
-    const shares = new Float32Array(layers * liveParts.length);
+  live(context: number, on: boolean): LiveShares[] {
+    const shares = new Float32Array(this.#sizes.layers * liveParts.length);
     return this.#call('bn_live', context, on ? 1 : 0, shares) ? byLayer(liveParts, shares) : [];
   }
 
   /** Neurons that weights of zero alone make zero, by layer; empty unless the library skips zeros in `up` and `down`. */
-  dead(context: number, layers: number): DeadNeurons[] {
-    const counts = new Float32Array(layers * deadParts.length);
+  dead(context: number): DeadNeurons[] {
+    const counts = new Float32Array(this.#sizes.layers * deadParts.length);
     return this.#call('bn_dead', context, counts) ? byLayer(deadParts, counts) : [];
   }
 
@@ -182,6 +223,18 @@ export class Library {
 
   packEnd(keep: boolean): void {
     this.#call('bn_pack_end', keep ? 1 : 0);
+  }
+
+  /** Frees the contexts and models that it opened; it is of no use afterwards. A second time does nothing. */
+  dispose(): void {
+    if (this.#disposed) return;
+    for (const context of this.#contexts) this.release(context);
+    for (const model of this.#models) this.close(model);
+    this.#disposed = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Drawing tokens with drafts: the last token and some guesses of what follows are evaluated in one call, and each next token is then
- * drawn from the logits of its own position, for as long as the guess before it was the token drawn. Between the engine, which
- * evaluates, and lookup.ts and draft-length.ts, which guess.
+ * drawn from the logits of its own position, for as long as the guess before it was the token drawn. Between the evaluator
+ * and lookup.ts and draft-length.ts, which guess.
  *
  *   evaluated   a  b  c  d        a: the last token; b c d: the draft
  *   drawn        b  c  x          b and c are accepted; x is drawn where d was guessed, so d's position is forgotten
@@ -12,7 +12,7 @@
  * limits and interruptions.
  */
 import type { DraftLength } from './draft-length.ts';
-import type { Draw, Engine } from './engine.ts';
+import type { Draw, Evaluator } from './evaluator.ts';
 import { Lookup, type LookupOptions } from './lookup.ts';
 import type { Sampler } from './sampler.ts';
 
@@ -27,7 +27,7 @@ export interface LookupStatistics {
 
 export class Speculation {
   readonly statistics: LookupStatistics = { drafted: 0, accepted: 0, evaluations: 0 };
-  readonly #engine: Engine;
+  readonly #evaluator: Evaluator;
   readonly #length: DraftLength;
   readonly #lookup: Lookup;
   readonly #chance = (i: number): number => this.#lookup.chance(i);
@@ -36,12 +36,12 @@ export class Speculation {
   /** Tokens that are still to be drawn without a look. */
   #pause = 0;
 
-  /** @param length what it has learnt of the engine's times is kept */
-  constructor(engine: Engine, length: DraftLength, options: LookupOptions) {
-    this.#engine = engine;
+  /** @param length what it has learnt of the evaluator's times is kept */
+  constructor(evaluator: Evaluator, length: DraftLength, options: LookupOptions) {
+    this.#evaluator = evaluator;
     this.#length = length;
     length.begin();
-    this.#lookup = new Lookup(options, engine.context);
+    this.#lookup = new Lookup(options, evaluator.positions);
   }
 
   /** Draws the token after the last one of `history`, which was drawn last. @param most tokens that can still be drawn */
@@ -52,7 +52,7 @@ export class Speculation {
     if (this.#pause === 0) return this.#evaluate(sampler, history, last, most);
     this.#pause--;
     this.#length.passed();
-    return this.#engine.draw(sampler, history, last);
+    return this.#evaluator.draw(sampler, history, last);
   }
 
   /** The next token, where the last one was guessed. */
@@ -67,7 +67,7 @@ export class Speculation {
     this.#lookup.follow(history);
     const count = this.#length.choose(most, this.#chance);
     const started = performance.now();
-    const token = count ? this.#drawAhead(sampler, history, count) : this.#engine.draw(sampler, history, last);
+    const token = count ? this.#drawAhead(sampler, history, count) : this.#evaluator.draw(sampler, history, last);
     this.#length.evaluated(1 + count, performance.now() - started);
     this.#length.drawn();
     if (!count) this.#pause = this.#length.pause;
@@ -77,7 +77,7 @@ export class Speculation {
   /** Evaluates the last token and a draft. @returns the next token */
   #drawAhead(sampler: Sampler, history: readonly number[], count: number): number {
     const draft = this.#lookup.draft(count);
-    const [next, ...draws] = this.#engine.drawAll(sampler, history, draft);
+    const [next, ...draws] = this.#evaluator.drawAll(sampler, history, draft);
     this.#ahead = draft.map((guess, i) => ({ guess, draw: draws[i]! }));
     this.statistics.drafted += count;
     this.statistics.evaluations++;
@@ -86,7 +86,7 @@ export class Speculation {
 
   /** Forgets what was evaluated beyond the tokens drawn; also to be called at the end. */
   settle(): void {
-    if (this.#ahead.length) this.#engine.rewind(this.#engine.position - this.#ahead.length);
+    if (this.#ahead.length) this.#evaluator.rewind(this.#evaluator.position - this.#ahead.length);
     this.#ahead = [];
   }
 }

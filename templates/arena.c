@@ -134,31 +134,15 @@ static void copy(void *argument, int thread, int threads) {
   copy_whole(c->model, c->arena, c->arena->memory + c->arena->whole_at, thread);
 }
 
-/* The first line of a file of the system that begins with `start`; empty when there is none. */
-static void read_line(const char *path, const char *start, char *line, int size) {
-  FILE *f = fopen(path, "r");
-  do
-    if (!f || !fgets(line, size, f)) line[0] = 0;
-  while (line[0] && strncmp(line, start, strlen(start)));
-  if (f) fclose(f);
-}
-
 /* Is the model large and mapped in ordinary pages, can the system give huge ones to those who ask, and is there twice
  * the room that a copy needs? */
-static int is_worth_it(const bn_model *model) {
-  if (bn_file_bytes < WORTH || bn_model_is_huge(model)) return 0;
-  char line[256];
-  read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", line, sizeof line);
-  if (!strstr(line, "[always]") && !strstr(line, "[madvise]")) return 0;
-  unsigned long long available = 0, limit, used = 0;
-  read_line("/proc/meminfo", "MemAvailable:", line, sizeof line);
-  if (sscanf(line, "MemAvailable: %llu", &available) == 1) available <<= 10;
-  read_line("/sys/fs/cgroup/memory.max", "", line, sizeof line);
-  if (sscanf(line, "%llu", &limit) == 1) {
-    read_line("/sys/fs/cgroup/memory.current", "", line, sizeof line);
-    if (sscanf(line, "%llu", &used) == 1 && limit - used < available) available = limit - used;
-  }
-  return available / 2 > (unsigned long long)bn_file_bytes;
+static int is_worth_it(const bn_model *model, double spare) {
+  if (bn_file_bytes < WORTH || bn_model_is_huge(model) || spare / 2 <= (double)bn_file_bytes) return 0;
+  char line[256] = "";
+  FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+  if (f && !fgets(line, sizeof line, f)) line[0] = 0;
+  if (f) fclose(f);
+  return strstr(line, "[always]") || strstr(line, "[madvise]");
 }
 
 static bn_arena *create(const bn_model *model, bn_pool *pool, int copied, int fast) {
@@ -180,8 +164,8 @@ static bn_arena *create(const bn_model *model, bn_pool *pool, int copied, int fa
   return a;
 }
 
-bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages, int fast) {
-  const int copied = pages == BN_PAGES_HUGE || (pages == BN_PAGES_AUTO && is_worth_it(model));
+bn_arena *bn_arena_acquire(bn_model *model, bn_pool *pool, int pages, double spare, int fast) {
+  const int copied = pages == BN_PAGES_HUGE || (pages == BN_PAGES_AUTO && is_worth_it(model, spare));
   if (!copied && !fast) return NULL;
   pthread_mutex_lock(&lock);
   bn_arena **first = bn_model_arenas(model), *a = *first;

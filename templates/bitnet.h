@@ -1,15 +1,17 @@
 /*
- * The interface of a generated library: one model shape on one CPU. Models and contexts are small integers, so that a
- * foreign function interface needs only numbers, strings and buffers. Every call that can fail returns a negative
- * number and leaves a message in bn_error(); nothing aborts. A context belongs to one caller at a time; different
- * contexts are independent.
+ * The interface of a generated library: one model shape on one CPU. Models and contexts are integers, so that a foreign
+ * function interface needs only numbers, strings and buffers; the number of one that was closed names no other. Every
+ * call that can fail returns a negative number and leaves a message in bn_error(); nothing aborts.
+ *
+ * Any thread may call. A context serves one call at a time, and refuses another meanwhile; different contexts are
+ * independent.
  */
 #ifndef BITNET_H
 #define BITNET_H
 #include <stdint.h>
 
 #define BN_API __attribute__((visibility("default")))
-enum { BN_ABI = 6 };
+enum { BN_ABI = 7 };
 
 /* Where decoding reads the weights: in the mapped file, in a copy in huge pages, or there if it is worth it: the file
  * is not in huge pages itself. */
@@ -52,10 +54,11 @@ BN_API int32_t bn_close(int32_t model);
 /*
  * Everything that changes while a text is evaluated: key-value cache for `positions` tokens (kv: 8, 16 or 32 bits an
  * element), work buffers, and `threads` threads, the caller's included; with spin = 0 they sleep instead of spinning.
- * pages: where the weights are read; head: how bn_top works. -> context
+ * pages: where the weights are read; spare: bytes of memory that the process can still take, for BN_PAGES_AUTO; head:
+ * how bn_top works. -> context
  */
 BN_API int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages,
-                          int32_t head);
+                          double spare, int32_t head);
 /* Megabytes of weights that the context reads from huge pages. */
 BN_API int32_t bn_huge_pages(int32_t context);
 /* Frees it and ends its threads. -> 0 */
@@ -95,7 +98,14 @@ BN_API int32_t bn_live(int32_t context, int32_t on, float *shares);
  */
 BN_API int32_t bn_dead(int32_t context, float *counts);
 
-/* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time. -> 0 */
+/*
+ * From now on, what the calling thread opens ends with it: models, contexts and their threads, and a packing. For a
+ * thread that may be terminated. The library is not unloaded any more. -> 0
+ */
+BN_API int32_t bn_end_with_thread(void);
+
+/* Starts a packed weights file at `path`, which must not exist; its space is reserved at once. One at a time in a
+ * thread. -> 0 */
 BN_API int32_t bn_pack_begin(const char *path, int32_t threads);
 /*
  * Packs tensor number `tensor` of the library's table from `bytes` bytes at `offset` of `file`, a [rows, cols] matrix

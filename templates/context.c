@@ -1,14 +1,15 @@
 /* Contexts by number: checks of what the caller asks for, then the forward pass. */
-#include <pthread.h>
 #include <stdio.h>
 #include "internal.h"
 
-enum { CONTEXTS = 64 };
-static bn_state *contexts[CONTEXTS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void destroy(void *state) {
+  bn_state_destroy(state);
+}
+
+static bn_handles contexts = {"context", destroy, PTHREAD_MUTEX_INITIALIZER, {{0}}};
 
 int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv, int32_t spin, int32_t pages,
-                   int32_t head) {
+                   double spare, int32_t head) {
   if (positions < 1 || positions > 1 << 20)
     return bn_fail("context of %d positions: must be 1 to %d", positions, 1 << 20);
   if (threads < 1 || threads > 1024) return bn_fail("%d threads: must be 1 to 1024", threads);
@@ -17,38 +18,34 @@ int32_t bn_context(int32_t model, int32_t positions, int32_t threads, int32_t kv
   if (kv != 8 && kv != 16 && kv != 32) return bn_fail("key-value cache of %d bits: must be 8, 16 or 32", kv);
   bn_model *m = bn_model_acquire(model);
   if (!m) return -1;
-  bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages, head);
+  bn_state *state = bn_state_create(m, positions, threads, kv, spin, pages, spare, head);
   if (!state) {
     bn_model_release(m);
     return -1;
   }
-  int32_t slot = 0;
-  pthread_mutex_lock(&lock);
-  while (slot < CONTEXTS && contexts[slot]) slot++;
-  if (slot < CONTEXTS) contexts[slot] = state;
-  pthread_mutex_unlock(&lock);
-  if (slot < CONTEXTS) return slot;
+  const int32_t context = bn_handle_new(&contexts, state);
+  if (context >= 0) return context;
   bn_state_destroy(state);
-  return bn_fail("%d contexts exist already; release one first", CONTEXTS);
-}
-
-static bn_state *find(int32_t context, int forget) {
-  bn_state *state = NULL;
-  pthread_mutex_lock(&lock);
-  if (context >= 0 && context < CONTEXTS) {
-    state = contexts[context];
-    if (forget) contexts[context] = NULL;
-  }
-  pthread_mutex_unlock(&lock);
-  if (!state) bn_fail("there is no context %d", context);
-  return state;
+  return bn_fail("%d contexts exist already; release one first", BN_HANDLES);
 }
 
 int32_t bn_release(int32_t context) {
-  bn_state *state = find(context, 1);
-  if (!state) return -1;
-  bn_state_destroy(state);
-  return 0;
+  const int32_t calls = bn_handle_close(&contexts, context);
+  return calls > 0 ? bn_fail("another call uses context %d; wait for its end", context) : calls;
+}
+
+void bn_contexts_leave(uint64_t owner) {
+  bn_handles_leave(&contexts, owner);
+}
+
+/* A context for one call, which ends with done(). NULL and an error when there is no such context, or it is in use. */
+static bn_state *use(int32_t context) {
+  return bn_handle_use(&contexts, context, 1);
+}
+
+static int32_t done(const bn_state *state, int32_t result) {
+  bn_handle_done(&contexts, state);
+  return result;
 }
 
 /* Do n tokens fit, and are they all in the vocabulary? */
@@ -77,9 +74,7 @@ static int32_t undo(bn_state *state, int before, const int32_t *tokens, int inde
   return fail_at(token, before + index);
 }
 
-int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
-  bn_state *state = find(context, 0);
-  if (!state) return -1;
+static int32_t eval(bn_state *state, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
   if (n < 1) return bn_fail("%d tokens to evaluate: must be at least 1", n);
   if (want < BN_WANT_NONE || want > BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
   if (want != BN_WANT_NONE && !logits) return bn_fail("logits are wanted, but there is no buffer for them");
@@ -88,15 +83,8 @@ int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want,
   return sound == n ? bn_state_position(state) : undo(state, before, tokens, sound);
 }
 
-int32_t bn_huge_pages(int32_t context) {
-  bn_state *state = find(context, 0);
-  return state ? (int32_t)(bn_state_huge_bytes(state) >> 20) : -1;
-}
-
-int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
-               float *logits) {
-  bn_state *state = find(context, 0);
-  if (!state) return -1;
+static int32_t top(bn_state *state, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
+                   float *logits) {
   if (want != BN_WANT_LAST && want != BN_WANT_ALL) return bn_fail("unknown choice of logits %d", want);
   const int32_t least = want == BN_WANT_ALL;
   if (n < least) return bn_fail("%d tokens to evaluate: must be at least %d", n, least);
@@ -112,37 +100,56 @@ int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int
     if (bn_largest(state, 1, k, ids, logits) < 1)
       return n ? undo(state, before, tokens, n - 1) : fail_at("the last token", before - 1);
   } else {
-    for (int32_t done = 0, count; done < n; done += count) {
-      count = n - done < BN_BATCH ? n - done : BN_BATCH;
-      int sound = bn_forward(state, tokens + done, count, BN_WANT_ALL, NULL);
+    for (int32_t first = 0, count; first < n; first += count) {
+      count = n - first < BN_BATCH ? n - first : BN_BATCH;
+      int sound = bn_forward(state, tokens + first, count, BN_WANT_ALL, NULL);
       if (sound == count)
-        sound = bn_largest(state, count, k, ids + (size_t)done * (size_t)k, logits + (size_t)done * (size_t)k);
-      if (sound < count) return undo(state, before, tokens, done + sound);
+        sound = bn_largest(state, count, k, ids + (size_t)first * (size_t)k, logits + (size_t)first * (size_t)k);
+      if (sound < count) return undo(state, before, tokens, first + sound);
     }
   }
   return bn_state_position(state);
 }
 
-int32_t bn_rewind(int32_t context, int32_t position) {
-  bn_state *state = find(context, 0);
-  if (!state) return -1;
+static int32_t rewind_to(bn_state *state, int32_t position) {
   if (position < 0 || position > bn_state_position(state))
     return bn_fail("cannot rewind to position %d: %d are filled", position, bn_state_position(state));
   bn_state_rewind(state, position);
   return position;
 }
 
+int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits) {
+  bn_state *state = use(context);
+  return state ? done(state, eval(state, tokens, n, want, logits)) : -1;
+}
+
+int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
+               float *logits) {
+  bn_state *state = use(context);
+  return state ? done(state, top(state, tokens, n, k, want, ids, logits)) : -1;
+}
+
+int32_t bn_rewind(int32_t context, int32_t position) {
+  bn_state *state = use(context);
+  return state ? done(state, rewind_to(state, position)) : -1;
+}
+
+int32_t bn_huge_pages(int32_t context) {
+  bn_state *state = use(context);
+  return state ? done(state, (int32_t)(bn_state_huge_bytes(state) >> 20)) : -1;
+}
+
 int32_t bn_profile(int32_t context, int32_t on, float *seconds) {
-  bn_state *state = find(context, 0);
-  return state ? bn_state_profile(state, on, seconds) : -1;
+  bn_state *state = use(context);
+  return state ? done(state, bn_state_profile(state, on, seconds)) : -1;
 }
 
 int32_t bn_live(int32_t context, int32_t on, float *shares) {
-  bn_state *state = find(context, 0);
-  return state ? bn_state_live(state, on, shares) : -1;
+  bn_state *state = use(context);
+  return state ? done(state, bn_state_live(state, on, shares)) : -1;
 }
 
 int32_t bn_dead(int32_t context, float *counts) {
-  const bn_state *state = find(context, 0);
-  return state ? bn_state_dead(state, counts) : -1;
+  bn_state *state = use(context);
+  return state ? done(state, bn_state_dead(state, counts)) : -1;
 }

@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
   const int pages = argc > 8 ? atoi(argv[8]) : BN_PAGES_MAPPED;
   const int32_t model = bn_open(argv[1]);
   if (model < 0) return complain(bn_error());
-  const int32_t context = bn_context(model, n, threads, kv, 0, pages, argc > 9 ? atoi(argv[9]) : BN_HEAD_EXACT);
+  const int32_t context = bn_context(model, n, threads, kv, 0, pages, 0, argc > 9 ? atoi(argv[9]) : BN_HEAD_EXACT);
   if (context < 0) return complain(bn_error());
   const int top = argc > 7 ? atoi(argv[7]) : 0;
   if (top > 0) {

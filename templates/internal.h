@@ -2,6 +2,7 @@
  */
 #ifndef BN_INTERNAL_H
 #define BN_INTERNAL_H
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "bitnet.h"
@@ -137,6 +138,36 @@ int bn_pool_profile(bn_pool *, int on, float *seconds);
 /* Part [*first, *end) of n items for one thread: contiguous, balanced, possibly empty. */
 void bn_span(long n, int thread, int threads, long *first, long *end);
 
+/* --- objects by number: see handles.c */
+enum { BN_HANDLES = 64 };
+typedef struct {
+  void *object;        /* NULL: the slot is free */
+  uint32_t generation; /* of the number that it has, or the next one will have */
+  int users;           /* calls and other objects that use it */
+  int closed;          /* nobody finds it any more, and its last user destroys it */
+  uint64_t owner;      /* the thread with which it ends, or 0 */
+} bn_slot;
+typedef struct {
+  const char *what; /* for messages */
+  void (*destroy)(void *object);
+  pthread_mutex_t lock;
+  bn_slot slots[BN_HANDLES];
+} bn_handles;
+/* -> its number, or -1 when all slots are taken; it then still belongs to the caller */
+int32_t bn_handle_new(bn_handles *, void *object);
+/* An object, until bn_handle_done. alone: nobody else may use it at the same time. NULL: an error */
+void *bn_handle_use(bn_handles *, int32_t number, int alone);
+void bn_handle_done(bn_handles *, const void *object);
+/* -> 0: it is destroyed; how many use it: it stays; or -1 and an error when there is no such object */
+int32_t bn_handle_close(bn_handles *, int32_t number);
+/* Closes what belongs to an owner. */
+void bn_handles_leave(bn_handles *, uint64_t owner);
+
+/* --- ends of threads: see thread-end.c */
+uint64_t bn_thread_owner(void); /* the calling thread as an owner; 0: what it opens does not end with it */
+void bn_contexts_leave(uint64_t owner);
+void bn_models_leave(uint64_t owner);
+
 /* --- model */
 typedef struct bn_model bn_model;
 bn_model *bn_model_acquire(int32_t model); /* NULL and an error when there is no such model */
@@ -175,8 +206,9 @@ size_t bn_huge_bytes(const void *memory, size_t bytes);  /* how many of them are
 /* --- a copy of the ternary weights and the screen in huge pages, one stream a thread; the fast head's 4-bit rows */
 typedef struct bn_arena bn_arena;
 bn_arena **bn_model_arenas(bn_model *); /* the first of a list */
-/* fast: with 4-bit rows, and without a copy of the weights if pages say so. NULL: the mapped file is to be read */
-bn_arena *bn_arena_acquire(bn_model *, bn_pool *, int pages, int fast);
+/* fast: with 4-bit rows, and without a copy of the weights if pages say so; spare: see bn_context. NULL: the mapped
+ * file is to be read */
+bn_arena *bn_arena_acquire(bn_model *, bn_pool *, int pages, double spare, int fast);
 void bn_arena_release(bn_model *, bn_arena *);
 /* Where tile 0 of a matrix would lie; only the thread's own tiles are there. */
 const uint8_t *bn_arena_weights(const bn_arena *, int thread, int layer, int slot);
@@ -186,7 +218,7 @@ size_t bn_arena_huge_bytes(const bn_arena *);                /* that the system 
 
 /* --- forward pass */
 typedef struct bn_state bn_state;
-bn_state *bn_state_create(bn_model *, int positions, int threads, int kv, int spin, int pages,
+bn_state *bn_state_create(bn_model *, int positions, int threads, int kv, int spin, int pages, double spare,
                           int head); /* NULL: error */
 void bn_state_destroy(bn_state *);
 int bn_state_position(const bn_state *);

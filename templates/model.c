@@ -2,7 +2,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +52,6 @@ struct bn_model {
   const uint8_t *data;
   int fd;           /* of the file */
   bn_arena *arenas; /* guarded by arena.c */
-  int users;        /* contexts that use it, plus one while it is open; 0: free slot */
 };
 
 /* What a token reads whole: the head's screen and the layers. They are the end of the file. */
@@ -66,10 +64,6 @@ enum { FIRST_READ = BN_FIRST_LAYER };
 static size_t bytes_read(void) {
   return (size_t)(bn_file_bytes - bn_tensors[FIRST_READ].offset);
 }
-
-enum { MODELS = 64 };
-static bn_model models[MODELS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Small files are checked whole; the checksum of a large one would cost more than the mapping saves. */
 enum { CHECKED_BYTES = 64 << 20 };
@@ -90,10 +84,19 @@ static const char *damage(const uint8_t *data, int64_t size) {
   return NULL;
 }
 
-static void unmap(void *data, size_t bytes, int fd) {
-  munmap(data, bytes);
+static void unmap(const uint8_t *data, size_t bytes, int fd) {
+  munmap((void *)data, bytes);
   close(fd);
 }
+
+static void destroy(void *model) {
+  const bn_model *m = model;
+  unmap(m->data, (size_t)bn_file_bytes, m->fd);
+  free(model);
+}
+
+/* Contexts are their users. */
+static bn_handles models = {"open model", destroy, PTHREAD_MUTEX_INITIALIZER, {{0}}};
 
 int32_t bn_open(const char *path) {
   struct stat s;
@@ -114,42 +117,30 @@ int32_t bn_open(const char *path) {
     return bn_fail("cannot use weights '%s': %s", path, reason);
   }
   bn_advise_huge(data + bn_tensors[FIRST_READ].offset, bytes_read());
-  int32_t slot = 0;
-  pthread_mutex_lock(&lock);
-  while (slot < MODELS && models[slot].users) slot++;
-  if (slot < MODELS) models[slot] = (bn_model){data, fd, NULL, 1};
-  pthread_mutex_unlock(&lock);
-  if (slot < MODELS) return slot;
+  bn_model *m = malloc(sizeof *m);
+  if (m) *m = (bn_model){data, fd, NULL};
+  const int32_t model = m ? bn_handle_new(&models, m) : -1;
+  if (model >= 0) return model;
+  free(m);
   unmap(data, (size_t)s.st_size, fd);
-  return bn_fail("%d models are open already; close one first", MODELS);
-}
-
-bn_model *bn_model_acquire(int32_t model) {
-  bn_model *m = NULL;
-  pthread_mutex_lock(&lock);
-  if (model >= 0 && model < MODELS && models[model].users) (m = &models[model])->users++;
-  pthread_mutex_unlock(&lock);
-  if (!m) bn_fail("there is no open model %d", model);
-  return m;
-}
-
-void bn_model_release(bn_model *m) {
-  pthread_mutex_lock(&lock);
-  m->users--;
-  pthread_mutex_unlock(&lock);
+  return m ? bn_fail("%d models are open already; close one first", BN_HANDLES) : bn_fail("out of memory");
 }
 
 int32_t bn_close(int32_t model) {
-  bn_model *m = bn_model_acquire(model);
-  if (!m) return -1;
-  pthread_mutex_lock(&lock);
-  const int contexts = m->users - 2;
-  const bn_model closed = *m;
-  m->users = contexts ? m->users - 1 : 0;
-  pthread_mutex_unlock(&lock);
-  if (contexts) return bn_fail("model %d is in use by %d contexts; release them first", model, contexts);
-  unmap((void *)closed.data, (size_t)bn_file_bytes, closed.fd);
-  return 0;
+  const int32_t contexts = bn_handle_close(&models, model);
+  return contexts > 0 ? bn_fail("model %d is in use by %d contexts; release them first", model, contexts) : contexts;
+}
+
+bn_model *bn_model_acquire(int32_t model) {
+  return bn_handle_use(&models, model, 0);
+}
+
+void bn_model_release(bn_model *m) {
+  bn_handle_done(&models, m);
+}
+
+void bn_models_leave(uint64_t owner) {
+  bn_handles_leave(&models, owner);
 }
 
 const uint8_t *bn_tensor_data(const bn_model *m, int tensor) {

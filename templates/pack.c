@@ -17,7 +17,8 @@
 
 enum { MOST_INDICES = 8, MOST_ROWS = 128 }; /* of a packing with drafts */
 
-static struct {
+/* Of this thread. */
+static _Thread_local struct {
   char path[4096];
   uint8_t *out; /* the mapped file; NULL: no packing in progress */
   bn_pool *pool;

@@ -132,7 +132,8 @@ static const char *damaged_scale(const bn_model *model) {
   return NULL;
 }
 
-bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages, int head) {
+bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages, double spare,
+                           int head) {
   const char *damaged = damaged_scale(model);
   if (damaged) {
     bn_fail("the scale of '%s' in the packed weights is damaged; remove them (bitnet-run --cache clear)", damaged);
@@ -167,7 +168,7 @@ bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, i
     bn_fail("cannot start %d threads", threads);
     return NULL;
   }
-  s->arena = bn_arena_acquire(model, s->pool, pages, s->fast);
+  s->arena = bn_arena_acquire(model, s->pool, pages, spare, s->fast);
   if (s->fast && !s->arena) {
     bn_state_destroy(s);
     bn_fail("out of memory: the fast head needs half a byte for each of its weights; use the exact one");

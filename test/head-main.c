@@ -98,7 +98,7 @@ int main(int argc, char **argv) {
   if (bn_pack_end(1)) fail(bn_error());
   const int32_t model = bn_open(weights);
   if (model < 0) fail(bn_error());
-  bn_state *s = bn_state_create(bn_model_acquire(model), 1, threads, 16, threads <= 2, BN_PAGES_MAPPED, head);
+  bn_state *s = bn_state_create(bn_model_acquire(model), 1, threads, 16, threads <= 2, BN_PAGES_MAPPED, 0, head);
   if (!s) fail(bn_error());
 
   const long states = (long)bytes_of(argv[4]) / (long)sizeof(float) / BN_HIDDEN;

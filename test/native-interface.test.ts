@@ -111,7 +111,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.equal(call.bn_open!('/nowhere'), -1);
       assert.match(call.bn_error!() as string, /^cannot open weights '\/nowhere': No such file/);
       const number = call.bn_open!(weights) as number;
-      const context = call.bn_context!(number, 2, 1, 16, 0, 2, 0) as number;
+      const context = call.bn_context!(number, 2, 1, 16, 0, 2, 0, 0) as number;
       assert.ok(number >= 0 && context >= 0);
       assert.ok((call.bn_huge_pages!(context) as number) >= 0);
       assert.equal(call.bn_eval!(context, Int32Array.of(3, 4), 2, want.last, logits), 2);
@@ -125,6 +125,7 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
       assert.equal(call.bn_profile!(context, 0, null), 0);
       assert.equal(call.bn_release!(context), 0);
       assert.equal(call.bn_close!(number), 0);
+      assert.equal(call.bn_end_with_thread!(), 0);
       const file = path.join(cache(), 'once.bnw');
       assert.equal(call.bn_pack_begin!(file, 1), 0);
       const t = source.tensors.get('output_norm')!;

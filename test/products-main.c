@@ -262,7 +262,7 @@ int main(int argc, char **argv) {
     for (int a = 3; a < argc; a++) {
       const int threads = atoi(argv[a]), copied = strchr(argv[a], 'c') != NULL;
       bn_state *s =
-          bn_state_create(bn_model_acquire(model), 1, threads, 16, 0, copied ? BN_PAGES_HUGE : BN_PAGES_MAPPED, 0);
+          bn_state_create(bn_model_acquire(model), 1, threads, 16, 0, copied ? BN_PAGES_HUGE : BN_PAGES_MAPPED, 0, 0);
       if (!s) fail(bn_error());
       if (copied && !s->arena) fail("no memory for a copy of the weights");
       for (int i = 0; i < (kind == RANDOM ? lengths : some); i++) {

@@ -131,7 +131,8 @@ static int32_t context_of(int32_t model, int threads) {
   if (threads < 1 || threads > MOST_THREADS) exit(2);
   if (!contexts[threads]) {
     const int spin = threads <= sysconf(_SC_NPROCESSORS_ONLN);
-    contexts[threads] = 1 + checked(bn_context(model, POSITIONS, threads, 8, spin, BN_PAGES_AUTO, BN_HEAD_EXACT));
+    contexts[threads] =
+        1 + checked(bn_context(model, POSITIONS, threads, 8, spin, BN_PAGES_AUTO, INFINITY, BN_HEAD_EXACT));
   }
   return contexts[threads] - 1;
 }
