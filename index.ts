@@ -12,7 +12,7 @@ import { manifestOf } from './codegen/emit.ts';
 import { fastBytes } from './codegen/graph.ts';
 import { isaOf, isas } from './codegen/isa/index.ts';
 import { planOf } from './codegen/plan.ts';
-import { Engine, type EngineOptions, type HeadMode } from './runtime/engine.ts';
+import { Engine, type EngineOptions, engineRules, type HeadMode } from './runtime/engine.ts';
 import { type OpenOptions, openModel } from './runtime/formats/open.ts';
 import type { ModelSource, TokenizerSource } from './runtime/formats/source.ts';
 import type { ModelInfo } from './runtime/info.ts';
@@ -23,11 +23,21 @@ import { openWeights } from './runtime/weights.ts';
 import { LibraryError, ModelError } from './schemas/error.ts';
 import { demoModel } from './schemas/files.ts';
 import { defaultThreads } from './schemas/host.ts';
+import {
+  abortSignal,
+  anyText,
+  callback,
+  checkAllOptions,
+  checkOptions,
+  listOf,
+  type Rules,
+  yesOrNo,
+} from './schemas/options.ts';
 
-export { createSampler, greedy } from './runtime/sampler.ts';
+export { createSampler, greedy, type Sampler, type SamplerOptions } from './runtime/sampler.ts';
 export * from './schemas/error.ts';
 export type { CpuProfile, ModelShape } from './schemas/types.ts';
-export type { Engine, HeadMode, ModelInfo, ModelSource, Tokenizer };
+export type { Engine, HeadMode, Library, ModelInfo, ModelSource, Tokenizer };
 
 /** What `target` may be. */
 export const targets: readonly string[] = ['native', ...Object.keys(isas)];
@@ -53,8 +63,26 @@ export interface LoadOptions extends EngineOptions, OpenOptions {
   readonly signal?: AbortSignal;
 }
 
-/** An opened model and what serves it; `engine.dispose()` releases it. */
-export interface Loaded {
+const planRules: Rules<Pick<LoadOptions, 'sparse' | 'packing' | 'kernel' | 'target' | 'cc'>> = {
+  sparse: yesOrNo,
+  packing: anyText,
+  kernel: listOf(anyText),
+  target: anyText,
+  cc: anyText,
+};
+const openRules: Rules<OpenOptions> = { allowConfig: listOf(anyText) };
+const loadRules: Rules<LoadOptions> = {
+  ...engineRules,
+  ...planRules,
+  ...openRules,
+  needsTokenizer: yesOrNo,
+  onProgress: callback,
+  onNote: callback,
+  signal: abortSignal,
+};
+
+/** An opened model and what serves it. `using loaded = await load(...)` frees it all, `engine.dispose()` the engine and its model. */
+export interface Loaded extends Disposable {
   readonly engine: Engine;
   readonly library: Library;
   /** Absent when the model has none, or none that can be read. */
@@ -69,8 +97,13 @@ export interface Loaded {
   readonly weights: string;
 }
 
-/** Opens a model, building and packing what is missing. @throws BitnetError; AbortError when `signal` is aborted */
+/**
+ * Opens a model, building and packing what is missing.
+ * @throws UsageError for an option out of range, or one that there is not; other BitnetErrors; AbortError when `signal` is aborted
+ */
 export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
+  checkOptions({ modelPath }, { modelPath: anyText });
+  checkAllOptions(options, loadRules);
   const source = openModel(modelPath, options);
   for (const note of source.notes) options.onNote?.(note);
   const cpu = runnableProfile(options.target ?? 'native');
@@ -109,6 +142,10 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
       compiler: build.compiler.label,
       advice: !build.cached && isSlower(build.compiler) ? CLANG_ADVICE : undefined,
       weights: weights.file,
+      [Symbol.dispose]() {
+        engine.dispose();
+        library.dispose();
+      },
     };
   } catch (error) {
     library.close(weights.model);
@@ -134,6 +171,8 @@ export async function describeModel(
     'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse' | 'allowConfig' | 'onNote'
   > = {},
 ): Promise<ModelInfo> {
+  checkOptions({ modelPath }, { modelPath: anyText });
+  checkOptions(options, { ...planRules, ...openRules, threads: engineRules.threads, onNote: callback });
   const source = openModel(modelPath, options);
   for (const note of source.notes) options.onNote?.(note);
   const cpu = runnableProfile(options.target ?? 'native');

@@ -11,24 +11,47 @@
  * With top-k, a sampler needs no more than the largest logits, which a library finds without computing the others (bn_top).
  * `candidates` tells how many; from those `sampleTop` draws the same token as `sample` from all of them.
  */
-import { LibraryError, UsageError } from '../schemas/error.ts';
+import { LibraryError } from '../schemas/error.ts';
+import { checkAllOptions, type Rules, realNumber, wholeNumber } from '../schemas/options.ts';
+import { xoshiro128 } from './random.ts';
 
+/** How tokens are drawn; what is left out is as on the command line. */
 export interface SamplerOptions {
-  /** 0: always the most probable token. */
-  readonly temperature: number;
-  /** Keep this many of the most probable tokens; 0: all. */
-  readonly topK: number;
-  /** Keep the most probable tokens until their probabilities sum to this; 1: all. */
-  readonly topP: number;
-  /** Keep tokens at least this probable, relative to the most probable one; 0: all. */
-  readonly minP: number;
-  /** Logits of recent tokens are divided (if positive) or multiplied (if negative) by this; 1: off. */
-  readonly repeatPenalty: number;
+  /** 0: always the most probable token; default 0.8. */
+  readonly temperature?: number;
+  /** Keep this many of the most probable tokens; 0: all; default 40. */
+  readonly topK?: number;
+  /** Keep the most probable tokens until their probabilities sum to this; 1: all; default 0.95. */
+  readonly topP?: number;
+  /** Keep tokens at least this probable, relative to the most probable one; 0: all; default 0.05. */
+  readonly minP?: number;
+  /** Logits of recent tokens are divided (if positive) or multiplied (if negative) by this; 1: off, the default. */
+  readonly repeatPenalty?: number;
   /** How many tokens are recent; default 64. */
   readonly repeatLastN?: number;
-  /** Whole number from 0 to 2^53 - 1. */
-  readonly seed: number;
+  /** Whole number from 0 to 2^53 - 1; default: random. */
+  readonly seed?: number;
 }
+
+/** What options are unless others are asked for, but for the seed. */
+export const samplerDefaults = {
+  temperature: 0.8,
+  topK: 40,
+  topP: 0.95,
+  minP: 0.05,
+  repeatPenalty: 1,
+  repeatLastN: 64,
+} as const satisfies SamplerOptions;
+
+const rules: Rules<Required<SamplerOptions>> = {
+  temperature: realNumber((x) => x >= 0, 'a number from 0'),
+  topK: wholeNumber(0, undefined, ' (0: off)'),
+  topP: realNumber((x) => x > 0 && x <= 1, 'greater than 0 and at most 1 (1: off)'),
+  minP: realNumber((x) => x >= 0 && x <= 1, 'from 0 (off) to 1'),
+  repeatPenalty: realNumber((x) => x > 0, 'greater than 0 (1: off)'),
+  repeatLastN: wholeNumber(0),
+  seed: wholeNumber(0),
+};
 
 /** The tokens with the largest logits: the largest first, equal ones by rising id. */
 export interface Candidates {
@@ -55,22 +78,11 @@ export interface Sampler {
   sampleTop(top: Candidates, history: readonly number[]): number;
 }
 
-/** @throws UsageError for an option out of range */
-export function createSampler(options: SamplerOptions): Sampler {
-  check('temperature', options.temperature, options.temperature >= 0, 'a number from 0');
-  check('topK', options.topK, Number.isInteger(options.topK) && options.topK >= 0, 'a whole number from 0 (0: off)');
-  check('topP', options.topP, options.topP > 0 && options.topP <= 1, 'greater than 0 and at most 1 (1: off)');
-  check('minP', options.minP, options.minP >= 0 && options.minP <= 1, 'from 0 (off) to 1');
-  check('repeatPenalty', options.repeatPenalty, options.repeatPenalty > 0, 'greater than 0 (1: off)');
-  const lastN = options.repeatLastN ?? 64;
-  check('repeatLastN', lastN, Number.isInteger(lastN) && lastN >= 0, 'a whole number from 0');
-  check(
-    'seed',
-    options.seed,
-    Number.isSafeInteger(options.seed) && options.seed >= 0,
-    'a whole number from 0 to 2^53 - 1',
-  );
-  return new ChainSampler({ ...options, repeatLastN: lastN });
+/** @throws UsageError for an option out of range, or one that there is not */
+export function createSampler(options: SamplerOptions = {}): Sampler {
+  checkAllOptions(options, rules);
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return new ChainSampler({ ...samplerDefaults, seed: Math.floor(Math.random() * 2 ** 32), ...given });
 }
 
 /** What is wrong with the logits after the tokens so far. */
@@ -80,10 +92,10 @@ const damaged = (what: string, history: readonly number[]): LibraryError =>
   );
 
 /**
- * The token with the greatest logit; of equal ones that with the lowest id. -Infinity is an impossible token.
+ * The place of the greatest logit, of equal ones the first. -Infinity is an impossible token.
  * @throws LibraryError if a logit is NaN or Infinity, or no token is possible
  */
-export function greedy(logits: Float32Array, history: readonly number[] = []): number {
+function mostProbable(logits: Float32Array, history: readonly number[] = []): number {
   let best = -1;
   let greatest = Number.NEGATIVE_INFINITY;
   for (let id = 0; id < logits.length; id++) {
@@ -98,9 +110,20 @@ export function greedy(logits: Float32Array, history: readonly number[] = []): n
   return best;
 }
 
-function check(name: string, value: number, valid: boolean, rule: string): void {
-  if (!valid || !Number.isFinite(value)) throw new UsageError(`${name} = ${value} is out of range; it must be ${rule}`);
-}
+/**
+ * The token with the greatest logit; of equal ones that with the lowest id. NaN counts as impossible. A sampler, and a function of
+ * the logits alone.
+ * @throws LibraryError if no logit is a finite number
+ */
+export const greedy: Sampler & ((logits: Float32Array) => number) = Object.assign(
+  (logits: Float32Array): number => mostProbable(logits),
+  {
+    sample: mostProbable,
+    candidates: () => 1,
+    sampleTop: ({ ids, logits, count }: Candidates, history: readonly number[] = []) =>
+      ids[mostProbable(logits.subarray(0, count), history)]!,
+  },
+);
 
 class ChainSampler implements Sampler {
   private readonly options: Required<SamplerOptions>;
@@ -122,7 +145,7 @@ class ChainSampler implements Sampler {
   sample(logits: Float32Array, history: readonly number[]): number {
     const { temperature, topK } = this.options;
     const values = this.penalise(logits, history);
-    const best = greedy(values, history);
+    const best = mostProbable(values, history);
     if (temperature === 0 || topK === 1) return best;
     const count = topK > 0 && topK < values.length ? this.selectTop(values) : this.selectMass(values, best);
     return this.ids[this.draw(values[best]!, count)]!;
@@ -362,39 +385,4 @@ export function exponential(x: number): number {
   let sum = 1;
   for (let n = 13; n > 0; n--) sum = 1 + r * reciprocals[n]! * sum;
   return sum * halves[i]!;
-}
-
-/**
- * Numbers in [0, 1) with 53 random bits: xoshiro128** (Blackman and Vigna, 2018, prng.di.unimi.it), two 32-bit outputs each.
- * The state is filled by splitmix32 from both halves of the seed, so that near seeds give unlike sequences.
- */
-export function xoshiro128(seed: number): () => number {
-  const low = seed >>> 0;
-  let split = (low ^ Math.imul(Math.floor(seed / 2 ** 32), 0x85ebca6b)) | 0;
-  const fill = (): number => {
-    split = (split + 0x9e3779b9) | 0;
-    let z = split;
-    z = Math.imul(z ^ (z >>> 16), 0x21f0aaad);
-    z = Math.imul(z ^ (z >>> 15), 0x735a2d97);
-    return z ^ (z >>> 15);
-  };
-  const next = xoshiroWords([fill(), fill(), fill(), fill()]);
-  return () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
-}
-
-/** The generator itself: 32-bit words from a state that is not all zero. */
-export function xoshiroWords(state: readonly [number, number, number, number]): () => number {
-  let [a, b, c, d] = state;
-  const rotate = (x: number, by: number): number => (x << by) | (x >>> (32 - by));
-  return () => {
-    const result = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
-    const shifted = b << 9;
-    c ^= a;
-    d ^= b;
-    b ^= c;
-    a ^= d;
-    c ^= shifted;
-    d = rotate(d, 11);
-    return result;
-  };
 }

@@ -1,14 +1,8 @@
 /** The sampler: its filters one by one, its order of steps, ties, and the statistics and reproducibility of its draws. */
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import {
-  createSampler,
-  exponential,
-  greedy,
-  type SamplerOptions,
-  xoshiro128,
-  xoshiroWords,
-} from '../runtime/sampler.ts';
+import { xoshiro128, xoshiroWords } from '../runtime/random.ts';
+import { createSampler, exponential, greedy, type SamplerOptions } from '../runtime/sampler.ts';
 import { LibraryError, UsageError } from '../schemas/error.ts';
 
 const plain: SamplerOptions = { temperature: 1, topK: 0, topP: 1, minP: 0, repeatPenalty: 1, seed: 1 };
@@ -166,8 +160,9 @@ describe('sampler', () => {
       assert.deepEqual(survivors({ minP: 0.3, temperature: 100 }, logits), [1, 2, 3]);
     });
     it('leave what their definitions say, for any combination and any ties', () => {
+      type Filters = Record<'topK' | 'topP' | 'minP', number>;
       /** Sorts everything, then cuts three times. */
-      const reference = (values: readonly number[], { topK, topP, minP }: SamplerOptions): number[] => {
+      const reference = (values: readonly number[], { topK, topP, minP }: Filters): number[] => {
         const order = values.map((_, id) => id).sort((a, b) => values[b]! - values[a]! || a - b);
         const kept = topK === 0 ? order : order.slice(0, topK);
         const probabilities = softmax(kept.map((id) => values[id]!));
