@@ -17,7 +17,7 @@ import { type OpenOptions, openModel } from './runtime/formats/open.ts';
 import type { ModelSource, TokenizerSource } from './runtime/formats/source.ts';
 import type { ModelInfo } from './runtime/info.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
-import { contextSize, DEFAULT_KV, kvTypes, positionBytes } from './runtime/memory.ts';
+import { contextSize, DEFAULT_KV, kvTypes, positionBytes, shortageNote } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
 import { openWeights } from './runtime/weights.ts';
 import { LibraryError, ModelError } from './schemas/error.ts';
@@ -58,7 +58,7 @@ export interface LoadOptions extends EngineOptions, OpenOptions {
   readonly cc?: string;
   /** Progress of generating, compiling and packing. */
   readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
-  /** What the user should know: token ids that are ignored, measurements that do not count, a kernel that is not exact. */
+  /** What the user should know: token ids that are ignored, measurements that do not count, a kernel that is not exact, too little memory. */
   readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
 }
@@ -113,7 +113,8 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
       `this machine cannot run target '${cpu.isa}': it lacks ${missing.join(', ')}; use --target native`,
     );
   // Before the work of building and packing.
-  contextSize(source.shape, options.kv ?? kvTypes[DEFAULT_KV], options.context);
+  const { kv = kvTypes[DEFAULT_KV] } = options;
+  const cacheBytes = contextSize(source.shape, kv, options.context) * positionBytes(source.shape, kv);
   const build = await ensureBuilt(source.shape, cpu, {
     ...(options.cc ? { cc: options.cc } : {}),
     packing: options.packing,
@@ -125,6 +126,8 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
   });
   options.signal?.throwIfAborted();
+  const shortage = shortageNote(build.manifest.layout.fileBytes, cacheBytes);
+  if (shortage) options.onNote?.(shortage);
   const library = await openLibrary(build.library);
   const weights = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
     onProgress: (done, total) => options.onProgress?.('packing', done, total),

@@ -31,17 +31,34 @@ export function availableMemory(root = '/'): number {
   return Math.min(available ? Number(available) * 1024 : freemem(), groupMemory(root));
 }
 
+const megabytes = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
+
 /**
  * Positions of a context: as asked (0: the model's), else the model's, at most 4096.
- * @throws LibraryError when the memory does not suffice
+ * @param root as of availableMemory @throws LibraryError when the memory does not suffice
  */
-export function contextSize(shape: ModelShape, kv: KvBits, wanted = Math.min(shape.context, 4096)): number {
+export function contextSize(
+  shape: ModelShape,
+  kv: KvBits,
+  wanted = Math.min(shape.context, 4096),
+  root?: string,
+): number {
   const asked = wanted || shape.context;
   const each = positionBytes(shape, kv);
-  const available = availableMemory();
+  const available = availableMemory(root);
   if (each * asked > available)
     throw new LibraryError(
-      `a context of ${asked} tokens needs ${Math.ceil((each * asked) / 1e6)} MB, but ${Math.floor(available / 1e6)} MB are available; --ctx ${Math.max(1, Math.floor((available * 0.9) / each))} would fit`,
+      `a context of ${asked} tokens needs ${megabytes(each * asked)}, but ${Math.floor(available / 1e6)} MB are available; --ctx ${Math.max(1, Math.floor((available * 0.9) / each))} would fit`,
     );
   return asked;
+}
+
+/**
+ * What to tell whose weights and full cache exceed the memory: it works, since weights are a mapped file, but slowly.
+ * @param weightBytes of the packed file @param root as of availableMemory
+ */
+export function shortageNote(weightBytes: number, cacheBytes: number, root?: string): string | undefined {
+  const available = availableMemory(root);
+  if (weightBytes + cacheBytes <= available) return undefined;
+  return `the weights (${megabytes(weightBytes)}) and a full context (${megabytes(cacheBytes)}) exceed the ${Math.floor(available / 1e6)} MB of memory that are available: weights will be read from the disk again and again; free some memory, or take a smaller model or context`;
 }

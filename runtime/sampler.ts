@@ -111,9 +111,9 @@ function mostProbable(logits: Float32Array, history: readonly number[] = []): nu
 }
 
 /**
- * The token with the greatest logit; of equal ones that with the lowest id. NaN counts as impossible. A sampler, and a function of
- * the logits alone.
- * @throws LibraryError if no logit is a finite number
+ * The token with the greatest logit; of equal ones that with the lowest id. -Infinity is an impossible token. A sampler, and a
+ * function of the logits alone.
+ * @throws LibraryError if a logit is NaN or Infinity, or no token is possible
  */
 export const greedy: Sampler & ((logits: Float32Array) => number) = Object.assign(
   (logits: Float32Array): number => mostProbable(logits),

@@ -32,38 +32,45 @@ const number = (text: string): number => (/^\d+$/.test(text) ? Number(text) : Nu
 const unescaped = (text: string): string =>
   text.replaceAll(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
 
+/** A hierarchy, or a part of it from the group `top` on, in a folder. */
+interface Mount {
+  readonly top: string;
+  readonly folder: string;
+}
+
+/** Where the hierarchy of a resource, or with version 2 of all, can be seen. */
+function mountsOf(controller: string, version: 1 | 2, root: string): Mount[] {
+  const lines = readSystem(path.join(root, 'proc/self/mountinfo')).split('\n');
+  return lines.flatMap((line) => {
+    const [left, right] = line.split(' - ').map((half) => half.split(' '));
+    const [, , , top, point] = left!.map(unescaped);
+    const [type, , options] = right ?? [];
+    const matches = version === 2 ? type === 'cgroup2' : type === 'cgroup' && options?.split(',').includes(controller);
+    return matches && top && point ? [{ top, folder: path.join(root, point) }] : [];
+  });
+}
+
 /**
- * The groups that limit a resource for this process, the innermost first, by hierarchy: version 2 has one for all resources, version
+ * The groups that limit a resource for this process, by hierarchy: version 2 has one for all resources, version
  * 1 one for each; both may be there.
  */
 function groupsOf(controller: 'cpu' | 'memory', root: string): Group[] {
   const own = readSystem(path.join(root, 'proc/self/cgroup')).split('\n');
-  const mounts = readSystem(path.join(root, 'proc/self/mountinfo')).split('\n');
   return own.flatMap((line) => {
     const [, id, controllers, group] = /^(\d+):([^:]*):(.*)$/.exec(line) ?? [];
+    if (group === undefined) return [];
     const version = id === '0' && controllers === '' ? 2 : 1;
-    if (group === undefined || (version === 1 && !controllers!.split(',').includes(controller))) return [];
-    for (const mount of mounts) {
-      const [left, right] = mount.split(' - ') as [string, string?];
-      const [, , , top, point] = left.split(' ').map(unescaped);
-      const [type, , options] = (right ?? '').split(' ');
-      const matches =
-        version === 2 ? type === 'cgroup2' : type === 'cgroup' && options!.split(',').includes(controller);
-      if (matches && top && point) return foldersOf(group, top, path.join(root, point), version);
-    }
-    return [];
+    if (version === 1 && !controllers!.split(',').includes(controller)) return [];
+    const mounts = mountsOf(controller, version, root);
+    const below = ({ top }: Mount) => path.posix.relative(top, group);
+    // A group's name may lead out of what can be seen, in a container: the mount itself is then the nearest that can.
+    const sees = (mount: Mount) => !`${group}/${below(mount)}`.split('/').includes('..');
+    const mount = mounts.find(sees) ?? mounts[0];
+    if (!mount) return [];
+    const folders = [sees(mount) ? path.join(mount.folder, below(mount)) : mount.folder];
+    while (folders[0] !== mount.folder) folders.unshift(path.dirname(folders[0]!));
+    return folders.map((folder) => ({ folder, version }));
   });
-}
-
-/** Folders from a group's own up to a mount that shows the hierarchy from `top` on; a group outside it is seen as the mount itself. */
-function foldersOf(group: string, top: string, mount: string, version: 1 | 2): Group[] {
-  const below = path.posix.relative(top, group);
-  const inside = !group.split('/').includes('..') && !below.startsWith('..');
-  const folders: Group[] = [];
-  for (let folder = inside ? path.join(mount, below) : mount; ; folder = path.dirname(folder)) {
-    folders.push({ folder, version });
-    if (folder === mount) return folders;
-  }
 }
 
 /** CPUs' worth of time that a group may use; NaN: no limit. */
