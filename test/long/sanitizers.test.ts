@@ -3,7 +3,7 @@
  * and the same logits as the ordinary build. Node cannot load such a library, so the driver program runs it.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { execa } from 'execa';
 import { openModel } from '../../runtime/formats/open.ts';
@@ -114,13 +114,33 @@ for (const { name, flags } of sanitizers) {
       await pack(built, openModel(small), await packedFor(small, built));
     });
 
+    it('many threads in one library, of which some leave what they opened', async function () {
+      const built = await sanitized(this, nativeTargets[0]!);
+      const program = await link(built, 'threads-main');
+      const folder = path.join(cache(), 'threads');
+      mkdirSync(folder);
+      const ran = await execa(program, [await packedFor(model, built), folder], {
+        reject: false,
+        env,
+        timeout: 60_000,
+      });
+      assert.equal(ran.exitCode, 0, ran.stderr);
+      assert.deepEqual(readdirSync(folder), [], 'packings are left');
+    });
+
+    /** A program of the tests with a build's library. @returns its file */
+    async function link(built: Built, name: string): Promise<string> {
+      const [cc, ...args] = (found as { cc: string }).cc.split(' ');
+      const program = path.join(cache(), name);
+      const main = path.join(projectRoot, 'test', `${name}.c`);
+      const linked = [`-I${built.folder}/src`, main, built.library, `-Wl,-rpath,${built.folder}`, '-lpthread'];
+      await execa(cc!, [...args, '-Wall', '-Wextra', ...flags, '-o', program, ...linked]);
+      return program;
+    }
+
     /** Packs by a program, and compares with what was packed by the runtime. */
     async function pack(built: Built, from: ModelSource, expected: string) {
-      const [cc, ...args] = (found as { cc: string }).cc.split(' ');
-      const program = path.join(cache(), 'pack-main');
-      const main = path.join(projectRoot, 'test', 'pack-main.c');
-      const linked = [`-I${built.folder}/src`, main, built.library, `-Wl,-rpath,${built.folder}`];
-      await execa(cc!, [...args, '-Wall', '-Wextra', ...flags, '-o', program, ...linked]);
+      const program = await link(built, 'pack-main');
       const lines = built.manifest.layout.tensors.flatMap(({ name: tensor, kind }, i) => {
         if (kind === 'int32') return [];
         const t = from.tensors.get(tensor)!;
