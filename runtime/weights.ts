@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, mkdirSync, renameSync, rmSync, statfsSync } from 'node:fs';
 import path from 'node:path';
+import { isMainThread, threadId } from 'node:worker_threads';
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
 import { cannotWrite } from '../schemas/folders.ts';
@@ -91,7 +92,7 @@ export interface PackOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Openings of this process take turns: a library packs one file at a time, and the file aside is named after the process. */
+/** Openings of this thread take turns: it packs one file at a time, and the file aside is named after process and thread. */
 let turn: Promise<unknown> = Promise.resolve();
 
 /**
@@ -127,7 +128,7 @@ async function openOrPack(
     }
   }
   const folder = path.dirname(file);
-  const aside = `${file}.${process.pid}`;
+  const aside = [file, process.pid, ...(isMainThread ? [] : [threadId])].join('.');
   try {
     mkdirSync(folder, { recursive: true });
     accessSync(folder, constants.W_OK);
