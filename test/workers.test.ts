@@ -51,13 +51,14 @@ if (!isMainThread) {
   const settled = () => new Promise((resolve) => setTimeout(resolve, 300));
   // Nothing is packed yet.
   await run(['end', 'dispose']);
+  const { loaded, prompt, tokens } = await generate();
+  results.push({ tokens, ffi: 'main' });
   await settled();
   const before = held();
   await run(['end', 'exit', 'throw', 'evaluate', 'generate']);
   await settled();
   const after = held();
-  const { loaded, tokens } = await generate();
-  results.push({ tokens, ffi: 'main' });
+  results.push(await loaded.engine.generate(prompt, undefined, { count: 12, sampler: greedy }));
   loaded[Symbol.dispose]();
   console.log(JSON.stringify({ before, after, results }));
 }
@@ -83,15 +84,12 @@ describe('workers', () => {
       after: Held;
       results: Result[];
     };
-    assert.equal(results.length, 8, JSON.stringify(results));
+    assert.equal(results.length, 9, JSON.stringify(results));
     for (const { tokens } of results) assert.deepEqual(tokens, results[0]!.tokens);
     assert.equal(results[0]!.tokens.length, 12);
-    assert.deepEqual(
-      results.map(({ ffi }) => ffi),
-      [...new Array<string>(7).fill('koffi'), 'main'],
-    );
+    assert.equal(results.filter(({ ffi }) => ffi === 'koffi').length, 7);
     assert.deepEqual(after, before);
-    assert.equal(before.weights, 0);
+    assert.ok(before.weights > 0, 'the main thread has its own');
   });
 
   it('refuse ffi-napi, whose end would end the process', async () => {
