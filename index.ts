@@ -29,6 +29,7 @@ import {
   callback,
   checkAllOptions,
   checkOptions,
+  checkValue,
   listOf,
   type Rules,
   yesOrNo,
@@ -102,7 +103,7 @@ export interface Loaded extends Disposable {
  * @throws UsageError for an option out of range, or one that there is not; other BitnetErrors; AbortError when `signal` is aborted
  */
 export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
-  checkOptions({ modelPath }, { modelPath: anyText });
+  checkValue('modelPath', modelPath, anyText);
   checkAllOptions(options, loadRules);
   const source = openModel(modelPath, options);
   for (const note of source.notes) options.onNote?.(note);
@@ -120,7 +121,7 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
     packing: options.packing,
     kernel: options.kernel,
     sparse: options.sparse,
-    threads: options.threads ?? defaultThreads(),
+    threads: options.threads ?? defaultThreads(source.shape),
     ...(options.signal ? { signal: options.signal } : {}),
     ...(options.onNote ? { onNote: options.onNote } : {}),
     onProgress: (done, total) => options.onProgress?.('compiling', done, total),
@@ -174,12 +175,12 @@ export async function describeModel(
     'target' | 'cc' | 'threads' | 'packing' | 'kernel' | 'sparse' | 'allowConfig' | 'onNote'
   > = {},
 ): Promise<ModelInfo> {
-  checkOptions({ modelPath }, { modelPath: anyText });
+  checkValue('modelPath', modelPath, anyText);
   checkOptions(options, { ...planRules, ...openRules, threads: engineRules.threads, onNote: callback });
   const source = openModel(modelPath, options);
   for (const note of source.notes) options.onNote?.(note);
   const cpu = runnableProfile(options.target ?? 'native');
-  const { cc, threads = defaultThreads(), packing, kernel, sparse } = options;
+  const { cc, threads = defaultThreads(source.shape), packing, kernel, sparse } = options;
   const advice = await adviceHere(source.shape, cpu, { ...(cc ? { cc } : {}), threads });
   const manifest = manifestOf(planOf(source.shape, cpu, { advice, packing, kernel, sparse }));
   const count = (ternary: boolean) =>
@@ -208,6 +209,7 @@ export async function describeModel(
 /** Compiles the demo model for this machine: the install step. @returns one line for the terminal */
 export async function prepareDemo(): Promise<string> {
   const cpu = nativeProfile();
-  const build = await ensureBuilt(openModel(demoModel).shape, cpu, { threads: defaultThreads() });
+  const { shape } = openModel(demoModel);
+  const build = await ensureBuilt(shape, cpu, { threads: defaultThreads(shape) });
   return `kernels for ${cpu.isa} compiled by ${build.compiler.label}`;
 }

@@ -97,7 +97,7 @@ program.action(async (model: string | undefined, o: Options, command) => {
   const advice =
     o.cpu || o.target !== 'native'
       ? undefined
-      : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads() });
+      : await adviceHere(shape, cpu, { ...(o.cc ? { cc: o.cc } : {}), threads: defaultThreads(shape) });
   const ignored = advice?.ignored(problems(shape));
   if (ignored) tell(NAME, ignored);
   const plan = planOf(shape, cpu, {

@@ -112,7 +112,7 @@ program.action(async (model: string | undefined, o: Options) => {
   // Damaged wisdom is told before the work.
   const before = readWisdom();
   const compiler = await findCompiler(isa.family, o.cc);
-  const threads = o.threads ?? [defaultThreads()];
+  const threads = o.threads ?? [defaultThreads(shape)];
   const progress = createProgress();
   const counts = counting(before.entries, cpu, compiler);
   const known = (contest: Contest, count: number) =>

@@ -5,7 +5,7 @@
  * An engine holds one text and does one thing at a time: while `generate` or `prompt` runs, everything else that would change the text
  * is refused.
  */
-import { LibraryError, UsageError } from '../schemas/error.ts';
+import { LibraryError } from '../schemas/error.ts';
 import { defaultThreads, usableCpus } from '../schemas/host.ts';
 import {
   abortSignal,
@@ -13,6 +13,7 @@ import {
   callback,
   checkAllOptions,
   checkOptions,
+  checkValue,
   listOf,
   MOST_POSITIONS,
   MOST_THREADS,
@@ -51,7 +52,7 @@ export const headModes = ['exact', 'fast', 'full'] as const satisfies readonly (
 export type HeadMode = (typeof headModes)[number];
 
 export interface EngineOptions {
-  /** Default: physical cores that this process may use. */
+  /** Default: physical cores that this process may use, and no more than a model of this size gains from. */
   readonly threads?: number;
   /** Positions; 0: the model's; default: the model's, at most 4096. */
   readonly context?: number;
@@ -136,7 +137,12 @@ export class Engine implements Disposable {
    */
   constructor(source: ModelSource, library: Library, model: number, options: EngineOptions = {}) {
     checkOptions(options, engineRules);
-    const { threads = defaultThreads(), kv = kvTypes[DEFAULT_KV], head = 'exact', pages = 'auto' } = options;
+    const {
+      threads = defaultThreads(source.shape),
+      kv = kvTypes[DEFAULT_KV],
+      head = 'exact',
+      pages = 'auto',
+    } = options;
     this.source = source;
     this.threads = threads;
     this.kv = kv;
@@ -237,9 +243,7 @@ export class Engine implements Disposable {
     options: GenerateOptions,
   ): Promise<Generation> {
     checkAllOptions(options, generateRules);
-    for (const name of ['count', 'sampler'] as const)
-      if (options[name] === undefined)
-        throw new UsageError(`${name} is missing; it must be ${generateRules[name].must}`);
+    for (const name of ['count', 'sampler'] as const) checkValue(name, options[name], generateRules[name]);
     return this.#alone('generate', (evaluator) => this.#generate(evaluator, prompt, tokenizer, options));
   }
 

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus } from 'node:os';
 import { groupCpus, readSystem } from './cgroup.ts';
-import type { CpuId } from './types.ts';
+import type { CpuId, ModelShape } from './types.ts';
 
 let description: string | undefined;
 /** /proc/cpuinfo, read once; empty where there is none. */
@@ -99,15 +99,30 @@ export function hostCaches(): { l1: number; l2: number; l3: number } {
 export const usableCpus = (root = '/'): number =>
   Math.max(1, Math.min(availableParallelism(), Math.floor(groupCpus(root))));
 
-/** Default number of threads: physical cores among the usable CPUs (two hardware threads share one core's load ports). */
-export function defaultThreads(): number {
+/**
+ * Weights that are worth a thread: about 1 ms of a token on one. With fewer, threads meet every few microseconds: they gain little on
+ * a quiet machine, and on a busy one, where each meeting waits for a CPU, a token takes several times as long (docs/measurements.md).
+ */
+const WEIGHTS_OF_THREAD = 1 << 25;
+
+/** Weights of the matrices that a token is multiplied with. */
+export const tokenWeights = (shape: ModelShape): number =>
+  shape.layers * shape.hidden * (2 * (shape.heads + shape.kvHeads) * shape.headSize + 3 * shape.intermediate) +
+  shape.vocabulary * shape.hidden;
+
+/**
+ * Default number of threads: physical cores among the usable CPUs (two hardware threads share one core's load ports), and for a model
+ * no more than have work enough.
+ */
+export function defaultThreads(shape?: ModelShape): number {
   const siblings = new Set<string>();
   for (const cpu of allowedCpus()) {
     const group = readSystem(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`);
     siblings.add(group || String(cpu));
   }
   const cores = siblings.size || usableCpus();
-  return Math.max(1, Math.min(cores, usableCpus()));
+  const enough = shape ? Math.floor(tokenWeights(shape) / WEIGHTS_OF_THREAD) : Number.POSITIVE_INFINITY;
+  return Math.max(1, Math.min(cores, usableCpus(), enough));
 }
 
 /** CPU numbers in this process's affinity mask. */

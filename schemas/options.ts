@@ -56,16 +56,19 @@ export const listOf = ({ is, must }: Rule): Rule => ({
 export const show = (value: unknown): string =>
   inspect(value, { depth: 0, maxArrayLength: 3, maxStringLength: 80, breakLength: Number.POSITIVE_INFINITY });
 
-/** Refuses options that break their rule; one that is undefined counts as absent. @throws UsageError naming option, value and rule */
+/** Refuses a value that breaks its rule. @throws UsageError naming it, the value and the rule */
+export function checkValue(name: string, value: unknown, { is, must }: Rule): void {
+  if (is(value)) return;
+  const how = typeof value === 'number' ? 'out of range' : 'not possible';
+  throw new UsageError(`${name} = ${show(value)} is ${how}; it must be ${must}`);
+}
+
+/** Refuses options that break their rules; one that is undefined counts as absent. @throws UsageError */
 export function checkOptions<T extends object>(options: Partial<T>, rules: Partial<Rules<T>>): void {
-  if (typeof options !== 'object' || options === null)
-    throw new UsageError(`options = ${show(options)} is not possible; it must be an object`);
-  for (const [name, { is, must }] of Object.entries<Rule>(rules as Record<string, Rule>)) {
+  checkValue('options', options, { is: (value) => typeof value === 'object' && value !== null, must: 'an object' });
+  for (const [name, rule] of Object.entries<Rule>(rules as Record<string, Rule>)) {
     const value = options[name as keyof T];
-    if (value !== undefined && !is(value))
-      throw new UsageError(
-        `${name} = ${show(value)} is ${typeof value === 'number' ? 'out of range' : 'not possible'}; it must be ${must}`,
-      );
+    if (value !== undefined) checkValue(name, value, rule);
   }
 }
 

@@ -1,7 +1,7 @@
 /*
  * A thread pool for one context. All threads run the same job and meet at barriers. A waiting thread spins for a while,
  * since the next step usually comes within microseconds, and then sleeps; with spin = 0 (more threads than CPUs) it
- * sleeps at once.
+ * sleeps at once, and so it does on a machine that is busy with other things.
  *
  * Sleeping without lost wake-ups: the waiter announces itself in `sleepers` before it looks at the counter a last time
  * under the lock; whoever changes the counter afterwards looks at `sleepers` and takes the lock to wake it. Both
@@ -15,6 +15,12 @@
 
 /* About 50 us of pauses: longer than a step of the forward pass, shorter than a scheduler tick. */
 enum { SPINS = 4000 };
+
+/* Where the other threads wait for a CPU, spinning only uses up the own time on one, and the scheduler is slow to give
+ * more; who sleeps is woken at once. So a thread that spun in vain so often in a row rests for so many waits. Measured
+ * in docs/measurements.md, for 1 to 8 in vain alike; 8, so that a quiet machine, where it is rare, hardly sees it. */
+enum { VAIN = 8, RESTS = 64 };
+static _Thread_local int vain, rests; /* within jobs: before one, nobody knows how long it takes to come */
 
 /* A counter that threads wait on; a cache line of its own. */
 typedef struct {
@@ -53,10 +59,18 @@ static void wake(bn_pool *p) {
 /* Waits until the counter differs from `old` and returns its value. */
 static unsigned await_change(bn_pool *p, counter *c, unsigned old) {
   unsigned now;
-  for (int i = 0; i < p->spins; i++) {
-    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old) return now;
+  const int within = p->spins && c != &p->epoch, spins = within && rests > 0 ? 0 : p->spins;
+  for (int i = 0; i < spins; i++) {
+    if ((now = atomic_load_explicit(&c->value, memory_order_acquire)) != old) {
+      if (within) vain = 0;
+      return now;
+    }
     BN_PAUSE();
   }
+  if (within && rests > 0)
+    rests--;
+  else if (within && ++vain >= VAIN)
+    rests = RESTS;
   pthread_mutex_lock(&p->lock);
   atomic_fetch_add(&p->sleepers, 1);
   while ((now = atomic_load(&c->value)) == old) pthread_cond_wait(&p->changed, &p->lock);

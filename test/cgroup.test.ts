@@ -1,13 +1,15 @@
-/** Limits of control groups, in trees like those of real machines: versions 1 and 2, nested, in containers; and what follows. */
+/** Limits of control groups, in trees like those of real machines: versions 1 and 2, nested, in containers; what follows; default threads. */
 import { strict as assert } from 'node:assert';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
+import { layerSlots } from '../codegen/graph.ts';
 import { availableMemory, contextSize, positionBytes, shortageNote } from '../runtime/memory.ts';
 import { groupCpus, groupMemory } from '../schemas/cgroup.ts';
 import { LibraryError } from '../schemas/error.ts';
-import { usableCpus } from '../schemas/host.ts';
+import { defaultThreads, tokenWeights, usableCpus } from '../schemas/host.ts';
 import { smallestShape } from './machine.ts';
+import { demoShape, shippedShapes } from './shapes.ts';
 
 /** Mounts, as mountinfo tells: where the hierarchy begins, where it is seen, its type and options. */
 type Mount = readonly [top: string, point: string, type: 'cgroup' | 'cgroup2', options: string];
@@ -180,5 +182,23 @@ describe('control groups', () => {
       shortageNote(41 * MB, 10 * MB, root)!,
       /weights \(41 MB\) and a full context \(10 MB\) exceed the 50 MB/,
     );
+  });
+});
+
+describe('default threads', () => {
+  it('the weights of a token are those of the matrices of its layers, and the head', () => {
+    for (const shape of [...shippedShapes(), demoShape()]) {
+      const layer = layerSlots(shape).filter(({ kind }) => kind === 'ternary');
+      const weights = layer.reduce((sum, { rows, cols }) => sum + rows * cols, 0);
+      assert.equal(tokenWeights(shape), shape.layers * weights + shape.vocabulary * shape.hidden, shape.name);
+    }
+  });
+
+  it('a tiny model takes one, those of real sizes all that there are', () => {
+    assert.equal(defaultThreads(demoShape()), 1);
+    for (const shape of shippedShapes())
+      assert.equal(defaultThreads(shape), Math.min(defaultThreads(), Math.floor(tokenWeights(shape) / 2 ** 25)));
+    const [largest] = shippedShapes().sort((a, b) => tokenWeights(b) - tokenWeights(a));
+    assert.ok(tokenWeights(largest!) / 2 ** 25 > 128);
   });
 });
