@@ -5,6 +5,7 @@
  *     import { load } from 'bitnet-gen';
  *     const { engine, tokenizer } = await load('path/to/model');
  */
+import { existsSync } from 'node:fs';
 import { adviceHere, ensureBuilt } from './codegen/build.ts';
 import { CLANG_ADVICE, isSlower } from './codegen/compile.ts';
 import { missingFeatures, nativeProfile, runnableProfile } from './codegen/cpu.ts';
@@ -19,7 +20,7 @@ import type { ModelInfo } from './runtime/info.ts';
 import { type Library, openLibrary } from './runtime/library.ts';
 import { contextSize, DEFAULT_KV, kvTypes, positionBytes, shortageNote } from './runtime/memory.ts';
 import { loadTokenizer, type Tokenizer } from './runtime/tokenizer.ts';
-import { openWeights } from './runtime/weights.ts';
+import { openWeights, type PackStep } from './runtime/weights.ts';
 import { LibraryError, ModelError } from './schemas/error.ts';
 import { demoModel } from './schemas/files.ts';
 import { defaultThreads } from './schemas/host.ts';
@@ -57,9 +58,9 @@ export interface LoadOptions extends EngineOptions, OpenOptions {
   readonly target?: string;
   /** C compiler command. */
   readonly cc?: string;
-  /** Progress of generating, compiling and packing. */
-  readonly onProgress?: (what: 'compiling' | 'packing', done: number, total: number) => void;
-  /** What the user should know: token ids that are ignored, measurements that do not count, a kernel that is not exact, too little memory. */
+  /** Progress of compiling, packing, and reading files to see whether they are what was packed. */
+  readonly onProgress?: (what: 'compiling' | PackStep, done: number, total: number) => void;
+  /** What the user should know: ids that are ignored, measurements that do not count, a kernel that rounds, a damaged cache, too little memory. */
   readonly onNote?: (note: string) => void;
   readonly signal?: AbortSignal;
 }
@@ -98,11 +99,8 @@ export interface Loaded extends Disposable {
   readonly weights: string;
 }
 
-/**
- * Opens a model, building and packing what is missing.
- * @throws UsageError for an option out of range, or one that there is not; other BitnetErrors; AbortError when `signal` is aborted
- */
-export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
+/** Builds and packs what is missing of a model, and opens it. @param verify read everything that is there already */
+async function prepare(modelPath: string, options: LoadOptions, verify = false) {
   checkValue('modelPath', modelPath, anyText);
   checkAllOptions(options, loadRules);
   const source = openModel(modelPath, options);
@@ -116,24 +114,42 @@ export async function load(modelPath: string, options: LoadOptions = {}): Promis
   // Before the work of building and packing.
   const { kv = kvTypes[DEFAULT_KV] } = options;
   const cacheBytes = contextSize(source.shape, kv, options.context) * positionBytes(source.shape, kv);
-  const build = await ensureBuilt(source.shape, cpu, {
-    ...(options.cc ? { cc: options.cc } : {}),
-    packing: options.packing,
-    kernel: options.kernel,
-    sparse: options.sparse,
-    threads: options.threads ?? defaultThreads(source.shape),
-    ...(options.signal ? { signal: options.signal } : {}),
-    ...(options.onNote ? { onNote: options.onNote } : {}),
-    onProgress: (done, total) => options.onProgress?.('compiling', done, total),
-  });
+  const ensure = () =>
+    ensureBuilt(source.shape, cpu, {
+      ...(options.cc ? { cc: options.cc } : {}),
+      packing: options.packing,
+      kernel: options.kernel,
+      sparse: options.sparse,
+      threads: options.threads ?? defaultThreads(source.shape),
+      ...(options.signal ? { signal: options.signal } : {}),
+      ...(options.onNote ? { onNote: options.onNote } : {}),
+      onProgress: (done, total) => options.onProgress?.('compiling', done, total),
+    });
+  let build = await ensure();
   options.signal?.throwIfAborted();
   const shortage = shortageNote(build.manifest.layout.fileBytes, cacheBytes);
   if (shortage) options.onNote?.(shortage);
-  const library = await openLibrary(build.library);
-  const weights = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
-    onProgress: (done, total) => options.onProgress?.('packing', done, total),
-    ...(options.signal ? { signal: options.signal } : {}),
+  const library = await openLibrary(build.library).catch(async (error) => {
+    // Someone may have cleared the cache meanwhile.
+    if (existsSync(build.library)) throw error;
+    build = await ensure();
+    return openLibrary(build.library);
   });
+  const weights = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
+    ...(options.onProgress ? { onProgress: options.onProgress } : {}),
+    ...(options.onNote ? { onNote: options.onNote } : {}),
+    ...(options.signal ? { signal: options.signal } : {}),
+    verify,
+  });
+  return { source, build, library, weights };
+}
+
+/**
+ * Opens a model, building and packing what is missing.
+ * @throws UsageError for an option out of range, or one that there is not; other BitnetErrors; AbortError when `signal` is aborted
+ */
+export async function load(modelPath: string, options: LoadOptions = {}): Promise<Loaded> {
+  const { source, build, library, weights } = await prepare(modelPath, options);
   try {
     const tokenizer = source.tokenizer && openTokenizer(source.tokenizer, options);
     const engine = new Engine(source, library, weights.model, options);
@@ -165,6 +181,34 @@ function openTokenizer(source: TokenizerSource, options: LoadOptions): Tokenizer
     options.onNote?.(`token ids are printed instead of text, as the tokenizer cannot be used: ${error.message}`);
     return undefined;
   }
+}
+
+/** What verifyModel has read, and what of it had to be made. */
+export interface Verified {
+  readonly model: string;
+  /** Folder of the build. */
+  readonly build: string;
+  /** Path of the packed weights. */
+  readonly weights: string;
+  readonly compiled: boolean;
+  readonly packed: boolean;
+}
+
+/**
+ * Reads all that the cache holds of a model, and the model's weights: are the build and the packed weights what was made, and of this very
+ * model? What is damaged or missing is made.
+ * @throws BitnetError; AbortError when `signal` is aborted
+ */
+export async function verifyModel(modelPath: string, options: LoadOptions = {}): Promise<Verified> {
+  const { source, build, library, weights } = await prepare(modelPath, options, true);
+  library.close(weights.model);
+  return {
+    model: source.path,
+    build: build.folder,
+    weights: weights.file,
+    compiled: !build.cached,
+    packed: !weights.cached,
+  };
 }
 
 /** What a model is and how it would run on a target, without building or loading anything. */

@@ -6,10 +6,9 @@
  *     npx tsx bench/head.ts [TARGET [TYPE]]          times; TYPE: of the rows (default: bf16)
  *     npx tsx bench/head.ts [TARGET [TYPE]] STATES   counts, over STATES states of each kind; no times
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rmSync } from 'node:fs';
 import { heads, type TopMode } from '../runtime/library.ts';
+import { temporaryFolder } from '../schemas/aside.ts';
 import type { RowType } from '../schemas/types.ts';
 import { headProgram, headShape, matrix, runHead, stateKinds } from '../test/head.ts';
 import { randomOf } from '../test/kernel-inputs.ts';
@@ -19,7 +18,7 @@ const [n, k] = [32768, 2560];
 const numbers = process.argv.slice(2).filter((argument) => /^\d+$/.test(argument));
 const [target = bestTarget, type = 'bf16'] = process.argv.slice(2).filter((argument) => !numbers.includes(argument));
 const counted = Number(numbers[0] ?? 0);
-const folder = mkdtempSync(path.join(tmpdir(), 'bitnet-head-'));
+const folder = temporaryFolder('head');
 const print = (text: string) => process.stdout.write(`${text}\n`);
 try {
   const program = await headProgram(folder, headShape(n, k, type as RowType), target);

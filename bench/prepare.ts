@@ -91,7 +91,8 @@ export async function* prepare(request: Request, wanted: Packings, notes: string
           if (!build) continue;
           const library = await openLibrary(build.library);
           const { model } = await openWeights(source, build.manifest.layout, library, defaultThreads(), {
-            onProgress: (...at) => onProgress('packing weights', ...at),
+            onProgress: (what, ...at) => onProgress(`${what} weights`, ...at),
+            onNote: (note) => notes.push(note),
             signal,
           });
           const { compiler, manifest } = build;

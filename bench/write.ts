@@ -3,8 +3,9 @@
  * gets its name when it is complete.
  */
 import { statfsSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { asideOf, publish } from '../schemas/aside.ts';
 import { LibraryError } from '../schemas/error.ts';
 
 /** Bytes to be written at the next place. */
@@ -35,8 +36,8 @@ export async function writeParts(
     throw new LibraryError(
       `the random model needs ${megabytes(total)} in '${folder}', which has ${megabytes(bavail * bsize)} free; free some space (bitnet-run --cache list) or set XDG_CACHE_HOME`,
     );
-  const aside = `${file}.${process.pid}`;
-  const out = await open(aside, 'w');
+  const aside = asideOf(file);
+  const out = await open(aside, 'wx');
   try {
     let done = 0;
     for (const { content } of parts) {
@@ -52,7 +53,7 @@ export async function writeParts(
       if (views.length) await flush();
     }
     await out.close();
-    await rename(aside, file);
+    publish(aside, file);
   } catch (error) {
     await out.close().catch(() => undefined);
     await rm(aside, { force: true });

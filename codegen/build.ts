@@ -2,10 +2,12 @@
  * From a model's shape to a compiled library, whatever part of the way is already done: the one function behind bitnet-gen,
  * bitnet-run and the install script.
  */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { CompileError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
+import { requireTrusted } from '../schemas/trust.ts';
 import type { CpuProfile, ModelShape } from '../schemas/types.ts';
 import type { Build } from './compile.ts';
 import { buildAt, compile, findCompiler } from './compile.ts';
@@ -14,7 +16,8 @@ import { emit, manifestOf } from './emit.ts';
 import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
 import { type PlanOptions, planOf, roundingOf } from './plan.ts';
-import { recall, remember, requestId, wisdomId } from './recall.ts';
+import { type Known, recall, remember, requestId, wisdomId } from './recall.ts';
+import { openSealed } from './seal.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
 /** How a library is compiled, and where to. */
@@ -37,20 +40,33 @@ export interface BuildOptions extends Omit<PlanOptions, 'advice'> {
 /** Builds are kept here. */
 export const buildRoot = (): string => path.join(cacheRoot(), 'builds');
 
+/** That there is no compiler need not be an error. */
+function orThrow(error: unknown): CompileError {
+  if (error instanceof CompileError) return error;
+  throw error;
+}
+
 /** What bitnet-tune measured for this CPU and the compiler that would be used; nothing where there is no compiler. */
 export async function adviceHere(
   shape: ModelShape,
   cpu: CpuProfile,
   options: Pick<BuildOptions, 'cc' | 'threads'> = {},
 ): Promise<Advice | undefined> {
-  const compiler = await findCompiler(isaOf(cpu.isa).family, options.cc).catch(() => undefined);
-  return compiler && adviceFor(cpu, compiler, { shape, threads: options.threads });
+  const compiler = await findCompiler(isaOf(cpu.isa).family, options.cc).catch(orThrow);
+  return compiler instanceof CompileError ? undefined : adviceFor(cpu, compiler, { shape, threads: options.threads });
+}
+
+/** A build with the manifest that is sealed in it; undefined where it has gone or is damaged. */
+function manifestIn(folder: string): Manifest | undefined {
+  const sealed = openSealed(folder);
+  const text = typeof sealed === 'string' ? undefined : sealed.get('src/manifest.json');
+  return text && JSON.parse(`${text}`);
 }
 
 /**
- * Generates and compiles the library for a shape on a CPU, or finds it compiled: by the compiler that would be used, or where there is
- * none by any.
- * @throws PlanError, CompileError, AbortError
+ * Generates and compiles the library for a shape on a CPU, or finds it compiled: by the compiler that would be used and what was measured
+ * for as many threads; where there is no compiler, by any. A damaged build is made anew.
+ * @throws PlanError; CompileError; LibraryError where others can change the build; AbortError
  */
 export async function ensureBuilt(
   shape: ModelShape,
@@ -60,30 +76,40 @@ export async function ensureBuilt(
   const isa = isaOf(cpu.isa);
   const root = options.root ?? buildRoot();
   const { packing, kernel, sparse, threads, extra = [], onNote, onProgress, signal } = options;
-  const request = requestId({ ...shape, name: undefined, cpu, packing, kernel, sparse, threads, extra });
+  const request = requestId({ ...shape, name: undefined, cpu, packing, kernel, sparse, extra });
   const known = recall(root, request);
-  const compiler = await findCompiler(isa.family, options.cc).catch((error: CompileError) => error);
+  const compiler = await findCompiler(isa.family, options.cc).catch(orThrow);
   const wisdom = wisdomId();
-  const found = known.find(
-    (one) =>
-      (compiler instanceof CompileError && !options.cc) ||
-      (isDeepStrictEqual(one.compiler, compiler) && one.wisdom === wisdom),
-  );
-  if (found) {
-    for (const note of found.notes) onNote?.(note);
-    const at = buildAt(path.join(root, found.folder));
-    return { ...at, compiler: found.compiler, cached: true, manifest: found.manifest };
+  const isWanted = (one: Known) =>
+    isDeepStrictEqual(one.compiler, compiler) && one.wisdom === wisdom && one.threads === (threads ?? null);
+  const damaged: string[] = [];
+  for (const one of known.filter((one) => (compiler instanceof CompileError ? !options.cc : isWanted(one)))) {
+    const at = buildAt(path.join(root, one.folder));
+    if (!existsSync(at.folder)) continue;
+    requireTrusted(at.library, root);
+    const manifest = manifestIn(at.folder);
+    if (!manifest) {
+      damaged.push(at.folder);
+      continue;
+    }
+    for (const note of one.notes) onNote?.(note);
+    return { ...at, compiler: one.compiler, cached: true, manifest };
   }
-  if (compiler instanceof CompileError) throw compiler;
+  if (compiler instanceof CompileError) {
+    if (!damaged.length) throw compiler;
+    throw new CompileError(`the build '${damaged[0]}' in the cache is damaged; ${compiler.message}`);
+  }
   const advice = adviceFor(cpu, compiler, { shape, threads });
   const plan = planOf(shape, cpu, { packing, kernel, sparse, advice });
   const notes = [advice.ignored(problems(shape)), roundingOf(plan)].filter((note) => note !== undefined);
   for (const note of notes) onNote?.(note);
   const build = await compile(emit(plan), isa, cpu.features, compiler, root, {
     extra,
+    ...(onNote ? { onNote } : {}),
     ...(onProgress ? { onProgress } : {}),
     ...(signal ? { signal } : {}),
   });
-  remember(root, request, { compiler, wisdom, folder: path.basename(build.folder), notes });
+  const folder = path.basename(build.folder);
+  remember(root, request, { compiler, wisdom, threads: threads ?? null, folder, notes });
   return { ...build, manifest: manifestOf(plan) };
 }

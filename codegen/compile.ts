@@ -2,16 +2,20 @@
  * From generated C to a library: finds a C compiler that works, compiles each file in parallel, links. Knows nothing of models.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
+import { asideOf, publish, temporaryFolder, writeWhole } from '../schemas/aside.ts';
 import { CompileError } from '../schemas/error.ts';
 import { cacheRoot } from '../schemas/files.ts';
 import { cannotRun, cannotWrite } from '../schemas/folders.ts';
+import { samplesOf } from '../schemas/samples.ts';
+import { makeFolder, readTrusted, requireTrusted } from '../schemas/trust.ts';
 import type { Isa } from './isa/isa.ts';
 import { objectsOf } from './objects.ts';
+import { openSealed, seal } from './seal.ts';
 import { unitsOf } from './units.ts';
 
 /** A working compiler: the command that starts it, and how it names itself. */
@@ -69,15 +73,21 @@ const PROBE = `#include <math.h>
 int main(int argc, char **argv) { printf("%g\\n", sqrt(argc > 1 ? atof(argv[1]) : 49.0)); return 0; }
 `;
 
+function probeFolder(): string {
+  try {
+    return temporaryFolder('probe');
+  } catch (error) {
+    throw unwritable(tmpdir(), error as Error);
+  }
+}
+
 /** Compiles and, on its own family, runs a small program. @returns the compiler, or why it does not work */
 async function probe(command: readonly string[], run: boolean): Promise<Compiler | string> {
   const [file, ...first] = command as [string, ...string[]];
   const asked = await execa(file, [...first, '--version'], { reject: false, stdin: 'ignore' });
   if (asked.failed)
     return `${command.join(' ')}: ${asked.exitCode === undefined ? 'cannot be started' : asked.stderr.split('\n')[0] || '--version fails'}`;
-  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-probe-')).catch((error) => {
-    throw unwritable(tmpdir(), error);
-  });
+  const folder = probeFolder();
   try {
     await writeFile(path.join(folder, 'probe.c'), PROBE).catch((error) => {
       throw unwritable(folder, error);
@@ -123,32 +133,49 @@ function locate(command: string): string | undefined {
   return folders.map((folder) => path.join(folder, command)).find((file) => existsSync(file));
 }
 
-/** Remembers which compilers passed the probe, by path, size and time: the probe costs more than a warm start. */
+/** Remembers which compilers passed the probe, by path and content: the probe costs more than a warm start. */
 const memory = () => path.join(cacheRoot(), 'compilers.json');
+
+function remembered(): Record<string, Compiler> {
+  const text = readTrusted(memory());
+  try {
+    const known: [string, Compiler][] = Object.entries(JSON.parse(`${text}`));
+    return Object.fromEntries(
+      known.filter(
+        ([, { command, version, label }]) =>
+          Array.isArray(command) && [...command, version, label].every((word) => typeof word === 'string'),
+      ),
+    );
+  } catch {
+    return {};
+  }
+}
 
 async function probed(command: readonly string[], run: boolean): Promise<Compiler | string> {
   const file = locate(command[0]!);
   if (!file) return `${command.join(' ')}: not found`;
-  const { size, mtimeMs } = statSync(file);
-  const key = JSON.stringify([file, ...command.slice(1), size, mtimeMs, run]);
-  const known: Record<string, Compiler> = await readFile(memory(), 'utf8')
-    .then(JSON.parse)
-    .catch(() => ({}));
+  let samples: string;
+  try {
+    samples = samplesOf([file]);
+  } catch (error) {
+    return `${command.join(' ')}: ${(error as Error).message}`;
+  }
+  const key = JSON.stringify([file, ...command.slice(1), samples, run]);
+  const known = remembered();
   if (known[key]) return known[key];
   const result = await probe(command, run);
   if (typeof result !== 'string') {
-    const aside = `${memory()}.${process.pid}`;
-    await mkdir(path.dirname(aside), { recursive: true })
-      .then(() => writeFile(aside, JSON.stringify({ ...known, [key]: result })))
-      .then(() => rename(aside, memory()))
-      .catch(() => rm(aside, { force: true }))
+    try {
+      makeFolder(cacheRoot());
+      writeWhole(memory(), JSON.stringify({ ...known, [key]: result }));
+    } catch {
       // Remembering is a convenience: a cache that cannot be written to is reported by what needs it.
-      .catch(() => undefined);
+    }
   }
   return result;
 }
 
-/** The best compiler for code of this family. @throws CompileError naming what was tried and what to install */
+/** The best compiler for code of this family. @throws CompileError naming what was tried and what to install; LibraryError */
 export async function findCompiler(family: Isa['family'], requested?: string): Promise<Compiler> {
   const native = family === 'any' || family === hostFamily;
   const tried: string[] = [];
@@ -184,9 +211,10 @@ export const buildAt = (folder: string): Pick<Build, 'folder' | 'library' | 'dri
 /**
  * Compiles generated files to a library and a driver program in `root/<key>/`. The key is a hash of all texts, the compiler and
  * the flags, so an existing folder is the answer. The work is done in a folder aside that is renamed when complete: several
- * processes may build the same thing at once, and an interrupted build leaves nothing that looks whole.
+ * processes may build the same thing at once, and an interrupted build leaves nothing that looks whole. A build that was damaged is made
+ * again.
  * @param extra additional flags (sanitizers), part of the key
- * @throws CompileError with the compiler's first error; AbortError when `signal` is aborted
+ * @throws CompileError with the compiler's first error; LibraryError where others can change the folder; AbortError when `signal` is aborted
  */
 export async function compile(
   files: ReadonlyMap<string, string>,
@@ -194,7 +222,12 @@ export async function compile(
   features: readonly string[],
   compiler: Compiler,
   root: string,
-  options: { extra?: readonly string[]; onProgress?: (done: number, total: number) => void; signal?: AbortSignal } = {},
+  options: {
+    extra?: readonly string[];
+    onProgress?: (done: number, total: number) => void;
+    onNote?: (note: string) => void;
+    signal?: AbortSignal;
+  } = {},
 ): Promise<Build> {
   const flags = [...FLAGS, ...isa.flags(features), ...(options.extra ?? [])];
   const key = createHash('sha256')
@@ -202,10 +235,15 @@ export async function compile(
     .digest('hex')
     .slice(0, 32);
   const folder = path.join(root, key);
-  if (existsSync(buildAt(folder).library)) return { ...buildAt(folder), compiler, cached: true };
+  requireTrusted(folder, root);
+  const problem = problemOf(folder);
+  if (!problem) return { ...buildAt(folder), compiler, cached: true };
+  if (existsSync(folder))
+    options.onNote?.(`the build '${folder}' in the cache is damaged: ${problem}; it is made anew`);
 
-  await makeFolder(root);
-  const aside = await mkdtemp(path.join(root, `${key}.`)).catch((error) => {
+  makeFolder(root);
+  const aside = asideOf(folder);
+  await mkdir(aside, { mode: 0o755 }).catch((error) => {
     throw unwritable(root, error);
   });
   // The first failure stops the other compilers, and all have ended before the folder is removed.
@@ -261,17 +299,7 @@ export async function compile(
     options.onProgress?.(sources.length + 1, sources.length + 1);
     const temporary = [...left.map(objectOf), ...units.map(([name]) => path.join('src', name))];
     await Promise.all(temporary.map((name) => rm(path.join(aside, name), { force: true })));
-    const library = path.join(folder, 'libbitnet.so');
-    await rename(aside, folder).catch(async () => {
-      // Another process was faster, and its folder is as good; or what is there has lost its library.
-      if (!existsSync(library)) {
-        await rm(folder, { recursive: true, force: true });
-        await rename(aside, folder).catch((error) => {
-          if (!existsSync(library)) throw unwritable(folder, error);
-        });
-      }
-      await rm(aside, { recursive: true, force: true });
-    });
+    await place(aside, folder);
     return { ...buildAt(folder), compiler, cached: false };
   } catch (error) {
     await rm(aside, { recursive: true, force: true });
@@ -279,21 +307,41 @@ export async function compile(
   }
 }
 
+/** What is wrong with a build; undefined: nothing. */
+function problemOf(folder: string): string | undefined {
+  const sealed = openSealed(folder);
+  return typeof sealed === 'string' ? sealed : undefined;
+}
+
+/** Gives a complete build its folder. Where another process was faster, its build is as good; what is damaged there goes. */
+async function place(aside: string, folder: string): Promise<void> {
+  try {
+    seal(aside);
+    try {
+      publish(aside, folder);
+    } catch {
+      if (!problemOf(folder)) return;
+      await rm(folder, { recursive: true, force: true });
+      publish(aside, folder);
+    }
+  } catch (error) {
+    if (problemOf(folder)) throw unwritable(folder, error as Error);
+  } finally {
+    await rm(aside, { recursive: true, force: true });
+  }
+}
+
 const objectOf = (source: string) => `${path.basename(source, '.c')}.o`;
 
 const unwritable = (file: string, error: Error) => new CompileError(cannotWrite(file, error));
-
-async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error) => {
-    throw unwritable(folder, error);
-  });
-}
 
 /** Writes generated files under a folder; files whose text is unchanged are left alone. @throws CompileError */
 export async function writeFiles(files: ReadonlyMap<string, string>, folder: string): Promise<void> {
   for (const [name, text] of files) {
     const file = path.join(folder, name);
-    await makeFolder(path.dirname(file));
+    await mkdir(path.dirname(file), { recursive: true }).catch((error) => {
+      throw unwritable(path.dirname(file), error);
+    });
     const before = await readFile(file, 'utf8').catch(() => undefined);
     if (before === text) continue;
     await writeFile(file, text).catch((error) => {

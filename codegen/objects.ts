@@ -2,10 +2,12 @@
  * Compiled objects, kept by content in the folder that BITNET_OBJECTS names, so that builds of models of the same sizes share what is the
  * same. Without it nothing is kept but whole builds (compile.ts). The folder may be deleted at any time.
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { asideOf, publish } from '../schemas/aside.ts';
+import { requireTrusted } from '../schemas/trust.ts';
 
 /** The text of a generated file, and of the generated headers that it includes, directly or through each other. */
 function textsOf(files: ReadonlyMap<string, string>, name: string, seen = new Set<string>()): string[] {
@@ -34,15 +36,23 @@ export function objectsOf(compiler: unknown, folder = process.env.BITNET_OBJECTS
   return {
     find: (files, source) => {
       const file = fileOf(files, source);
-      return existsSync(file) ? file : undefined;
+      if (!existsSync(file)) return undefined;
+      try {
+        // What others could have put there is compiled anew.
+        requireTrusted(file);
+        return file;
+      } catch {
+        return undefined;
+      }
     },
     keep: async (files, source, object) => {
       const file = fileOf(files, source);
-      // Two builds may come here at once: each renames a whole file.
-      const aside = `${file}.${randomUUID()}`;
-      await mkdir(folder, { recursive: true })
+      const aside = asideOf(file);
+      await mkdir(folder, { recursive: true, mode: 0o755 })
         .then(() => copyFile(object, aside))
-        .then(() => rename(aside, file))
+        .then(() => stat(aside))
+        .then(({ mode }) => chmod(aside, mode & 0o755))
+        .then(() => publish(aside, file))
         .catch(() => rm(aside, { force: true }))
         .catch(() => undefined);
     },

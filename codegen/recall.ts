@@ -2,28 +2,29 @@
  * Builds that were asked for before: for a shape, a CPU and options, which folder holds the build by which compiler. A start then needs
  * neither plan nor texts, nor a compiler where there is none. Kept beside the builds; may be deleted at any time.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { writeWhole } from '../schemas/aside.ts';
 import { packageRoot } from '../schemas/files.ts';
+import { makeFolder, readTrusted } from '../schemas/trust.ts';
 import type { Compiler } from './compile.ts';
-import { buildAt } from './compile.ts';
-import type { Manifest } from './emit.ts';
 import { wisdomFile } from './wisdom.ts';
 
 /** A build, and what else it follows from. */
 export interface Known {
   readonly compiler: Compiler;
-  /** Hash of what was measured (wisdom), which plans follow. */
+  /** Hash of what was measured (wisdom), which plans follow, and for how many threads it was asked. */
   readonly wisdom: string;
+  readonly threads: number | null;
   /** Name of its folder among the builds. */
   readonly folder: string;
   /** What the user is told about it (BuildOptions.onNote). */
   readonly notes: readonly string[];
 }
 
-/** Most builds that are remembered for one question: compilers and wisdom change. */
-const MOST = 8;
+/** Most builds that are remembered for one question: compilers, wisdom and threads change. */
+const MOST = 16;
 
 const hash = (texts: readonly (string | Buffer)[]): string =>
   texts
@@ -58,20 +59,32 @@ function generatorId(): string {
 export const requestId = (question: unknown): string => hash([JSON.stringify(question), generatorId()]);
 
 /** Hash of the user's wisdom; the shipped one is part of the generator. */
-export const wisdomId = (): string => hash(existsSync(wisdomFile()) ? [readFileSync(wisdomFile())] : []);
+export function wisdomId(): string {
+  const text = readTrusted(wisdomFile());
+  return hash(text ? [text] : []);
+}
 
 const fileOf = (root: string, id: string) => path.join(root, '..', 'requests', `${id}.json`);
 
-/** The builds that are still there for a question, the latest first. @param root folder of builds */
-export function recall(root: string, id: string): (Known & { readonly manifest: Manifest })[] {
+const isText = (value: unknown): value is string => typeof value === 'string';
+
+function isKnown({ compiler, wisdom, folder, notes }: Known): boolean {
+  return (
+    [compiler.version, compiler.label, wisdom, folder, ...compiler.command, ...notes].every(isText) &&
+    path.basename(folder) === folder
+  );
+}
+
+/**
+ * The builds that were made for a question, the latest first; they may have gone since. @param root folder of builds
+ * @throws LibraryError where others can change what is remembered
+ */
+export function recall(root: string, id: string): Known[] {
+  const text = readTrusted(fileOf(root, id));
   try {
-    const known: Known[] = JSON.parse(readFileSync(fileOf(root, id), 'utf8'));
-    return known.flatMap((one) => {
-      const folder = path.join(root, one.folder);
-      if (!existsSync(buildAt(folder).library)) return [];
-      return [{ ...one, manifest: JSON.parse(readFileSync(path.join(folder, 'src', 'manifest.json'), 'utf8')) }];
-    });
+    return (JSON.parse(`${text}`) as Known[]).filter(isKnown);
   } catch {
+    // Nothing, or damaged.
     return [];
   }
 }
@@ -79,15 +92,13 @@ export function recall(root: string, id: string): (Known & { readonly manifest: 
 /** Remembers a build. Where that is not possible the next start takes half a second longer. */
 export function remember(root: string, id: string, known: Known): void {
   const file = fileOf(root, id);
-  const others = recall(root, id)
-    .filter(({ folder }) => folder !== known.folder)
-    .map(({ manifest: _, ...other }) => other);
-  const aside = `${file}.${randomUUID()}`;
   try {
-    mkdirSync(path.dirname(file), { recursive: true });
-    writeFileSync(aside, JSON.stringify([known, ...others].slice(0, MOST)));
-    renameSync(aside, file);
+    const others = recall(root, id).filter(
+      ({ folder, threads }) => folder !== known.folder || threads !== known.threads,
+    );
+    makeFolder(path.dirname(file));
+    writeWhole(file, JSON.stringify([known, ...others].slice(0, MOST)));
   } catch {
-    rmSync(aside, { force: true });
+    // A read-only or full cache.
   }
 }

@@ -3,11 +3,13 @@
  * shipped in schemas/wisdom. An entry counts only where CPU, features, caches, compiler and generator are those it was measured
  * with; whoever asks for advice is told what does not count, and why.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { writeWhole } from '../schemas/aside.ts';
 import { PlanError } from '../schemas/error.ts';
 import { cacheRoot, packageRoot } from '../schemas/files.ts';
 import { cpuName, hostBrand, hostId } from '../schemas/host.ts';
+import { makeFolder, readTrusted } from '../schemas/trust.ts';
 import type { CpuId, CpuProfile, ModelShape } from '../schemas/types.ts';
 import { validate } from '../schemas/validate.ts';
 import type { Compiler } from './compile.ts';
@@ -151,9 +153,11 @@ export const here = (cpu: CpuProfile, compiler: Compiler, phase: Phase, threads:
 /** @throws PlanError when the file is damaged, or of another version */
 export function readWisdom(file = wisdomFile()): Wisdom {
   if (!existsSync(file)) return nothing;
+  const text = file === wisdomFile() ? readTrusted(file) : readFileSync(file);
+  if (!text) throw new PlanError(`wisdom '${file}' is not a file; remove it or restore it`);
   let document: unknown;
   try {
-    document = JSON.parse(readFileSync(file, 'utf8'));
+    document = JSON.parse(`${text}`);
   } catch (error) {
     throw new PlanError(`wisdom '${file}' is not JSON: ${(error as Error).message}; delete it or restore it`);
   }
@@ -240,12 +244,10 @@ export const brief = (wisdom: Wisdom, few: number): Wisdom => ({
   })),
 });
 
-/** Writes a document at once or not at all. */
+/** Writes a document at once or not at all. @throws LibraryError; the system's error */
 export function writeWisdom(wisdom: Wisdom, file = wisdomFile()): void {
-  mkdirSync(path.dirname(file), { recursive: true });
-  const aside = `${file}.${process.pid}`;
-  writeFileSync(aside, `${JSON.stringify(wisdom, null, 2)}\n`);
-  renameSync(aside, file);
+  if (file === wisdomFile()) makeFolder(path.dirname(file));
+  writeWhole(file, `${JSON.stringify(wisdom, null, 2)}\n`);
 }
 
 /** Adds to the user's wisdom. */

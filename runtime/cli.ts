@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** bitnet-run: generates text with a model, building whatever is missing. */
 import path from 'node:path';
-import { describeModel, type Loaded, load, targets } from '../index.ts';
+import { describeModel, type Loaded, type LoadOptions, load, targets, verifyModel } from '../index.ts';
 import {
   allowConfig,
   collect,
@@ -92,6 +92,7 @@ const program = createProgram(NAME, 'Runs a ternary (BitNet b1.58) language mode
   .option('--quiet', 'print only the generated text')
   .option('--json', 'print one JSON object instead of text')
   .option('--info', 'describe the model and the chosen kernels, then end')
+  .option('--verify', 'read the build and the packed weights of the model whole, make what is damaged anew, then end')
   .option('--cache <what>', 'list or clear the cache of builds and packed weights, then end', oneOf('list', 'clear'))
   .addHelpText(
     'after',
@@ -144,6 +145,7 @@ interface Options {
   quiet?: boolean;
   json?: boolean;
   info?: boolean;
+  verify?: boolean;
   cache?: 'list' | 'clear';
 }
 
@@ -206,6 +208,40 @@ function statistics(loaded: Loaded, promptCount: number, g: Generation, seed: nu
   ].join(' | ');
 }
 
+/** What takes long at a start, for the progress line. */
+const steps = {
+  compiling: "compiling the model's kernels",
+  packing: 'packing weights',
+  checking: 'reading the model, MB',
+  verifying: 'reading its packed weights, MB',
+} as const;
+
+/** Options of load(), and the progress line that follows it. */
+function loading(o: Options): [LoadOptions, ReturnType<typeof createProgress>] {
+  const progress = createProgress();
+  const options: LoadOptions = {
+    target: o.target,
+    head: o.head,
+    pages: o.pages,
+    kv: kvTypes[o.kv],
+    needsTokenizer: o.tokens === undefined,
+    ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
+    signal: interrupted,
+    onNote: (note) => {
+      progress.end();
+      inform(note, o);
+    },
+    onProgress: (what, done, total) => progress.update(steps[what], done, total),
+    ...(o.threads ? { threads: o.threads } : {}),
+    ...(o.ctx === undefined ? {} : { context: o.ctx }),
+    ...(o.cc ? { cc: o.cc } : {}),
+    ...(o.packing ? { packing: o.packing } : {}),
+    ...(o.kernel ? { kernel: o.kernel } : {}),
+    allowConfig: o.allowConfig,
+  };
+  return [options, progress];
+}
+
 async function generate(model: string | undefined, positional: string | undefined, o: Options): Promise<void> {
   // Wrong usage is told before anything is read, compiled or packed.
   if (o.tokens !== undefined) {
@@ -228,26 +264,9 @@ async function generate(model: string | undefined, positional: string | undefine
   });
   const stop = o.escape ? o.stop.map(unescapeText) : o.stop;
   const text = o.tokens === undefined ? await promptText(model, positional, o) : undefined;
-  const progress = createProgress();
+  const [options, progress] = loading(o);
   const started = performance.now();
-  const loaded = await load(model ?? demoModel, {
-    target: o.target,
-    head: o.head,
-    pages: o.pages,
-    kv: kvTypes[o.kv],
-    needsTokenizer: o.tokens === undefined,
-    ...(o.sparse === undefined ? {} : { sparse: o.sparse }),
-    signal: interrupted,
-    onNote: (note) => inform(note, o),
-    onProgress: (what, done, total) =>
-      progress.update(what === 'compiling' ? "compiling the model's kernels" : 'packing weights', done, total),
-    ...(o.threads ? { threads: o.threads } : {}),
-    ...(o.ctx === undefined ? {} : { context: o.ctx }),
-    ...(o.cc ? { cc: o.cc } : {}),
-    ...(o.packing ? { packing: o.packing } : {}),
-    ...(o.kernel ? { kernel: o.kernel } : {}),
-    allowConfig: o.allowConfig,
-  }).finally(() => progress.end());
+  const loaded = await load(model ?? demoModel, options).finally(() => progress.end());
   const loadMs = performance.now() - started;
   progress.end();
   const { engine, tokenizer, source } = loaded;
@@ -331,12 +350,24 @@ program.action(async (first: string | undefined, second: string | undefined, o: 
       printJson(entries);
       return;
     }
-    for (const e of entries)
-      print(`${(e.bytes / 1e6).toFixed(1).padStart(9)} MB  ${e.changed.slice(0, 16)}  ${e.path}\n`);
+    for (const e of entries) {
+      const about = e.model ? `  of ${e.model}` : e.kind === 'unfinished' ? '  unfinished' : '';
+      print(`${(e.bytes / 1e6).toFixed(1).padStart(9)} MB  ${e.changed.slice(0, 16)}  ${e.path}${about}\n`);
+    }
     const total = entries.reduce((sum, e) => sum + e.bytes, 0);
     print(
       `${o.cache === 'clear' ? 'removed ' : ''}${entries.length} ${entries.length === 1 ? 'entry' : 'entries'}, ${(total / 1e6).toFixed(1)} MB\n`,
     );
+    return;
+  }
+  if (o.verify) {
+    const [options, progress] = loading(o);
+    const verified = await verifyModel(model ?? demoModel, options).finally(() => progress.end());
+    if (o.json) printJson(verified);
+    else
+      print(
+        `${verified.compiled ? 'compiled' : 'OK'}: ${verified.build}\n${verified.packed ? 'packed' : 'OK'}: ${verified.weights}\n`,
+      );
     return;
   }
   if (o.info) {

@@ -50,6 +50,11 @@ const byLayer = <T extends string>(names: readonly T[], values: Float32Array): R
     (_, l) => Object.fromEntries(names.map((name, i) => [name, values[l * names.length + i]!])) as Record<T, number>,
   );
 
+/** Packed weights that are not what the library packed: cut, altered, of another layout, or something else in their place. */
+export class DamageError extends LibraryError {}
+/** What calls return for it. */
+const DAMAGED = -2;
+
 /**
  * The functions of schemas/abi.json as methods, with models and contexts as the numbers that the library gave out. In a worker
  * thread, what it opened ends with the worker, however that ends.
@@ -84,8 +89,9 @@ export class Library implements Disposable {
   #call(name: string, ...args: Argument[]): number {
     if (this.#disposed) throw new LibraryError('this library was disposed; open it again');
     const result = this.#native.functions[name]!(...args) as number;
-    if (result < 0) throw new LibraryError(this.#native.functions.bn_error!() as string);
-    return result;
+    if (result >= 0) return result;
+    const message = this.#native.functions.bn_error!() as string;
+    throw result === DAMAGED ? new DamageError(message) : new LibraryError(message);
   }
 
   describe(): unknown {
@@ -98,11 +104,16 @@ export class Library implements Disposable {
     return this.#shape;
   }
 
-  /** @returns a model */
+  /** @returns a model @throws DamageError */
   open(weights: string): number {
     const model = this.#call('bn_open', weights);
     this.#models.add(model);
     return model;
+  }
+
+  /** Checks the next part of the weights. @returns megabytes left @throws DamageError */
+  verify(model: number): number {
+    return this.#call('bn_verify', model);
   }
 
   /** @throws LibraryError while contexts use it */
@@ -279,7 +290,7 @@ export async function openLibrary(file: string): Promise<Library> {
       throw new LibraryError(`${problem}; ${fix}`);
     }
     try {
-      writeFileSync(mark, '');
+      writeFileSync(mark, '', { mode: 0o644 });
     } catch {
       // A read-only cache: it is tried again next time.
     }

@@ -1,7 +1,8 @@
 /** The file of `bitnet-run --logits`: the logits of every prompt position, float32 little-endian [tokens][vocabulary]. */
 import { existsSync, statSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { asideOf, publish } from '../schemas/aside.ts';
 import { UsageError } from '../schemas/error.ts';
 import { cannotWrite } from '../schemas/folders.ts';
 import { tell } from '../schemas/terminal.ts';
@@ -21,7 +22,7 @@ export async function writeLogits(
   file: string,
   signal: AbortSignal,
 ): Promise<void> {
-  const aside = `${file}.${process.pid}`;
+  const aside = asideOf(file);
   const replaced = existsSync(file);
   const refused = (error: NodeJS.ErrnoException): never => {
     throw new UsageError(`--logits: ${cannotWrite(file, error)}`);
@@ -34,7 +35,7 @@ export async function writeLogits(
       signal.throwIfAborted();
     }
     await out.close().catch(refused);
-    await rename(aside, file).catch(refused);
+    publish(aside, file);
   } catch (error) {
     await out.close().catch(() => undefined);
     await rm(aside, { force: true });

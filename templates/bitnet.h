@@ -46,8 +46,14 @@ BN_API const char *bn_describe(void);
 /* The message of the calling thread's last failed call. */
 BN_API const char *bn_error(void);
 
-/* Maps a packed weights file. -> model */
+/* Maps a packed weights file. -> model, or BN_DAMAGED if the file is not what this library packed */
+enum { BN_DAMAGED = -2 };
 BN_API int32_t bn_open(const char *path);
+/*
+ * Checks the next part of a model's weights against the checksum: all that bn_open does not look at in a large file.
+ * Called by one thread until nothing is left. -> megabytes left, or BN_DAMAGED
+ */
+BN_API int32_t bn_verify(int32_t model);
 /* Unmaps it. Fails while contexts use it. -> 0 */
 BN_API int32_t bn_close(int32_t model);
 

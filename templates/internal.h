@@ -12,15 +12,25 @@
 int32_t bn_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* --- weights file: this header, padded to BN_HEADER_BYTES, then the tensors at the offsets of bn_tensors */
-enum { BN_HEADER_BYTES = 4096 };
+enum { BN_HEADER_BYTES = 4096, BN_SAMPLES = 256, BN_SAMPLE_BYTES = 4096 };
 typedef struct {
-  char magic[8];   /* "BNPACK1" */
-  char layout[64]; /* BN_LAYOUT of the library that wrote it */
-  uint64_t size;   /* of the file, bytes */
-  uint64_t data;   /* checksum of everything after BN_HEADER_BYTES */
-  uint64_t header; /* checksum of the fields above */
+  char magic[8];                /* "BNPACK2" */
+  char layout[64];              /* BN_LAYOUT of the library that wrote it */
+  uint64_t size;                /* of the file, bytes */
+  uint64_t data;                /* checksum of everything after BN_HEADER_BYTES */
+  uint64_t samples[BN_SAMPLES]; /* checksums of parts of it: all that is read of a large file when it is opened */
+  uint64_t header;              /* checksum of the fields above */
 } bn_header;
+/* A checksum in the making; begins as BN_SUM. Every part but the last is a multiple of 32 bytes. */
+typedef struct {
+  uint64_t lane[4], bytes;
+} bn_sum;
+#define BN_SUM ((bn_sum){{1, 2, 3, 4}, 0})
+void bn_sum_add(bn_sum *sum, const void *data, size_t bytes);
+uint64_t bn_sum_result(const bn_sum *sum);
 uint64_t bn_checksum(const void *data, size_t bytes);
+/* Where sample i lies in the file: at even distances, the first and the last block among them. */
+size_t bn_sample_offset(int i);
 
 /* --- tables of the plan */
 enum { BN_TERNARY, BN_ROWS, BN_VECTOR, BN_INT8, BN_INT32 };

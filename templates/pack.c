@@ -312,9 +312,9 @@ int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double b
   if (!(scale >= 0) || !(factor > 0))
     return bn_fail("tensor '%s' has scale %g and factor %g: must not be negative", t->name, scale, factor);
   struct stat s;
-  const int fd = open(file, O_RDONLY | O_CLOEXEC);
+  const int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return bn_fail("cannot open '%s': %s", file, strerror(errno));
-  if (fstat(fd, &s) || !(offset >= 0 && bytes >= 1 && offset + bytes <= (double)s.st_size)) {
+  if (fstat(fd, &s) || !S_ISREG(s.st_mode) || !(offset >= 0 && bytes >= 1 && offset + bytes <= (double)s.st_size)) {
     close(fd);
     return bn_fail("tensor '%s' does not lie within '%s'", t->name, file);
   }
@@ -345,9 +345,10 @@ int32_t bn_pack_end(int32_t keep) {
 #if BN_SPARSE
     bn_pool_run(packing.pool, bn_drop_dead, packing.out);
 #endif
-    bn_header h = {.magic = "BNPACK1", .size = (uint64_t)bn_file_bytes};
+    bn_header h = {.magic = "BNPACK2", .size = (uint64_t)bn_file_bytes};
     memcpy(h.layout, BN_LAYOUT, sizeof h.layout);
     h.data = bn_checksum(packing.out + BN_HEADER_BYTES, (size_t)(bn_file_bytes - BN_HEADER_BYTES));
+    for (int i = 0; i < BN_SAMPLES; i++) h.samples[i] = bn_checksum(packing.out + bn_sample_offset(i), BN_SAMPLE_BYTES);
     h.header = bn_checksum(&h, offsetof(bn_header, header));
     memcpy(packing.out, &h, sizeof h);
     if (msync(packing.out, (size_t)bn_file_bytes, MS_SYNC))

@@ -1,6 +1,5 @@
 /**
- * Packed weights in the cache: reused, made again when the model changed or the file is damaged, complete or absent whatever
- * happens on the way; and builds, which several processes may make at once.
+ * Packed weights in the cache: made once, made again when the file is damaged, complete or absent whatever happens on the way; and builds, which several processes may make at once.
  */
 import { strict as assert } from 'node:assert';
 import {
@@ -13,7 +12,6 @@ import {
   rmSync,
   statSync,
   truncateSync,
-  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -23,8 +21,9 @@ import { profileOf } from '../codegen/cpu.ts';
 import { load } from '../index.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
+import { modelsRoot } from '../runtime/known-models.ts';
 import { type Library, want } from '../runtime/library.ts';
-import { openWeights, type PackOptions, weightsFile, weightsRoot } from '../runtime/weights.ts';
+import { openWeights, type PackOptions, weightsRoot } from '../runtime/weights.ts';
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { skip } from './fixtures.ts';
 import { type Built, bestTarget, buildFor, libraryFor, readFloats, smallestShape, useCache } from './machine.ts';
@@ -70,7 +69,7 @@ describe('weights', () => {
     // A new model for every test, and an empty cache.
     folder = path.join(cache(), `model-${this.currentTest!.title.replace(/\W+/g, '-')}`);
     write(folder);
-    rmSync(weightsRoot(), { recursive: true, force: true });
+    for (const root of [weightsRoot(), modelsRoot()]) rmSync(root, { recursive: true, force: true });
   });
 
   /** Opens the model's weights and closes them again. */
@@ -106,38 +105,12 @@ describe('weights', () => {
 
   it('tell how far they are', async () => {
     const seen: string[] = [];
-    await open({ onProgress: (done, total) => seen.push(`${done}/${total}`) });
+    await open({ onProgress: (what, done, total) => seen.push(`${what} ${done}/${total}`) });
     const total = built.manifest.layout.tensors.length;
     assert.deepEqual(
       seen,
-      Array.from({ length: total }, (_, i) => `${i + 1}/${total}`),
+      Array.from({ length: total }, (_, i) => `packing ${i + 1}/${total}`),
     );
-  });
-
-  it('are packed anew when the model was written again, even with the same size', async () => {
-    const first = await open();
-    const before = await logitsOf();
-    const file = path.join(folder, 'model.safetensors');
-    const { size, mtime } = statSync(file);
-    write(folder, 2);
-    assert.equal(statSync(file).size, size);
-    utimesSync(file, mtime, new Date(mtime.getTime() + 1));
-    const second = await open();
-    assert.equal(second.cached, false);
-    assert.notEqual(second.file, first.file);
-    assert.notDeepEqual(await logitsOf(), before);
-  });
-
-  it('are packed anew when the model file has another size, or its time goes back', async () => {
-    const files = [(await open()).file];
-    const file = path.join(folder, 'model.safetensors');
-    const { mtime, size } = statSync(file);
-    utimesSync(file, mtime, new Date('2020-01-01'));
-    files.push((await open()).file);
-    writeFileSync(path.join(folder, 'config.json'), `${readFileSync(path.join(folder, 'config.json'))} \n`);
-    files.push((await open()).file);
-    assert.equal(new Set(files).size, 3);
-    assert.equal(statSync(file).size, size);
   });
 
   it('are packed anew when a byte is wrong, in header or data', async () => {
@@ -177,7 +150,7 @@ describe('weights', () => {
   it('leave nothing behind when they are interrupted, and can be packed afterwards', async () => {
     for (const after of [1, 7, built.manifest.layout.tensors.length]) {
       const controller = new AbortController();
-      const onProgress = (done: number) => {
+      const onProgress = (_: string, done: number) => {
         if (done === after) controller.abort();
       };
       await assert.rejects(open({ onProgress, signal: controller.signal }), { name: 'AbortError' });
@@ -196,14 +169,6 @@ describe('weights', () => {
       return true;
     });
     assert.deepEqual(names(), []);
-  });
-
-  it('remove what a process of the same number left', async () => {
-    const file = weightsFile(openModel(folder), built.manifest.layout);
-    mkdirSync(weightsRoot(), { recursive: true });
-    writeFileSync(`${file}.${process.pid}`, 'half');
-    await open();
-    assert.deepEqual(names(), [path.basename(file)]);
   });
 
   it('opened several times at once in one process are packed once', async () => {
@@ -242,15 +207,21 @@ describe('weights', () => {
   it('say so when the cache folder cannot be created', async () => {
     const file = path.join(cache(), 'a-file');
     writeFileSync(file, 'mine');
-    await withCache(file, () => fails(open(), /cannot write to '.*a-file.*': .*; set XDG_CACHE_HOME/));
+    await withCache(file, () =>
+      fails(
+        open(),
+        /cannot create the cache folder '.*a-file.*': .*; remove '.*a-file', which is a file, or set XDG_CACHE_HOME/,
+      ),
+    );
     assert.equal(readFileSync(file, 'utf8'), 'mine');
   });
 
-  it('say so when something else has their name', async () => {
-    const file = weightsFile(openModel(folder), built.manifest.layout);
+  it('say so when a folder has their name', async () => {
+    const { file } = await open();
+    rmSync(file);
     mkdirSync(path.join(file, 'inside'), { recursive: true });
-    await fails(open(), /cannot rename .*\.bnw/);
-    assert.deepEqual(names(), [path.basename(file)]);
+    await fails(open(), /\.bnw' is in the place of packed weights, but is a folder; remove it/);
+    assert.deepEqual(readdirSync(file), ['inside']);
   });
 
   it('say so when the cache folder is not writable', async function () {
@@ -263,7 +234,8 @@ describe('weights', () => {
     chmodSync(path.join(locked, 'bitnet-gen', 'weights'), 0o555);
     if (root) process.seteuid!(65534);
     try {
-      await withCache(locked, () => fails(open(), /cannot create '.*\.bnw\.\d+': Permission denied/));
+      const message = /cannot create '.*\.aside': Permission denied; make room there, or set XDG_CACHE_HOME/;
+      await withCache(locked, () => fails(open(), message));
     } finally {
       if (root) process.seteuid!(0);
     }
@@ -298,7 +270,10 @@ describe('weights', () => {
     const args = [folder, built.library, JSON.stringify(built.manifest.layout)];
     const child = await execa('sh', ['-c', command, ...node, ...args], { reject: false });
     if (child.exitCode === 7) skip(this, `ulimit: ${child.stderr}`);
-    assert.match(child.stdout, /^LibraryError cannot reserve \d+ bytes for '.*\.bnw\.\d+': File too large$/);
+    assert.match(
+      child.stdout,
+      /^LibraryError cannot reserve \d+ bytes for '.*\.aside': File too large; make room there/,
+    );
     assert.deepEqual(names(), []);
   });
 

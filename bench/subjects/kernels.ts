@@ -3,8 +3,7 @@
  * A family's largest test sample stands for each kind of its kernels (operand types, packing), so a registered kernel has a row
  * without further ado. All are measured in rotation.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { findCompiler } from '../../codegen/compile.ts';
 import { hostProfile, missingFeatures, runnableIsas } from '../../codegen/cpu.ts';
@@ -17,6 +16,7 @@ import { kernelsFor } from '../../codegen/kernels/index.ts';
 import type { KernelFamily } from '../../codegen/kernels/kernel.ts';
 import { preferredPrefetch } from '../../codegen/kernels/prefetch.ts';
 import { format, type KernelSpec } from '../../codegen/name.ts';
+import { temporaryFolder } from '../../schemas/aside.ts';
 import { LibraryError, UsageError } from '../../schemas/error.ts';
 import { randomOf } from '../../test/kernel-inputs.ts';
 import { type Native, startNative } from '../native.ts';
@@ -138,7 +138,7 @@ async function measure(request: Request): ReturnType<Subject['measure']> {
     throw new UsageError(
       `no kernel has '${filter}' in its name; give a part of a name like gemv_i8_t5r32x20_i32 (--filter)`,
     );
-  const folder = await mkdtemp(path.join(tmpdir(), 'bitnet-bench-'));
+  const folder = temporaryFolder('bench');
   const started: Awaited<ReturnType<typeof timersOf>>[] = [];
   try {
     for (const { isa, samples } of found) started.push(await timersOf(isa, samples, folder, request));

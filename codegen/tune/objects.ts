@@ -4,11 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
+import { asideOf, publish } from '../../schemas/aside.ts';
 import { cacheRoot } from '../../schemas/files.ts';
+import { makeFolder, requireTrusted } from '../../schemas/trust.ts';
 import type { CpuProfile } from '../../schemas/types.ts';
 import type { Compiler } from '../compile.ts';
 import { FLAGS } from '../compile.ts';
@@ -34,7 +36,7 @@ export interface Pace {
 
 /**
  * Compiles kernels in the order given. @returns the file of each, or the compiler's complaint; kernels whose turn did not come in
- * time are missing. @throws AbortError
+ * time are missing. @throws LibraryError where others can change what is kept; AbortError
  */
 export async function compileObjects(
   sources: readonly Source[],
@@ -51,8 +53,9 @@ export async function compileObjects(
       .digest('hex')
       .slice(0, 32);
   const root = path.join(cacheRoot(), 'kernels');
-  await mkdir(root, { recursive: true });
-  const aside = await mkdtemp(path.join(root, 'new.'));
+  makeFolder(root);
+  const aside = asideOf(path.join(root, 'new'));
+  await mkdir(aside, { mode: 0o755 });
   const run = (args: readonly string[]) =>
     execa(cc, [...first, ...flags, ...args], { cwd: aside, reject: false, stdin: 'ignore', cancelSignal: signal });
   const found = new Map<string, { file: string } | { problem: string }>();
@@ -74,8 +77,10 @@ export async function compileObjects(
         found.set(name, { problem: result.stderr.split('\n')[0] || `${compiler.label} ended with ${result.exitCode}` });
         return;
       }
-      await rename(path.join(aside, `${name}.so`), file);
-    }
+      const made = path.join(aside, `${name}.so`);
+      await chmod(made, (await stat(made)).mode & 0o755);
+      publish(made, file);
+    } else requireTrusted(file);
     found.set(name, { file });
   };
   try {

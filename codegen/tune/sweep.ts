@@ -5,9 +5,8 @@
  *     contests.ts -> candidates.ts -> objects.ts -> examples.ts -> meter.ts (measure.c) -> halving.ts -> tokens.ts -> wisdom
  *                                                                                             thresholds.ts, where zeros are skipped
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rm } from 'node:fs/promises';
+import { temporaryFolder } from '../../schemas/aside.ts';
 import { CompileError } from '../../schemas/error.ts';
 import type { CpuProfile, ModelShape } from '../../schemas/types.ts';
 import type { Compiler } from '../compile.ts';
@@ -96,7 +95,6 @@ const FINAL = 1 / 3;
 /** Part of all the time that thresholds get. */
 const THRESHOLDS = 1 / 5;
 
-const newFolder = () => mkdtemp(path.join(tmpdir(), 'bitnet-tune-'));
 const coldBytes = (cpu: CpuProfile) => Math.max(ARENA.caches * cpu.cache.l3, ARENA.least);
 
 /** Progress of what is measured in whole tokens. */
@@ -119,7 +117,7 @@ export async function* sweep(request: Request): AsyncGenerator<Partial<Wisdom>> 
     yield found;
     wisdom = merge(wisdom, { ...nothing, ...found });
   }
-  const folder = await newFolder();
+  const folder = temporaryFolder('tune');
   try {
     const paths = { folder, cold: coldBytes(request.cpu), onProgress: inTokens(request, until) };
     yield* sweepThresholds({ ...request, ...paths, wisdom, left, until });
@@ -144,7 +142,7 @@ async function* sweepKernels(request: Request): AsyncGenerator<Partial<Wisdom>> 
     ...open.flatMap(({ contest: { n, k } }) => packingsFor(isaOf(cpu.isa)).map((p) => bytesOf(p, n, k))),
   );
   const cold = coldBytes(cpu);
-  const folder = await newFolder();
+  const folder = temporaryFolder('tune');
   let wisdom = request.wisdom ?? nothing;
   const counts = new Set(open.flatMap(({ threads }) => threads));
   const contests = open.reduce((sum, { threads }) => sum + threads.length, 0);
