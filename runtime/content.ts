@@ -50,7 +50,11 @@ export async function hashFiles(
   onProgress: (done: number, total: number) => void = () => {},
 ): Promise<string[]> {
   const total = files.reduce((sum, file) => sum + fs.statSync(file).size, 0);
-  if (total < SMALL) return hashAll(files, fs, crypto, () => {});
+  if (total < SMALL) {
+    const hashes = hashAll(files, fs, crypto, () => {});
+    onProgress(total, total);
+    return hashes;
+  }
   signal.throwIfAborted();
   const thread = new Worker(THREAD, { eval: true, execArgv: [], workerData: files });
   const stop = () => thread.terminate();

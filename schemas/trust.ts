@@ -42,8 +42,8 @@ function requireOwn(file: string, stat: Stats): void {
     throw new LibraryError(
       `'${file}' belongs to user ${stat.uid}, and you are user ${user()}: what another user can change is not used; remove it, give it to yourself (chown -R), ${ADVICE}`,
     );
-  // A link's mode says nothing.
-  if (stat.isSymbolicLink() || !(stat.mode & 0o022)) return;
+  // Pipes, devices and links hold nothing.
+  if (!(stat.isFile() || stat.isDirectory()) || !(stat.mode & 0o022)) return;
   const others = stat.mode & 0o002 ? 'everyone' : 'its group';
   throw new LibraryError(
     `'${file}' can be changed by ${others} (mode ${octal(stat.mode)}): what another user can change is not used; see that nothing strange is in it, then chmod -R go-w '${file}', ${ADVICE}`,

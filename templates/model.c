@@ -142,7 +142,7 @@ int32_t bn_open(const char *path) {
   }
   if (!S_ISREG(s.st_mode) || !s.st_size) {
     close(fd);
-    bn_fail("cannot use weights '%s': %s", path, s.st_size ? "it is not a file" : "it is empty");
+    bn_fail("cannot use weights '%s': %s", path, S_ISREG(s.st_mode) ? "it is empty" : "it is not a file");
     return BN_DAMAGED;
   }
   uint8_t *data = bn_map_file(fd, (size_t)s.st_size, PROT_READ);

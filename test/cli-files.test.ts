@@ -1,6 +1,6 @@
 /** What bitnet-run writes: logits, and packed weights and builds in the cache. */
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { shape, useModels } from './cli-models.ts';
 import { demo, largestDifference, readFloats } from './machine.ts';
@@ -83,14 +83,51 @@ describe('files that bitnet-run writes', () => {
         cli.ok('run', ['--cache', 'list'], { env }),
         cli.json('run', ['--cache', 'list'], { env }),
       ]);
-      assert.match(text, /^2 entries, [\d.]+ MB$/m);
+      assert.match(text, /^4 entries, [\d.]+ MB$/m);
       assert.deepEqual(
-        entries.map((e: { kind: string }) => e.kind),
-        ['builds', 'weights'],
+        entries.map((e: { kind: string; path: string }) => [e.kind, path.basename(path.dirname(e.path))]),
+        [
+          ['builds', 'builds'],
+          ['weights', 'weights'],
+          ['records', 'bitnet-gen'],
+          ['records', 'bitnet-gen'],
+        ],
       );
-      for (const entry of entries) assert.ok(entry.bytes > 10000 && text.includes(entry.path));
-      assert.match(await cli.ok('run', ['--cache', 'clear'], { env }), /^removed 2 entries/m);
+      for (const [i, entry] of entries.entries())
+        assert.ok(entry.bytes > (i < 2 ? 10000 : 100) && text.includes(entry.path));
+      assert.equal(entries[1].model, models.gguf);
+      assert.ok(text.includes(`${entries[1].path}  of ${models.gguf}\n`));
+      assert.match(await cli.ok('run', ['--cache', 'clear'], { env }), /^removed 4 entries/m);
       for (const entry of entries) assert.equal(existsSync(entry.path), false);
+      assert.match(await cli.ok('run', ['--cache', 'list'], { env }), /^0 entries, 0\.0 MB\n$/);
+    });
+
+    it('--verify says that all is well, and mends what is not', async () => {
+      const first = await cli.ok('run', [models.gguf, '--verify']);
+      const [build, weights] = [...first.matchAll(/^(?:OK|compiled|packed): (.*)$/gm)].map((m) => m[1]!);
+      assert.equal(await cli.ok('run', [models.gguf, '--verify']), `OK: ${build}\nOK: ${weights}\n`);
+      truncateSync(path.join(build!, 'libbitnet.so'), 20_000);
+      truncateSync(weights!, 20_000);
+      const { code, stdout, stderr } = await cli.run('run', [models.gguf, '--verify']);
+      assert.deepEqual([code, stdout], [0, `compiled: ${build}\npacked: ${weights}\n`]);
+      assert.match(
+        stderr,
+        /^bitnet-run: the build '.*' in the cache is damaged: 'libbitnet\.so' differs from its checksum; it is made anew$/m,
+      );
+      assert.match(
+        stderr,
+        /^bitnet-run: packed weights in the cache are damaged: .*its size is wrong; they are packed anew$/m,
+      );
+      const verified = { model: models.gguf, build, weights, compiled: false, packed: false };
+      assert.deepEqual(await cli.json('run', [models.gguf, '--verify']), verified);
+    });
+
+    it('a library cut short does not end the next run', async () => {
+      const args = [models.gguf, '--tokens', '1', '-n', '4', '--greedy', '--quiet'];
+      const text = await cli.ok('run', args);
+      for (const name of readdirSync(cli.cache('builds')))
+        truncateSync(path.join(cli.cache('builds', name), 'libbitnet.so'), 20_000);
+      assert.equal(await cli.ok('run', args), text);
     });
 
     long('a model that changed is packed anew', async () => {

@@ -84,27 +84,35 @@ export const profileHere = (target: string): CpuProfile => {
 
 export type Built = Awaited<ReturnType<typeof ensureBuilt>>;
 
-const buildOf = once(async (key: string): Promise<Built> => {
-  const {
-    shape,
-    target,
-    extra = [],
-    cc,
-    ...plan
-  } = JSON.parse(key) as {
-    shape: ModelShape;
-    target: string;
-    extra?: string[];
-    cc?: string;
-    packing?: Packing;
-    sparse?: boolean;
-    kernel?: readonly string[];
-  };
+interface Asked {
+  readonly shape: ModelShape;
+  readonly target: string;
+  readonly extra?: readonly string[];
+  readonly cc?: string;
+  readonly packing?: Packing;
+  readonly sparse?: boolean;
+  readonly kernel?: readonly string[];
+}
+
+/** The library for a shape, in any folder of builds. */
+export function buildIn(
+  root: string,
+  { shape, target, extra = [], cc, ...plan }: Asked,
+  onNote?: (note: string) => void,
+): Promise<Built> {
   const cpu = profileHere(target);
   // Unrolled code without vectors takes clang ten times as long with the usual -O3, other code twice. The last option counts.
   const flags = [...(isaOf(cpu.isa).lanes === 1 ? ['-O0'] : isLong ? [] : ['-O1']), ...extra];
-  return ensureBuilt(shape, cpu, { root: buildsRoot, ...(cc ? { cc } : {}), extra: flags, ...plan });
-});
+  return ensureBuilt(shape, cpu, {
+    root,
+    ...(cc ? { cc } : {}),
+    extra: flags,
+    ...plan,
+    ...(onNote ? { onNote } : {}),
+  });
+}
+
+const buildOf = once((key: string): Promise<Built> => buildIn(buildsRoot, JSON.parse(key)));
 
 /**
  * The library for a shape. Name and number of positions are replaced by constants: the code does not depend on them, but its

@@ -3,7 +3,8 @@
  * every refused call, limits, leaks, idle threads.
  */
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isAvailable, loadNative } from '../runtime/ffi.ts';
 import { openModel } from '../runtime/formats/open.ts';
@@ -145,8 +146,13 @@ for (const ffi of ['ffi-napi', 'koffi'] as const) {
 
     it('weights that are missing, no file, empty', () => {
       refuses(() => library.open(path.join(cache(), 'missing')), /cannot open weights '.*missing': No such file/);
-      refuses(() => library.open(cache()), /cannot map weights/);
-      refuses(() => library.open(damaged(() => Buffer.alloc(0))), /cannot map weights .* \(0 bytes\)/);
+      refuses(() => library.open(cache()), /cannot use weights '.*': it is not a file/);
+      refuses(() => library.open('/dev/null'), /cannot use weights '\/dev\/null': it is not a file/);
+      refuses(() => library.open(damaged(() => Buffer.alloc(0))), /cannot use weights '.*': it is empty/);
+      const pipe = path.join(cache(), 'pipe');
+      assert.equal(spawnSync('mkfifo', [pipe]).status, 0);
+      refuses(() => library.open(pipe), /cannot use weights '.*pipe': it is not a file/);
+      rmSync(pipe);
     });
 
     it('weights that are damaged, truncated, longer, or something else', () => {

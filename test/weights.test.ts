@@ -22,17 +22,12 @@ import { load } from '../index.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import type { ModelSource } from '../runtime/formats/source.ts';
 import { modelsRoot } from '../runtime/known-models.ts';
-import { type Library, want } from '../runtime/library.ts';
-import { openWeights, type PackOptions, weightsRoot } from '../runtime/weights.ts';
+import { type PackOptions, weightsRoot } from '../runtime/weights.ts';
 import { LibraryError, ModelError } from '../schemas/error.ts';
 import { skip } from './fixtures.ts';
-import { type Built, bestTarget, buildFor, libraryFor, readFloats, smallestShape, useCache } from './machine.ts';
+import { bestTarget, readFloats, smallestShape, useCache } from './machine.ts';
+import { usePacking, withCache, writeSmallest } from './packing.ts';
 import { long } from './tier.ts';
-import { writeHuggingFace } from './write-huggingface.ts';
-import { randomModel } from './write-model.ts';
-
-const write = (folder: string, seed = 1) =>
-  writeHuggingFace(folder, randomModel(smallestShape, seed), { weights: 'packed' });
 
 /** Everything below a folder: path, size, time of change. */
 const contents = (folder: string): string[] =>
@@ -43,70 +38,38 @@ const contents = (folder: string): string[] =>
     })
     .sort();
 
-/** Calls `use` with another cache folder. */
-async function withCache<T>(folder: string, use: () => Promise<T>): Promise<T> {
-  const before = process.env.XDG_CACHE_HOME;
-  process.env.XDG_CACHE_HOME = folder;
-  try {
-    return await use();
-  } finally {
-    process.env.XDG_CACHE_HOME = before;
-  }
-}
-
 describe('weights', () => {
-  const cache = useCache();
+  const packing = usePacking();
+  const { cache, names } = packing;
   let folder = '';
-  let built: Built;
-  let library: Library;
-
-  before(async () => {
-    built = await buildFor(smallestShape, bestTarget);
-    library = await libraryFor(built);
-  });
 
   beforeEach(function () {
     // A new model for every test, and an empty cache.
     folder = path.join(cache(), `model-${this.currentTest!.title.replace(/\W+/g, '-')}`);
-    write(folder);
+    writeSmallest(folder);
     for (const root of [weightsRoot(), modelsRoot()]) rmSync(root, { recursive: true, force: true });
   });
 
   /** Opens the model's weights and closes them again. */
-  const open = async (options: PackOptions = {}, source: ModelSource = openModel(folder)) => {
-    const { model, file, cached } = await openWeights(source, built.manifest.layout, library, 2, options);
-    library.close(model);
+  const open = async (options: PackOptions = {}, model: string | ModelSource = folder) => {
+    const { file, cached } = await packing.open(model, options);
     return { file, cached };
-  };
-  const names = () => (existsSync(weightsRoot()) ? readdirSync(weightsRoot()) : []);
-
-  /** Logits of one token. */
-  const logitsOf = async (): Promise<Float32Array> => {
-    const { model } = await openWeights(openModel(folder), built.manifest.layout, library, 1);
-    const context = library.context(model, 1, 1, 32, false);
-    const logits = new Float32Array(smallestShape.vocabulary);
-    library.evaluate(context, Int32Array.of(5), 1, want.last, logits);
-    library.release(context);
-    library.close(model);
-    return logits;
   };
 
   it('are packed once', async () => {
     const first = await open();
     assert.equal(first.cached, false);
     assert.deepEqual(names(), [path.basename(first.file)]);
-    assert.equal(statSync(first.file).size, built.manifest.layout.fileBytes);
+    assert.equal(statSync(first.file).size, packing.built.manifest.layout.fileBytes);
     const before = contents(weightsRoot());
     assert.deepEqual(await open(), { file: first.file, cached: true });
     assert.deepEqual(contents(weightsRoot()), before);
-    const spelling = openModel(path.relative(process.cwd(), folder));
-    assert.deepEqual(await open({}, spelling), { file: first.file, cached: true }, 'by another spelling of its path');
   });
 
   it('tell how far they are', async () => {
     const seen: string[] = [];
     await open({ onProgress: (what, done, total) => seen.push(`${what} ${done}/${total}`) });
-    const total = built.manifest.layout.tensors.length;
+    const total = packing.built.manifest.layout.tensors.length;
     assert.deepEqual(
       seen,
       Array.from({ length: total }, (_, i) => `packing ${i + 1}/${total}`),
@@ -142,13 +105,13 @@ describe('weights', () => {
   it('never touch the model folder', async () => {
     const before = contents(folder);
     await open();
-    await logitsOf();
+    await packing.logits(folder);
     await assert.rejects(open({ signal: AbortSignal.abort() }, { ...openModel(folder), files: [] }));
     assert.deepEqual(contents(folder), before);
   });
 
   it('leave nothing behind when they are interrupted, and can be packed afterwards', async () => {
-    for (const after of [1, 7, built.manifest.layout.tensors.length]) {
+    for (const after of [1, 7, packing.built.manifest.layout.tensors.length]) {
       const controller = new AbortController();
       const onProgress = (_: string, done: number) => {
         if (done === after) controller.abort();
@@ -180,8 +143,8 @@ describe('weights', () => {
 
   it('of two models at once in one process are both packed', async () => {
     const other = `${folder}-2`;
-    write(other, 9);
-    const [first, second] = await Promise.all([open(), open({}, openModel(other))]);
+    writeSmallest(other, 9);
+    const [first, second] = await Promise.all([open(), open({}, other)]);
     assert.notEqual(first.file, second.file);
     assert.ok(!readFileSync(first.file).equals(readFileSync(second.file)));
     assert.equal(names().length, 2);
@@ -247,7 +210,7 @@ describe('weights', () => {
     const mounted = await execa('mount', ['-t', 'tmpfs', '-o', 'size=8k', 'tmpfs', small], { reject: false });
     if (mounted.failed) skip(this, `mount: ${mounted.stderr || mounted.shortMessage}`);
     try {
-      assert.ok(built.manifest.layout.fileBytes > 8192);
+      assert.ok(packing.built.manifest.layout.fileBytes > 8192);
       const message = /the packed weights need 1 MB in '.*', which has 1 MB free; free some space/;
       await withCache(small, () => fails(open(), message));
       assert.deepEqual(readdirSync(path.join(small, 'bitnet-gen', 'weights')), []);
@@ -267,7 +230,7 @@ describe('weights', () => {
         .then(() => console.log('packed'), (error) => console.log(error.name, error.message));`;
     const command = `ulimit -f 16 || exit 7; exec "$0" "$@"`;
     const node = [process.execPath, ...process.execArgv, '--input-type=module', '-e', script];
-    const args = [folder, built.library, JSON.stringify(built.manifest.layout)];
+    const args = [folder, packing.built.library, JSON.stringify(packing.built.manifest.layout)];
     const child = await execa('sh', ['-c', command, ...node, ...args], { reject: false });
     if (child.exitCode === 7) skip(this, `ulimit: ${child.stderr}`);
     assert.match(
@@ -289,7 +252,7 @@ describe('builds and weights of several processes', () => {
 
   long('are made by all of them at once, and once kept', async () => {
     const model = path.join(cache(), 'model');
-    write(model);
+    writeSmallest(model);
     const root = path.join(cache(), 'fresh');
     const script = `
       const { writeFileSync } = await import('node:fs');
