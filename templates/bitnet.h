@@ -71,14 +71,15 @@ BN_API int32_t bn_huge_pages(int32_t context);
 BN_API int32_t bn_release(int32_t context);
 /*
  * Evaluates n tokens after those already evaluated. logits: float32 [vocabulary] (BN_WANT_LAST), [n][vocabulary]
- * (BN_WANT_ALL) or ignored. -> the number of positions now filled
+ * (BN_WANT_ALL) or ignored. Fails where activations or logits are not finite; the context is then
+ * as it was before the call. -> the number of positions now filled
  */
 BN_API int32_t bn_eval(int32_t context, const int32_t *tokens, int32_t n, int32_t want, float *logits);
 /*
  * Evaluates n tokens as bn_eval does, and finds the k tokens with the largest logits of the last one (BN_WANT_LAST: ids
  * and logits are [k]) or of every one (BN_WANT_ALL: [n][k]): the largest first, equal logits by rising token, the same
- * bits as bn_eval's; with BN_HEAD_FAST a larger one may be missing. k: 1 to the vocabulary, at most 1024. n = 0, with
- * BN_WANT_LAST: of the token evaluated last.
+ * bits as bn_eval's, and as unforgiving; with BN_HEAD_FAST a larger one may be missing. k: 1 to the vocabulary, at most
+ * 1024. n = 0, with BN_WANT_LAST: of the token evaluated last.
  * -> the number of positions now filled
  */
 BN_API int32_t bn_top(int32_t context, const int32_t *tokens, int32_t n, int32_t k, int32_t want, int32_t *ids,
@@ -116,7 +117,8 @@ BN_API int32_t bn_pack_begin(const char *path, int32_t threads);
 /*
  * Packs tensor number `tensor` of the library's table from `bytes` bytes at `offset` of `file`, a [rows, cols] matrix
  * in one of the encodings of decode.h. scale: w = scale * t, or 0 when the data itself tells; factor: multiplies the
- * scale; neither may be negative; heads: rows lie in the interleaved rotary order of this many heads, or 0. -> 0
+ * scale; neither may be negative; heads: rows lie in the interleaved rotary order of this many heads, or 0. Fails where
+ * the data are damaged (decode.h), and says where. -> 0
  */
 BN_API int32_t bn_pack_tensor(int32_t tensor, const char *file, double offset, double bytes, int32_t encoding,
                               int32_t rows, int32_t cols, double scale, double factor, int32_t heads);

@@ -140,6 +140,17 @@ static inline int8_t digit(unsigned code) {
   return (int8_t)(((int)(code & 2u) - 1) & ((int)(code & 1u) - 1));
 }
 
+/* Is one of the codes of n bytes 3? Eight bytes at a time: the low bits of codes tell. */
+static inline int has_three(const uint8_t *codes, int n) {
+  uint64_t bad = 0;
+  for (int i = 0; i < n; i += 8) {
+    uint64_t word;
+    memcpy(&word, codes + i, sizeof word);
+    bad |= word & word >> 1;
+  }
+  return (bad & 0x5555555555555555u) != 0;
+}
+
 /*
  * round(w * inverse), halves to even, clamped to -1..1: everything above one half is 1 (1.5 would round to 2), one half
  * itself rounds to 0. So two comparisons do it. Ternary values have inverse 0 and are told by their sign.
@@ -162,13 +173,13 @@ static int hf_row(const bn_source *source, int64_t row, int8_t *out) {
   const int64_t stride = (source->rows + 3) / 4, cols = source->cols;
   const uint8_t *data = source->data + row % stride * cols;
   const int shift = (int)(row / stride) * 2;
-  unsigned bad = 0;
+  uint8_t bad = 0;
   for (int64_t c = 0; c < cols; c++) {
-    const unsigned code = (unsigned)data[c] >> shift & 3u;
+    const uint8_t code = (uint8_t)(data[c] >> shift);
     bad |= code & code >> 1;
     out[c] = digit(code);
   }
-  return bad ? BN_DECODE_CODE : BN_DECODE_OK;
+  return bad & 1 ? BN_DECODE_CODE : BN_DECODE_OK;
 }
 
 /*
@@ -178,27 +189,24 @@ static int hf_row(const bn_source *source, int64_t row, int8_t *out) {
  */
 static int i2s_row(const bn_source *source, int64_t row, int8_t *out) {
   int64_t element = row * source->cols, left = source->cols;
-  unsigned bad = 0;
+  int bad = 0;
   while (left > 0) {
     const uint8_t *block = source->data + element / 128 * 32;
     const int64_t within = element % 128;
     if (within == 0 && left >= 128) {
+      bad |= has_three(block, 32);
       for (int group = 0; group < 4; group++) {
         const int shift = 6 - 2 * group;
-        for (int p = 0; p < 32; p++) {
-          const unsigned code = (unsigned)block[p] >> shift & 3u;
-          bad |= code & code >> 1;
-          out[32 * group + p] = digit(code);
-        }
+        for (int p = 0; p < 32; p++) out[32 * group + p] = digit((unsigned)block[p] >> shift);
       }
       element += 128, out += 128, left -= 128;
     } else {
       const int shift = 6 - 2 * (int)(within / 32);
       const int64_t p = within % 32, count = 32 - p < left ? 32 - p : left;
       for (int64_t i = 0; i < count; i++) {
-        const unsigned code = (unsigned)block[p + i] >> shift & 3u;
+        const int code = block[p + i] >> shift & 3;
         bad |= code & code >> 1;
-        out[i] = digit(code);
+        out[i] = digit((unsigned)code);
       }
       element += count, out += count, left -= count;
     }
@@ -208,14 +216,10 @@ static int i2s_row(const bn_source *source, int64_t row, int8_t *out) {
 
 /* qs[64] | f16 d; element 128 h + 32 k + m is bits 2k of qs[32 h + m]. */
 static int tq2_block(const uint8_t *qs, int8_t *out) {
-  unsigned bad = 0;
+  const int bad = has_three(qs, 64);
   for (int h = 0; h < 2; h++, qs += 32) {
     for (int k = 0; k < 4; k++, out += 32) {
-      for (int m = 0; m < 32; m++) {
-        const unsigned code = (unsigned)qs[m] >> (2 * k) & 3u;
-        bad |= code & code >> 1;
-        out[m] = digit(code);
-      }
+      for (int m = 0; m < 32; m++) out[m] = digit((unsigned)qs[m] >> (2 * k));
     }
   }
   return bad ? BN_DECODE_CODE : BN_DECODE_OK;

@@ -239,13 +239,14 @@ static int32_t out_of_memory(const work *w) {
 }
 
 /*
- * Is what was packed nothing but zeros, as a download that broke off leaves it? Masters may round to them. In two-bit
- * codes without a scale of their own zeros stand for -1.
+ * Are the data nothing but zeros, as a download that broke off leaves them? As two-bit codes these are digits of -1: a
+ * matrix of codes for 0 was written so. Masters may round to 0.
  */
 static int is_empty(work *w) {
   const int seen = atomic_load(&w->seen), encoding = w->source.encoding;
   if (w->tensor->kind != BN_TERNARY) return !seen;
-  return (seen == 1 << 1 && !w->rule.masters) || (seen == 1 << 0 && (encoding == BN_HF_U8 || encoding == BN_I2_S));
+  if (encoding == BN_HF_U8 || encoding == BN_I2_S) return seen == 1 << 0;
+  return seen == 1 << 1 && !w->rule.masters;
 }
 
 static int32_t pack_ternary(work *w, double scale, double factor) {

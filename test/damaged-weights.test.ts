@@ -92,22 +92,21 @@ describe('damaged weights', () => {
       'row 8, column 43 has the code 3, which is no ternary digit',
     ));
 
-  for (const [name, own, zero] of [
-    ['blk.0.attn_norm', 'model.layers.0.input_layernorm.weight', 0],
-    ['token_embd', 'model.embed_tokens.weight', 0],
-    ['blk.1.attn_q', 'model.layers.1.self_attn.q_proj.weight', 0],
-    // Four digits that are zero.
-    ['blk.1.ffn_up', 'model.layers.1.mlp.up_proj.weight', 0x55],
+  for (const [name, own] of [
+    ['blk.0.attn_norm', 'model.layers.0.input_layernorm.weight'],
+    ['token_embd', 'model.embed_tokens.weight'],
+    ['blk.1.attn_q', 'model.layers.1.self_attn.q_proj.weight'],
   ] as const)
-    it(`nothing but zeros: ${name}, ${zero}`, () =>
-      isRefused(name, (bytes) => bytes.fill(zero), own, 'nothing in it is other than zero'));
+    it(`nothing but zeros: ${name}`, () =>
+      isRefused(name, (bytes) => bytes.fill(0), own, 'nothing in it is other than zero'));
 
   it('zeros that are no damage', async () => {
     await packChanged('blk.0.attn_norm', (bytes) => bytes.fill(0, 2));
     await packChanged('blk.0.ffn_sub_norm', (bytes) => bytes.fill(0, 0, 20));
     await packChanged('token_embd', (bytes, { cols }) => bytes.fill(0, 2 * cols));
-    // All but one row of four, which share bytes.
-    await packChanged('blk.0.attn_v', (bytes, { cols }) => bytes.fill(0x55, cols));
+    await packChanged('blk.0.attn_v', (bytes) => bytes.fill(0, 1));
+    // Four codes for 0 in a byte: pruned.
+    await packChanged('blk.1.ffn_up', (bytes) => bytes.fill(0x55));
     await packChanged('blk.0.attn_k', (bytes) => bytes.fill(0xaa));
   });
 
@@ -177,7 +176,7 @@ describe('damaged weights', () => {
       data[3 * 32 + 5]! |= 0x0c; // element 3 * 128 + 64 + 5
       refuses(() => pack('i2_s', data), /: row 12, column 21 has the code 3, which is no ternary digit/);
       refuses(() => pack('i2_s', i2s(1, 0)), /: nothing in it is other than zero/);
-      refuses(() => pack('i2_s', i2s(1, 0x55)), /: nothing in it is other than zero/);
+      pack('i2_s', i2s(1, 0x55));
     });
 
     for (const type of ['f32', 'f16', 'bf16'] as const)

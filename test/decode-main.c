@@ -67,6 +67,7 @@ static int speed(bn_source source, int64_t bytes) {
   if (!data || !out) return 3;
   for (int64_t i = 0; i < bytes; i++)
     data[i] = source.encoding == BN_BF16 ? (uint8_t)(i & 1 ? 0x3c : i * 37) : (uint8_t)(i % 2 ? 0x24 : 0x11);
+  for (int64_t i = 0; source.encoding == BN_TQ1_0 && i < bytes; i += 54) memset(data + i + 48, 0x7f, 4); /* 1 1 1 1 0 */
   source.data = data;
   source.bytes = bytes;
   bn_ternary rule;

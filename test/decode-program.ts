@@ -44,7 +44,9 @@ function useDecoder(sanitize: boolean) {
   before(async function () {
     folder = mkdtempSync(path.join(tmpdir(), 'bitnet-decode-'));
     program = path.join(folder, 'decode');
-    const flags = sanitize ? ['-O1', '-g', '-fsanitize=address,undefined', '-fno-sanitize-recover'] : ['-O2'];
+    const flags = sanitize
+      ? ['-O1', '-g', '-fsanitize=address,undefined,float-cast-overflow', '-fno-sanitize-recover']
+      : ['-O2'];
     const sources = [...decoderSources, path.join(here, 'decode-main.c')];
     const built = await execa('cc', [...warnings, ...flags, ...sources, '-o', program], { reject: false });
     if (built.failed && sanitize && /cannot find|unsupported/.test(built.stderr)) {

@@ -6,7 +6,7 @@ import { headProgram, headShape, matrix, rowKinds, runHead, stateKinds } from '.
 import { bestTarget, useCache } from '../machine.ts';
 
 const sanitizers = {
-  'address, undefined': ['-fsanitize=address,undefined', '-fno-sanitize-recover=all'],
+  'address, undefined': ['-fsanitize=address,undefined,float-cast-overflow', '-fno-sanitize-recover=all'],
   thread: ['-fsanitize=thread'],
 } as const;
 

@@ -34,6 +34,8 @@ for (const { name, flags } of sanitizers) {
     let model = '';
     /** Has dead neurons. */
     let small = '';
+    /** All within the bounds of packing, but together too large. */
+    let overflowing = '';
     let weights = '';
     let plain: Built;
     let tokens: number[] = [];
@@ -43,6 +45,13 @@ for (const { name, flags } of sanitizers) {
       model = path.join(cache(), 'model');
       writeHuggingFace(model, randomModel(oddShape, 5), { weights: 'packed-divide' });
       source = openModel(model);
+      overflowing = path.join(cache(), 'overflowing');
+      const large = randomModel(oddShape, 5);
+      const scaled = large.layers.map((layer) => ({
+        ...mapMatrices(layer, (matrix) => ({ ...matrix, scale: 2 ** 20 })),
+        ffnNorm: layer.ffnNorm.map(() => 2 ** 20),
+      }));
+      writeHuggingFace(overflowing, { ...large, layers: scaled }, { weights: 'packed-divide' });
       small = path.join(cache(), 'small');
       const ordinary = randomModel(smallShape({ hidden: 68, headSize: 20, intermediate: 148 }), 6);
       const isDead = { gate: (row: number) => row % 5 === 2, up: (row: number) => row % 3 === 1 };
@@ -84,6 +93,23 @@ for (const { name, flags } of sanitizers) {
         }
       });
     }
+
+    for (const target of nativeTargets)
+      it(`${target}: numbers that are not finite`, async function () {
+        const built = await sanitized(this, target);
+        const own = await packedFor(overflowing, built);
+        writeFileSync(path.join(cache(), 'tokens'), Int32Array.from(tokens));
+        // The driver ends where it fails, and frees nothing.
+        const unfreed = { ...env, ASAN_OPTIONS: `${env.ASAN_OPTIONS}:detect_leaks=0` };
+        for (const kv of ['8', '16', '32'])
+          for (const chunk of ['1', '70'])
+            for (const top of ['0', '3']) {
+              const args = [own, path.join(cache(), 'tokens'), path.join(cache(), 'logits'), '3', kv, chunk, top];
+              const ran = await execa(built.driver, args, { reject: false, env: unfreed });
+              assert.equal(ran.exitCode, 1, ran.stderr);
+              assert.match(ran.stderr, /token \d+ at position 0 gives numbers that are not finite/);
+            }
+      });
 
     // Thread sanitizers do not watch stores of wide vectors, and plain C has none.
     for (const target of new Set([nativeTargets[0]!, 'scalar']))
