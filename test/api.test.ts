@@ -3,11 +3,15 @@
  * disposed. On the demo model.
  */
 import { strict as assert } from 'node:assert';
+import path from 'node:path';
+import { execa } from 'execa';
 import { createSampler, describeModel, greedy, type Loaded, load, type Sampler } from '../index.ts';
 import { Engine, type GenerateOptions } from '../runtime/engine.ts';
+import { samplerDefaults } from '../runtime/sampler.ts';
 import { LibraryError, UsageError } from '../schemas/error.ts';
 import { show } from '../schemas/options.ts';
 import { demo, refuses, useCache } from './machine.ts';
+import { compiledRoot } from './setup.ts';
 
 /** Fails unless a call is refused as wrong usage, with these parts in the message. */
 const isUsage =
@@ -110,6 +114,21 @@ describe('library interface', () => {
       assert.deepEqual((await generate(prompt, { sampler: b, count: 40 })).tokens, first.tokens);
       assert.notDeepEqual((await generate(prompt, { sampler: createSampler(), count: 40 })).tokens, first.tokens);
       assert.throws(() => createSampler({ temp: 1 } as object), isUsage("no option 'temp'", 'temperature'));
+    });
+
+    it('these are the defaults that the command line prints', async () => {
+      const { stdout } = await execa(process.execPath, [path.join(compiledRoot, 'runtime', 'cli.js'), '--help']);
+      const help = stdout.replace(/\s+/g, ' ');
+      for (const [option, name] of [
+        ['temp', 'temperature'],
+        ['top-k', 'topK'],
+        ['top-p', 'topP'],
+        ['min-p', 'minP'],
+        ['repeat-penalty', 'repeatPenalty'],
+      ] as const) {
+        const [, printed] = new RegExp(`--${option} <.>.*?\\(default: ([\\d.]+)\\)`).exec(help) ?? [];
+        assert.equal(Number(printed), samplerDefaults[name], option);
+      }
     });
 
     it('greedy is a sampler, of the largest logit or of all', async () => {
