@@ -133,7 +133,7 @@ static const char *damaged_scale(const bn_model *model) {
 }
 
 bn_state *bn_state_create(bn_model *model, int positions, int threads, int kv, int spin, int pages, double spare,
-                           int head) {
+                          int head) {
   const char *damaged = damaged_scale(model);
   if (damaged) {
     bn_fail("the scale of '%s' in the packed weights is damaged; remove them (bitnet-run --cache clear)", damaged);

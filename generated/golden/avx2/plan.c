@@ -1,4 +1,4 @@
-/* Tables of demo-62b889 on avx2. Generated from codegen/plan.ts and codegen/layout.ts. */
+/* A model's tables on avx2. Generated from codegen/plan.ts and codegen/layout.ts. */
 #include "internal.h"
 
 const int64_t bn_file_bytes = 3321856;
@@ -287,7 +287,7 @@ const float bn_inverse_frequencies[BN_HEAD_SIZE / 2] = {
 
 const char *bn_describe(void) {
   return
-    "{\"generator\":\"0.1.0\",\"shape\":{\"name\":\"demo-62b889\",\"hidden\":256,\"layers\":6,\"heads\":4,\"kvHeads\":2,"
+    "{\"generator\":\"0.1.0\",\"shape\":{\"name\":\"model\",\"hidden\":256,\"layers\":6,\"heads\":4,\"kvHeads\":2,"
     "\"headSize\":64,\"intermediate\":768,\"vocabulary\":4096,\"context\":256,\"activation\":\"relu2\","
     "\"subNorms\":true,\"tiedEmbedding\":true,\"embeddingType\":\"bf16\",\"headType\":\"bf16\",\"normEps\":0.00001,"
     "\"ropeTheta\":10000},\"cpu\":{\"prefetch\":{\"hint\":\"l2\",\"ahead\":12288},\"name\":\"avx2\",\"isa\":\"avx2\","

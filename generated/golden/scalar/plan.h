@@ -1,4 +1,4 @@
-/* Constants of demo-62b889 on scalar, and the kernels that serve it. Generated from codegen/plan.ts. */
+/* A model's constants on scalar, and the kernels that serve it. Generated from codegen/plan.ts. */
 #ifndef BN_PLAN_H
 #define BN_PLAN_H
 #include <stdint.h>
