@@ -37,7 +37,7 @@ describe('bitnet-run', () => {
       assert.match(stderr, pattern);
       assert.deepEqual(
         readdirSync(cli.cache()).sort(),
-        ['builds', 'compilers.json', 'requests', 'weights'],
+        ['builds', 'compilers.json', 'models', 'requests', 'weights'],
         'everything is in the cache',
       );
     });
@@ -85,6 +85,7 @@ describe('bitnet-run', () => {
         threads: 2,
         text: ' went to the park with',
         prompt_tokens: 17,
+        prompt_ids: [4091, 589, 519, 258, 443, 44, 413, 295, 258, 414, 581, 588, 506, 46, 738, 392, 343],
         tokens: [449, 270, 260, 789, 337],
         stop_reason: 'length',
         seed: rest.seed,

@@ -112,6 +112,10 @@ describe('Hugging Face folders', () => {
     const llama = { architectures: ['LlamaForCausalLM'], quantization_config: undefined };
     assert.equal(openModel(model(llama, ternary)).quantisation, 'ternary values in bf16');
     refuses(model(llama, masters), /q_proj\.weight' is not ternary .* ordinary dense model/);
+    // A number that is none says nothing about the others: packing tells where it is.
+    const key = 'model.layers.0.self_attn.k_proj.weight';
+    const infinite = smallFloats('BF16', (i) => (i === 7 ? Number.POSITIVE_INFINITY : Math.sin(i)));
+    assert.ok(openModel(model({}, { ...masters, [key]: infinite[key]! })));
     // One matrix that was left dense among packed or ternary ones.
     const up = 'model.layers.0.mlp.up_proj.weight';
     const { [`${up}_scale`]: _, ...packed } = smallTensors();

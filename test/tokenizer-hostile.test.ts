@@ -10,8 +10,8 @@ describe('hostile tokenizers', () => {
     const { cases, refused: bad } = fuzzTokenizer(1, { seconds: 10, cases: 3000 });
     assert(cases > 100 && bad > cases / 2 && bad < cases, `${cases} cases, ${bad} refused`);
   });
-  long('for a minute', () => {
-    fuzzTokenizer(1_000_000, { seconds: 60 });
+  long('for some seconds', () => {
+    fuzzTokenizer(1_000_000, { seconds: 15 });
   });
   it('that are no tokenizer at all', () => {
     for (const content of [

@@ -179,11 +179,12 @@ export function named(base: string, shape: Omit<ModelShape, 'name'>): ModelShape
 }
 
 /**
- * What a float matrix looks like from its first 4096 values: ternary if all non-zero magnitudes are within 1 %, else dense.
+ * What a float matrix looks like from its first 4096 values: ternary if all non-zero magnitudes are within 1 %, else dense;
+ * damaged if one is no number or infinite.
  * Cheap enough for opening; the exact decision over all values is bn_decode_scale's.
  * @param tensor stored as f32, f16 or bf16
  */
-function kindOf(tensor: SourceTensor): 'ternary' | 'dense' | 'zero' {
+function kindOf(tensor: SourceTensor): 'ternary' | 'dense' | 'zero' | 'damaged' {
   const type = tensor.encoding as FloatType;
   const count = Math.min(4096, tensor.rows * tensor.cols);
   const values = withModelFile(tensor.file, (file) => readFloats(file, tensor.offset, count, type));
@@ -191,6 +192,8 @@ function kindOf(tensor: SourceTensor): 'ternary' | 'dense' | 'zero' {
   let most = 0;
   for (const value of values) {
     const size = Math.abs(value);
+    // Packing says where it is.
+    if (!Number.isFinite(size)) return 'damaged';
     if (size === 0) continue;
     if (size < least) least = size;
     if (size > most) most = size;

@@ -3,9 +3,7 @@
  * model is refused, by a ModelError or LibraryError that names the tensor and leaves nothing in the cache, or an evaluation
  * fails with a LibraryError that names a token, or all logits are finite and bn_top finds the same.
  *
- *     node --import tsx test/fuzz/weights.ts [seed [seconds [case]]]
- *
- * The same seed and case give the same damage: a failure names both. Case: where to begin.
+ * The same seed and case give the same damage: a failure names both.
  */
 import { strict as assert } from 'node:assert';
 import {
@@ -228,15 +226,4 @@ export async function fuzzWeights(seed: number, seconds: number, first = 0): Pro
     rmSync(folder, { recursive: true, force: true });
   }
   return outcomes;
-}
-
-if (process.argv[1] === import.meta.filename) {
-  const [seed = 1, seconds = 60, first = 0] = process.argv.slice(2).map(Number);
-  const cache = mkdtempSync(path.join(tmpdir(), 'bitnet-fuzz-cache-'));
-  process.env.XDG_CACHE_HOME = cache;
-  try {
-    console.log(JSON.stringify(await fuzzWeights(seed, seconds, first)));
-  } finally {
-    rmSync(cache, { recursive: true, force: true });
-  }
 }
