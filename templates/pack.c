@@ -60,8 +60,7 @@ typedef struct {
   bn_source source;
   bn_ternary rule;
   atomic_int result; /* the first decoding error of any thread */
-  atomic_int
-      seen; /* what there is among the digits: bit 0, 1, 2 for -1, 0, 1; among rows of floats 1 for any but zero */
+  atomic_int seen;   /* bits 0, 1, 2: there is a digit -1, 0, 1; of rows of floats 1: some are not zero */
   int heads;
   int8_t *trits; /* [threads][packing rows][cols] */
   float *row;    /* [threads][cols] */
@@ -94,14 +93,17 @@ static int decode_row(work *w, int64_t r, int8_t *trits) {
   }
   const int64_t from = source_row(w, r);
   const int result = bn_decode_trits(&w->source, &w->rule, from, from + 1, trits);
-  if (result) atomic_store(&w->result, result);
+  if (result) {
+    atomic_store(&w->result, result);
+    return result;
+  }
   const int seen = atomic_load_explicit(&w->seen, memory_order_relaxed);
   if ((seen & (seen - 1)) == 0) { /* not yet two kinds: in a sound matrix, not beyond the first row */
     int here = 0;
     for (int64_t k = 0; k < w->source.cols; k++) here |= 1 << (trits[k] + 1);
     atomic_fetch_or(&w->seen, here);
   }
-  return result;
+  return 0;
 }
 
 static void pack_tiles(void *argument, int thread, int threads) {
@@ -258,12 +260,12 @@ static int32_t pack_ternary(work *w, double scale, double factor) {
   bn_pool_run(packing.pool, jobs[bn_packings[w->tensor->type].order], w);
   free(w->trits);
   if (atomic_load(&w->result) || is_empty(w)) return 0; /* refused below */
-  const float final = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
-  if (!(final >= BN_LEAST_SCALE && final <= BN_LARGEST))
+  const float product = (float)((scale != 0 ? scale : (double)w->rule.scale) * factor);
+  if (!(product >= BN_LEAST_SCALE && product <= BN_LARGEST))
     return bn_fail("tensor '%s' cannot be packed: its scale is %g, not between 2^-40 and 2^20; the file is damaged, "
                    "download it again",
-                   w->tensor->name, (double) final);
-  memcpy(w->out + w->tensor->bytes, &final, sizeof final);
+                   w->tensor->name, (double)product);
+  memcpy(w->out + w->tensor->bytes, &product, sizeof product);
   return 0;
 }
 

@@ -5,6 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { openModel } from '../../runtime/formats/open.ts';
 import { shape, useModels } from '../cli-models.ts';
 import { type ProgramName, snapshot, useCli } from '../run-cli.ts';
 
@@ -51,6 +52,17 @@ describe('bad model files', () => {
     assert.ok(at >= 0 && Buffer.byteLength(from) === Buffer.byteLength(to));
     bytes.write(to, at);
   }
+
+  it('infinity in a norm, and nothing stays in the cache', async () => {
+    const { offset, name } = openModel(models.gguf).tensors.get('blk.0.ffn_norm')!;
+    const file = models.changedGguf('infinite.gguf', (bytes) => bytes.writeUInt32LE(0x7f800000, offset + 4 * 7));
+    const before = readdirSync(cli.cache('weights'));
+    const says = new RegExp(
+      `infinite\\.gguf: tensor '${name.replaceAll('.', '\\.')}' cannot be packed: element 7 is infinity: .*damaged`,
+    );
+    await cli.refuses('run', [file, ...once], 1, [says]);
+    assert.deepEqual(readdirSync(cli.cache('weights')), before);
+  });
 
   it('a file that is not there', async () => {
     const missing = (program: ProgramName) =>
