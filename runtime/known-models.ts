@@ -9,7 +9,6 @@
  *
  * Kept in the cache; may be deleted at any time.
  */
-import { createHash } from 'node:crypto';
 import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
@@ -20,10 +19,12 @@ import { samplesOf } from '../schemas/samples.ts';
 import { makeFolder, readTrusted } from '../schemas/trust.ts';
 import { hashFiles } from './content.ts';
 
-/** What changes when a file is written to, replaced, moved or copied; whole numbers as text. */
+/**
+ * What changes when a file is written to, replaced, moved or copied; whole numbers as text. The number of the device is not among it: that
+ * of a container's files, or of a network's, is another one after every mount.
+ */
 export interface Stamp {
   readonly path: string;
-  readonly dev: string;
   readonly ino: string;
   readonly size: string;
   readonly mtimeNs: string;
@@ -39,7 +40,7 @@ export interface Place {
 
 /** A model that was packed before. */
 export interface KnownModel {
-  /** Hash of its files' hashes, 32 hex digits: the name of the record. */
+  /** 32 hex digits: the name of the record. */
   readonly content: string;
   /** As of `samplesOf`. */
   readonly samples: string;
@@ -55,10 +56,9 @@ export const modelsRoot = (): string => path.join(cacheRoot(), 'models');
 
 const stampsOf = (files: readonly string[]): Stamp[] =>
   files.map((file) => {
-    const { dev, ino, size, mtimeNs, ctimeNs } = statSync(file, { bigint: true });
+    const { ino, size, mtimeNs, ctimeNs } = statSync(file, { bigint: true });
     return {
       path: path.resolve(file),
-      dev: `${dev}`,
       ino: `${ino}`,
       size: `${size}`,
       mtimeNs: `${mtimeNs}`,
@@ -152,9 +152,8 @@ export class Identity {
   }
 
   /** Reads the files, and remembers their content. @param onProgress bytes so far, and in all @throws ModelError; AbortError */
-  async hash(signal: AbortSignal, onProgress: (done: number, total: number) => void): Promise<string> {
-    const hashes = await hashFiles(this.#files, signal, onProgress);
-    const content = createHash('sha256').update(JSON.stringify(hashes)).digest('hex').slice(0, 32);
+  async hash(threads: number, signal: AbortSignal, onProgress: (done: number, total: number) => void): Promise<string> {
+    const content = (await hashFiles(this.#files, threads, signal, onProgress)).slice(0, 32);
     const samples = this.#sampled;
     this.requireUnchanged();
     const place = { model: this.#model, files: this.#stamps };

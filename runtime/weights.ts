@@ -178,7 +178,7 @@ async function openOrPack(work: Work): Promise<OpenedWeights> {
   const packed = packedWith(end);
   let content = options.verify ? undefined : identity.recorded;
   if (!content && packed.some((file) => identity.mayBe(contentOfPacked(file))))
-    content = await identity.hash(options.signal ?? never, inMegabytes('checking', options));
+    content = await identity.hash(work.threads, options.signal ?? never, inMegabytes('checking', options));
   // The beginning of the name is for people: it is that of the first folder in which the model was met.
   const found = content && packed.find((file) => contentOfPacked(file) === content);
   const fileOf = (known: string) => found || path.join(weightsRoot(), `${source.shape.name}-${known}-${end}`);
@@ -245,7 +245,8 @@ async function pack(
   const checking = inMegabytes('checking', options);
   const hashing = content
     ? Promise.resolve(content)
-    : identity.hash(AbortSignal.any([stop.signal, options.signal ?? never]), (...at) => isPacked && checking(...at));
+    : // One thread that packing does not have.
+      identity.hash(1, AbortSignal.any([stop.signal, options.signal ?? never]), (...at) => isPacked && checking(...at));
   // Nobody waits for it yet.
   hashing.catch(() => undefined);
   let model: number | undefined;

@@ -206,7 +206,7 @@ describe('known models', () => {
 
   describe('by their files', () => {
     const never = new AbortController().signal;
-    const hash = (file: string, signal = never) => new Identity('model', [file]).hash(signal, () => {});
+    const hash = (file: string, signal = never) => new Identity('model', [file]).hash(2, signal, () => {});
     const large = () => path.join(packing.cache(), 'large');
 
     it('one byte anywhere is another content, also where no sample lies', async () => {
@@ -230,15 +230,26 @@ describe('known models', () => {
       assert.ok(!new Identity('model', [large()]).mayBe(first), 'this byte is in a sample');
     });
 
-    it('reading a large one tells how far it is, and can be interrupted', async () => {
+    it('reading a large one tells how far it is, gives the same on any number of threads, and can be interrupted', async () => {
+      const size = 150 << 20;
       writeFileSync(large(), '');
-      truncateSync(large(), 64 << 20);
-      const seen: number[] = [];
-      await new Identity('model', [large()]).hash(never, (done, total) => {
-        assert.equal(total, 64 << 20);
-        seen.push(done);
-      });
-      assert.ok(seen.length > 4 && seen.at(-1) === 64 << 20);
+      truncateSync(large(), size);
+      const contents = [];
+      for (const threads of [1, 2, 8]) {
+        const seen: number[] = [];
+        const identity = new Identity('model', [large()]);
+        const content = await identity.hash(threads, never, (done, total) => {
+          assert.equal(total, size);
+          seen.push(done);
+        });
+        assert.ok(seen.length > 4 && seen.at(-1) === size);
+        contents.push(content);
+      }
+      assert.equal(new Set(contents).size, 1);
+      const fd = openSync(large(), 'r+');
+      writeSync(fd, Buffer.of(1), 0, 1, size - 100_000);
+      closeSync(fd);
+      assert.notEqual(await hash(large()), contents[0]);
       const interrupted = new AbortController();
       const reading = hash(large(), interrupted.signal);
       interrupted.abort();
