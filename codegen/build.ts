@@ -16,7 +16,7 @@ import { emit, manifestOf } from './emit.ts';
 import { problems } from './graph.ts';
 import { isaOf } from './isa/index.ts';
 import { type PlanOptions, planOf, roundingOf } from './plan.ts';
-import { type Known, recall, remember, requestId, wisdomId } from './recall.ts';
+import { circumstancesOf, recall, remember, requestId } from './recall.ts';
 import { openSealed } from './seal.ts';
 import { type Advice, adviceFor } from './wisdom.ts';
 
@@ -64,8 +64,8 @@ function manifestIn(folder: string): Manifest | undefined {
 }
 
 /**
- * Generates and compiles the library for a shape on a CPU, or finds it compiled: by the compiler that would be used and what was measured
- * for as many threads; where there is no compiler, by any. A damaged build is made anew.
+ * Generates and compiles the library for a shape on a CPU, or finds it compiled: by the compiler that would be used, and for these
+ * circumstances (recall.ts); where there is no compiler, by any and for any. A damaged build is made anew.
  * @throws PlanError; CompileError; LibraryError where others can change the build; AbortError
  */
 export async function ensureBuilt(
@@ -76,14 +76,26 @@ export async function ensureBuilt(
   const isa = isaOf(cpu.isa);
   const root = options.root ?? buildRoot();
   const { packing, kernel, sparse, threads, extra = [], onNote, onProgress, signal } = options;
-  const request = requestId({ ...shape, name: undefined, cpu, packing, kernel, sparse, extra });
+  const request = requestId({
+    ...shape,
+    name: undefined,
+    isa: cpu.isa,
+    features: cpu.features,
+    packing,
+    kernel,
+    sparse,
+    extra,
+  });
   const known = recall(root, request);
   const compiler = await findCompiler(isa.family, options.cc).catch(orThrow);
-  const wisdom = wisdomId();
-  const isWanted = (one: Known) =>
-    isDeepStrictEqual(one.compiler, compiler) && one.wisdom === wisdom && one.threads === (threads ?? null);
+  const circumstances = circumstancesOf(cpu, threads);
+  const best = known.filter((one) => one.circumstances === circumstances);
+  const usable =
+    compiler instanceof CompileError
+      ? [...best, ...known].filter(() => !options.cc)
+      : best.filter((one) => isDeepStrictEqual(one.compiler, compiler));
   const damaged: string[] = [];
-  for (const one of known.filter((one) => (compiler instanceof CompileError ? !options.cc : isWanted(one)))) {
+  for (const one of usable) {
     const at = buildAt(path.join(root, one.folder));
     if (!existsSync(at.folder)) continue;
     requireTrusted(at.library, root);
@@ -110,6 +122,6 @@ export async function ensureBuilt(
     ...(signal ? { signal } : {}),
   });
   const folder = path.basename(build.folder);
-  remember(root, request, { compiler, wisdom, threads: threads ?? null, folder, notes });
+  remember(root, request, { compiler, circumstances, folder, notes });
   return { ...build, manifest: manifestOf(plan) };
 }

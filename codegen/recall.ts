@@ -8,22 +8,22 @@ import path from 'node:path';
 import { writeWhole } from '../schemas/aside.ts';
 import { packageRoot } from '../schemas/files.ts';
 import { makeFolder, readTrusted } from '../schemas/trust.ts';
+import type { CpuProfile } from '../schemas/types.ts';
 import type { Compiler } from './compile.ts';
 import { wisdomFile } from './wisdom.ts';
 
 /** A build, and what else it follows from. */
 export interface Known {
   readonly compiler: Compiler;
-  /** Hash of what was measured (wisdom), which plans follow, and for how many threads it was asked. */
-  readonly wisdom: string;
-  readonly threads: number | null;
+  /** Hash of what makes a build the best one rather than a right one: see `circumstancesOf`. */
+  readonly circumstances: string;
   /** Name of its folder among the builds. */
   readonly folder: string;
   /** What the user is told about it (BuildOptions.onNote). */
   readonly notes: readonly string[];
 }
 
-/** Most builds that are remembered for one question: compilers, wisdom and threads change. */
+/** Most builds that are remembered for one question: compilers and circumstances change. */
 const MOST = 16;
 
 const hash = (texts: readonly (string | Buffer)[]): string =>
@@ -58,22 +58,20 @@ function generatorId(): string {
 /** The name under which builds for such a question are remembered. @param question shape, CPU and options, as plain data */
 export const requestId = (question: unknown): string => hash([JSON.stringify(question), generatorId()]);
 
-/** Hash of the user's wisdom; the shipped one is part of the generator. */
-export function wisdomId(): string {
-  const text = readTrusted(wisdomFile());
-  return hash(text ? [text] : []);
-}
+/**
+ * Hash of what plans follow beside the question: the user's wisdom (the shipped one is part of the generator), caches and prefetching of
+ * the CPU, threads. @param cpu what is known of it @throws LibraryError where others can change the wisdom
+ */
+export const circumstancesOf = (cpu: CpuProfile, threads: number | undefined): string =>
+  hash([JSON.stringify([cpu, threads]), readTrusted(wisdomFile()) ?? '']);
 
 const fileOf = (root: string, id: string) => path.join(root, '..', 'requests', `${id}.json`);
 
 const isText = (value: unknown): value is string => typeof value === 'string';
 
-function isKnown({ compiler, wisdom, folder, notes }: Known): boolean {
-  return (
-    [compiler.version, compiler.label, wisdom, folder, ...compiler.command, ...notes].every(isText) &&
-    path.basename(folder) === folder
-  );
-}
+const isKnown = ({ compiler, circumstances, folder, notes }: Known): boolean =>
+  [compiler.version, compiler.label, circumstances, folder, ...compiler.command, ...notes].every(isText) &&
+  path.basename(folder) === folder;
 
 /**
  * The builds that were made for a question, the latest first; they may have gone since. @param root folder of builds
@@ -94,7 +92,7 @@ export function remember(root: string, id: string, known: Known): void {
   const file = fileOf(root, id);
   try {
     const others = recall(root, id).filter(
-      ({ folder, threads }) => folder !== known.folder || threads !== known.threads,
+      ({ folder, circumstances }) => folder !== known.folder || circumstances !== known.circumstances,
     );
     makeFolder(path.dirname(file));
     writeWhole(file, JSON.stringify([known, ...others].slice(0, MOST)));

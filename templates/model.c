@@ -108,12 +108,12 @@ static const char *damage(const uint8_t *data, int64_t size, int fd) {
   if (h.header != bn_checksum(&h, offsetof(bn_header, header))) return "its header is damaged";
   if (memcmp(h.layout, BN_LAYOUT, sizeof h.layout)) return "it was packed for another model or layout";
   if (h.size != (uint64_t)size || size != bn_file_bytes) return "its size is wrong";
-  if (size <= BN_CHECKED_BYTES ? h.data != bn_checksum(data + BN_HEADER_BYTES, (size_t)(size - BN_HEADER_BYTES))
-                               : !samples_are_right(&h, fd))
-    return "its data is damaged";
 #if BN_SPARSE
   if (!bn_neurons_are_sane(data)) return "its list of dead neurons is damaged";
 #endif
+  if (size <= BN_CHECKED_BYTES ? h.data != bn_checksum(data + BN_HEADER_BYTES, (size_t)(size - BN_HEADER_BYTES))
+                               : !samples_are_right(&h, fd))
+    return "its data is damaged";
   return NULL;
 }
 

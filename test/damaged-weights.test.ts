@@ -167,7 +167,7 @@ describe('damaged weights', () => {
     it('scales of their own', () => {
       refuses(() => pack('i2_s', i2s(1), 1e30), isScale('1e\\+30'));
       refuses(() => pack('i2_s', i2s(1), 1, 1e9), isScale('1e\\+09'));
-      refuses(() => pack('i2_s', i2s(1), Number.POSITIVE_INFINITY), /scale = Infinity; it must be /);
+      refuses(() => pack('i2_s', i2s(1), Number.POSITIVE_INFINITY), isScale('inf'));
       refuses(() => pack('i2_s', i2s(1), Number.NaN), /scale = NaN; it must be /);
     });
 
