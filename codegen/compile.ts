@@ -279,7 +279,7 @@ export async function compile(
     const work = async () => {
       for (let source = queue.shift(); source && !signal.aborted; source = queue.shift()) {
         await run([...flags, '-Isrc', '-c', `src/${source}`, '-o', objectOf(source)], source);
-        await kept.keep(all, source, path.join(aside, objectOf(source)));
+        kept.keep(all, source, path.join(aside, objectOf(source)));
         options.onProgress?.(++done, sources.length + 1);
       }
     };

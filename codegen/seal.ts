@@ -1,11 +1,12 @@
 /**
- * The seal of a build: checksums of what is run and read of it, in a file beside. A library that was cut or altered on the disk would end
- * every program that loads it (SIGBUS); with the seal it is noticed first, and compiled anew.
+ * Checksums beside what was compiled. A library that was cut or altered on the disk would end every program that loads it (SIGBUS); with
+ * its checksum that is noticed first, and it is compiled anew. A build has one file of them, its seal; single files that are kept by
+ * content (objects, kernels) have one each.
  */
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { sync } from '../schemas/aside.ts';
+import { sync, writeWhole } from '../schemas/aside.ts';
 import { readTrusted } from '../schemas/trust.ts';
 
 /** Parts of a build that are sealed, where they are there: relative paths. */
@@ -50,4 +51,19 @@ export function openSealed(folder: string): ReadonlyMap<string, Buffer> | string
     parts.set(name, bytes);
   }
   return parts.has('libbitnet.so') ? parts : `'libbitnet.so' has no checksum`;
+}
+
+const besideOf = (file: string) => `${file}.sum`;
+
+/** Keeps a compiled file under another name. @throws the system's error */
+export function keepFile(made: string, file: string): void {
+  const bytes = readFileSync(made);
+  writeWhole(besideOf(file), sumOf(bytes), false);
+  writeWhole(file, bytes, false);
+}
+
+/** Is a kept file there, and as it was? @throws LibraryError where another user can change it */
+export function isKept(file: string): boolean {
+  const bytes = readTrusted(file);
+  return bytes !== undefined && sumOf(bytes) === `${readTrusted(besideOf(file))}`;
 }

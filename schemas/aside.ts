@@ -128,12 +128,16 @@ export function publish(aside: string, target: string): void {
   attempt(() => sync(path.dirname(target)));
 }
 
-/** Writes a whole file or nothing. @param mode at most: the process's umask counts, too @throws the system's error */
-export function writeWhole(file: string, content: string | Uint8Array, mode = 0o644): void {
+/**
+ * Writes a whole file or nothing.
+ * @param lasting false: it need not be on the disk yet, since whoever reads it notices that it is not whole @throws the system's error
+ */
+export function writeWhole(file: string, content: string | Uint8Array, lasting = true): void {
   const aside = asideOf(file);
   try {
-    writeFileSync(aside, content, { mode, flag: 'wx' });
-    publish(aside, file);
+    writeFileSync(aside, content, { mode: 0o644, flag: 'wx' });
+    if (lasting) publish(aside, file);
+    else renameSync(aside, file);
   } catch (error) {
     attempt(() => rmSync(aside, { force: true }));
     throw error;

@@ -14,6 +14,9 @@ import {
 } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { compile, findCompiler, hostFamily } from '../codegen/compile.ts';
+import { isaOf } from '../codegen/isa/index.ts';
 import { openModel } from '../runtime/formats/open.ts';
 import { DamageError } from '../runtime/library.ts';
 import { openWeights } from '../runtime/weights.ts';
@@ -65,7 +68,7 @@ describe('damaged builds', () => {
       for (const name of readdirSync(folder)) rmSync(path.join(folder, name), { recursive: true });
     },
   };
-  for (const [what, damage] of Object.entries(damages).filter((_, i) => isLong || i < 3))
+  for (const [what, damage] of Object.entries(damages).filter((_, i) => isLong || i < 2))
     it(`${what}: made anew, which is said`, async () => {
       damage();
       const made = await build();
@@ -95,6 +98,48 @@ describe('damaged builds', () => {
         Object.assign(process.env, { PATH, ...(BITNET_CC ? { BITNET_CC } : {}), ...(CC ? { CC } : {}) });
       }
     });
+});
+
+describe('damaged objects', () => {
+  const cache = useCache();
+
+  it('are compiled anew', async () => {
+    const { BITNET_OBJECTS } = process.env;
+    const objects = path.join(cache(), 'objects');
+    process.env.BITNET_OBJECTS = objects;
+    try {
+      const compiler = await findCompiler(hostFamily);
+      const files = new Map([['driver.c', '#include <stdio.h>\nint main(void) { return puts("right") < 0; }\n']]);
+      let builds = 0;
+      /** Builds into another folder; what the driver says, and how many files were compiled. */
+      const build = async () => {
+        const compiled: number[] = [];
+        const root = path.join(cache(), `builds-${builds++}`);
+        const onProgress = (done: number) => compiled.push(done);
+        const { driver } = await compile(files, isaOf(bestTarget), [], compiler, root, { onProgress });
+        return [(await execa(driver)).stdout, compiled.length - 1];
+      };
+      assert.deepEqual(await build(), ['right', 1]);
+      assert.deepEqual(await build(), ['right', 0]);
+      const [object] = readdirSync(objects).filter((name) => name.endsWith('.o'));
+      const file = path.join(objects, object!);
+      const whole = readFileSync(file);
+      for (const damage of [
+        () => flip(file, whole.length >> 1),
+        () => truncateSync(file, 100),
+        () => truncateSync(file),
+        () => rmSync(`${file}.sum`),
+        () => chmodSync(file, 0o666),
+      ]) {
+        damage();
+        assert.deepEqual(await build(), ['right', 1]);
+        assert.ok(readFileSync(file).equals(whole));
+        assert.deepEqual(await build(), ['right', 0]);
+      }
+    } finally {
+      process.env.BITNET_OBJECTS = BITNET_OBJECTS;
+    }
+  });
 });
 
 /** Large enough for a sample not to be every block. */

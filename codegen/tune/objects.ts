@@ -3,18 +3,18 @@
  * another sweep finds them again.
  */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { execa } from 'execa';
-import { asideOf, publish } from '../../schemas/aside.ts';
+import { asideOf } from '../../schemas/aside.ts';
 import { cacheRoot } from '../../schemas/files.ts';
-import { makeFolder, requireTrusted } from '../../schemas/trust.ts';
+import { makeFolder } from '../../schemas/trust.ts';
 import type { CpuProfile } from '../../schemas/types.ts';
 import type { Compiler } from '../compile.ts';
 import { FLAGS } from '../compile.ts';
 import { isaOf } from '../isa/index.ts';
+import { isKept, keepFile } from '../seal.ts';
 
 /** A kernel's C file: its name without `bn_`, and its text. */
 export interface Source {
@@ -64,7 +64,7 @@ export async function compileObjects(
   const build = async ({ name, text: print }: Source) => {
     const text = print();
     const file = path.join(root, `${keyOf(text)}.so`);
-    if (!existsSync(file)) {
+    if (!isKept(file)) {
       header ??= writeFile(path.join(aside, 'intrinsics.h'), `${isa.include}\n`).then(() =>
         run(['-x', 'c-header', 'intrinsics.h', '-o', 'intrinsics.h.gch']),
       );
@@ -77,10 +77,8 @@ export async function compileObjects(
         found.set(name, { problem: result.stderr.split('\n')[0] || `${compiler.label} ended with ${result.exitCode}` });
         return;
       }
-      const made = path.join(aside, `${name}.so`);
-      await chmod(made, (await stat(made)).mode & 0o755);
-      publish(made, file);
-    } else requireTrusted(file);
+      keepFile(path.join(aside, `${name}.so`), file);
+    }
     found.set(name, { file });
   };
   try {
