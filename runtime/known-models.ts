@@ -151,14 +151,20 @@ export class Identity {
     return !record || record.samples === this.#sampled;
   }
 
-  /** Reads the files, and remembers their content. @param onProgress bytes so far, and in all @throws ModelError; AbortError */
+  /** Reads the files. @param onProgress bytes so far, and in all @returns their content @throws ModelError; AbortError */
   async hash(threads: number, signal: AbortSignal, onProgress: (done: number, total: number) => void): Promise<string> {
     const content = (await hashFiles(this.#files, threads, signal, onProgress)).slice(0, 32);
-    const samples = this.#sampled;
+    // Of the same files.
+    this.#samples = samplesOf(this.#files);
     this.requireUnchanged();
-    const place = { model: this.#model, files: this.#stamps };
-    remember({ content, samples, places: isSettled(this.#stamps, this.#begun) ? [place] : [] });
     return content;
+  }
+
+  /** Remembers what the files hold, where that is news: of a model that can be packed. */
+  record(content: string): void {
+    if (this.recorded === content) return;
+    const place = { model: this.#model, files: this.#stamps };
+    remember({ content, samples: this.#sampled, places: isSettled(this.#stamps, this.#begun) ? [place] : [] });
   }
 
   /** @throws ModelError when the files are not those of the beginning any more */

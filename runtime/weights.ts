@@ -184,7 +184,9 @@ async function openOrPack(work: Work): Promise<OpenedWeights> {
   const fileOf = (known: string) => found || path.join(weightsRoot(), `${source.shape.name}-${known}-${end}`);
   if (!found) return pack(work, identity, content, fileOf);
   try {
-    return { model: await openPacked(found, work), file: found, cached: true };
+    const model = await openPacked(found, work);
+    identity.record(contentOfPacked(found)!);
+    return { model, file: found, cached: true };
   } catch (error) {
     if (!(error instanceof DamageError)) throw error;
     const damage = `packed weights in the cache are damaged: ${error.message}`;
@@ -253,11 +255,13 @@ async function pack(
   try {
     await packTo(aside, work);
     isPacked = true;
-    const file = fileOf(await hashing);
+    const packed = await hashing;
+    const file = fileOf(packed);
     identity.requireUnchanged();
     // Opened before it has its name: whoever clears the cache takes nothing away then.
     model = library.open(aside);
     rename(aside, file);
+    identity.record(packed);
     return { model, file, cached: false };
   } catch (error) {
     stop.abort();

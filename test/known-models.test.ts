@@ -206,7 +206,12 @@ describe('known models', () => {
 
   describe('by their files', () => {
     const never = new AbortController().signal;
-    const hash = (file: string, signal = never) => new Identity('model', [file]).hash(2, signal, () => {});
+    const hash = async (file: string, signal = never): Promise<string> => {
+      const identity = new Identity('model', [file]);
+      const content = await identity.hash(2, signal, () => {});
+      identity.record(content);
+      return content;
+    };
     const large = () => path.join(packing.cache(), 'large');
 
     it('one byte anywhere is another content, also where no sample lies', async () => {

@@ -242,8 +242,9 @@ describe('weights', () => {
 
   long('load() that fails closes the model it opened', async () => {
     // Were they left open, there would be no slot for the last.
+    writeFileSync(path.join(folder, 'tokenizer.json'), '{');
     for (let i = 0; i < 65; i++)
-      await assert.rejects(load(folder, { threads: 5000, target: bestTarget }), /5000 threads: must be 1 to 1024/);
+      await assert.rejects(load(folder, { target: bestTarget }), /tokenizer\.json: not readable/);
   });
 });
 

@@ -248,6 +248,7 @@ describe('package', () => {
       assert.deepEqual(readdirSync(path.join(cache, 'bitnet-gen')).sort(), [
         'builds',
         'compilers.json',
+        'models',
         'requests',
         'weights',
       ]);
