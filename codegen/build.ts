@@ -105,7 +105,7 @@ export async function ensureBuilt(
       continue;
     }
     for (const note of one.notes) onNote?.(note);
-    return { ...at, compiler: one.compiler, cached: true, manifest };
+    return { ...at, compiler: one.compiler, cached: true, manifest: { ...manifest, shape } };
   }
   if (compiler instanceof CompileError) {
     if (!damaged.length) throw compiler;
