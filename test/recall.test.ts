@@ -43,7 +43,8 @@ describe('builds that were asked for before', () => {
   it('by the same question, whatever the model is called', async () => {
     const found = await withoutCompiler({}, { ...shape, name: 'another' });
     assert.deepEqual([found.folder, found.cached], [folder, true]);
-    assert.deepEqual(found.manifest, (await build()).manifest);
+    const { manifest } = await build();
+    assert.deepEqual(found.manifest, { ...manifest, shape: { ...manifest.shape, name: 'another' } });
   });
 
   it('without a compiler: for other threads, measurements, caches and prefetching of the same instructions', async () => {

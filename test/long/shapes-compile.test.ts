@@ -54,7 +54,7 @@ for (const name of ['bitnet-2b-4t', 'bitnet-3b']) {
         if (nativeTargets.includes(target)) {
           const library = await openLibrary(built.library);
           const described = library.describe() as { shape: ModelShape; cpu: { isa: string }; layout: string };
-          assert.deepEqual({ ...described.shape, name: shape.name }, built.manifest.shape);
+          assert.deepEqual({ ...described.shape, name: built.manifest.shape.name }, built.manifest.shape);
           assert.deepEqual({ ...described.shape, name: shape.name, context: shape.context }, shape);
           assert.equal(described.cpu.isa, target);
           assert.equal(described.layout, id);
