@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { cacheRoot } from './files.ts';
 
-const isBelow = (file: string, folder: string): boolean => !path.relative(folder, path.resolve(file)).startsWith('..');
+const isBelow = (file: string, folder: string): boolean =>
+  !/^\.\.(\/|$)/.test(path.relative(folder, path.resolve(file)));
 
-const isInCache = (file: string): boolean => {
+/** Is it the cache's folder, or something in it? */
+export const isInCache = (file: string): boolean => {
   try {
     return isBelow(file, cacheRoot());
   } catch {

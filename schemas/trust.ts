@@ -10,7 +10,7 @@ import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readFi
 import path from 'node:path';
 import { LibraryError } from './error.ts';
 import { cacheRoot } from './files.ts';
-import { cannotWrite } from './folders.ts';
+import { cannotWrite, isInCache } from './folders.ts';
 
 const ADVICE = 'or set XDG_CACHE_HOME to a folder of your own';
 
@@ -50,15 +50,12 @@ function requireOwn(file: string, stat: Stats): void {
   );
 }
 
-/** Is it the cache's folder, or something in it? */
-const isInCache = (file: string): boolean => `${file}${path.sep}`.startsWith(`${cacheRoot()}${path.sep}`);
-
 /**
  * Refuses what another user may have put there or can still change: a file or folder, and each folder above it up to the cache's own.
  * @param top of files elsewhere: the last folder above them that counts @throws LibraryError with owner or mode, and the fix
  */
 export function requireTrusted(file: string, top = path.dirname(file)): void {
-  const end = path.resolve(isInCache(path.resolve(file)) ? cacheRoot() : top);
+  const end = path.resolve(isInCache(file) ? cacheRoot() : top);
   for (let at = path.resolve(file); ; at = path.dirname(at)) {
     const link = look(at, false);
     if (link) requireOwn(at, link);

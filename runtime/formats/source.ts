@@ -67,7 +67,7 @@ export interface ModelSource {
   readonly shape: ModelShape;
   /** One line for people: "packed ternary (weight_scale multiplies)", "I2_S", "bf16 masters". */
   readonly quantisation: string;
-  /** Every file the weights depend on; a change of size or time means a new packing. */
+  /** Every file that the weights depend on. */
   readonly files: readonly { readonly path: string; readonly size: number; readonly mtimeMs: number }[];
   readonly tensors: ReadonlyMap<string, SourceTensor>;
   /** Absent: the model can only be run with --tokens. */
